@@ -1,0 +1,83 @@
+"""Content digests: always with the hash's name, always over names as well as contents."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TypeAlias
+
+from audit.errors import EvidenceError
+
+ALGORITHM = "sha256"
+_CHUNK_BYTES = 1 << 20
+
+Json: TypeAlias = "bool | int | float | str | list[Json] | tuple[Json, ...] | Mapping[str, Json] | None"
+
+
+def digest_bytes(data: bytes) -> str:
+    """Return `sha256:<hex>` of the bytes."""
+    return f"{ALGORITHM}:{hashlib.sha256(data).hexdigest()}"
+
+
+def digest_file(path: Path) -> str:
+    """Return `sha256:<hex>` of a file's bytes, read in chunks."""
+    state = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(_CHUNK_BYTES):
+            state.update(chunk)
+    return f"{ALGORITHM}:{state.hexdigest()}"
+
+
+def digest_tree(files: Mapping[str, str]) -> str:
+    """Return one digest over (name, digest) pairs sorted by name.
+
+    Args:
+        files: POSIX relative name -> `sha256:<hex>`.
+
+    Returns:
+        `sha256:<hex>` over the canonical JSON of the sorted pairs, so a renamed file changes it.
+    """
+    return digest_json([[name, files[name]] for name in sorted(files)])
+
+
+def digest_folder(folder: Path) -> str:
+    """Return the tree digest of every file below a folder."""
+    names = sorted(p for p in folder.rglob("*") if p.is_file())
+    return digest_tree({p.relative_to(folder).as_posix(): digest_file(p) for p in names})
+
+
+def canonical_json(value: Json) -> bytes:
+    """Return the one serialisation of a JSON value: sorted keys, no spaces, UTF-8, no NaN.
+
+    Follows RFC 8785 except for the number format, which is Python's shortest round-trip form; every reader of a bundle
+    compares bytes that this function wrote, never a re-serialisation by another library.
+
+    Raises:
+        EvidenceError: a number is NaN or infinite. Evidence has no such numbers: say `null` and why.
+    """
+    _refuse_non_finite(value, path="$")
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def digest_json(value: Json) -> str:
+    """Return `sha256:<hex>` of the canonical JSON of a value."""
+    return digest_bytes(canonical_json(value))
+
+
+def _refuse_non_finite(value: Json, *, path: str) -> None:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise EvidenceError(
+            item=f"number at {path}",
+            expected="a finite number or null",
+            found=str(value),
+            hint="Report what could not be measured as null with a reason.",
+        )
+    if isinstance(value, Mapping):
+        for key, child in value.items():
+            _refuse_non_finite(child, path=f"{path}.{key}")
+    elif isinstance(value, list | tuple):
+        for index, child in enumerate(value):
+            _refuse_non_finite(child, path=f"{path}[{index}]")
