@@ -1,0 +1,1 @@
+"""Probe suites: the situations that an audit puts to a model."""
