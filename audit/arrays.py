@@ -1,0 +1,82 @@
+"""Frozen records of arrays that cross from evidence to analysis."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class ScenarioScores:
+    """Paired differences of one contrast, one row a scenario.
+
+    Args:
+        scenarios: (n,) numbers of the scenarios, ascending.
+        latents: (m,) latents that fired in any of them, ascending.
+        score: (n, m) mean over frames of max(arm) - max(baseline).
+        firing: (n, m) mean over frames of fires(arm) - fires(baseline).
+        fired: (m,) in how many scenarios the latent fired in either arm.
+    """
+
+    scenarios: NDArray[np.int64]
+    latents: NDArray[np.int64]
+    score: FloatArray
+    firing: FloatArray
+    fired: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class ResidualPairs:
+    """Mean residuals of both arms, (n, d_model) each, averaged over frames."""
+
+    arm: FloatArray
+    baseline: FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class OutcomePairs:
+    """Logit differences on the two arms, (n,) each, in nats."""
+
+    concept: FloatArray
+    control: FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class FidelityMoments:
+    """Sums that give an SAE's fidelity on one scope; `splice` fields are zero tokens when nothing was spliced."""
+
+    tokens: int
+    total_variance: float
+    error: float
+    cosine: float
+    l0_mean: float
+    l0_p05: float
+    l0_p95: float
+    spliced_tokens: int
+    ce: float
+    ce_spliced: float
+    kl: float
+    kl_random: float
+
+
+@dataclass(frozen=True, slots=True)
+class Densities:
+    """On how many kept tokens each latent that fired did so, and its largest activation."""
+
+    latents: NDArray[np.int64]
+    tokens: NDArray[np.int64]
+    maximum: FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class TokenCounts:
+    """Token positions of all captured prompts by fate."""
+
+    total: int
+    template: int
+    outliers: int
+    kept: int

@@ -1,0 +1,227 @@
+"""The audit's configuration: TOML to frozen records. An unknown key is an error, never ignored."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, get_args, get_origin, get_type_hints
+
+from audit.errors import ConfigError
+
+DEFAULT_SOURCE = "default"
+
+
+class PromptFormat(StrEnum):
+    """How a prompt reaches the model."""
+
+    CHAT = "chat"
+    PLAIN = "plain"
+
+
+class Dtype(StrEnum):
+    """The arithmetic of the model's forward pass."""
+
+    FP32 = "fp32"
+    BF16 = "bf16"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelConfig:
+    """Which model is audited: `default`, a folder, a GGUF file or a Hugging Face id."""
+
+    source: str = DEFAULT_SOURCE
+    dtype: Dtype = Dtype.FP32
+
+
+@dataclass(frozen=True, slots=True)
+class SaeConfig:
+    """Which SAE reads it: `default`, or a folder with `sae.safetensors` and `card.json`."""
+
+    source: str = DEFAULT_SOURCE
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeConfig:
+    """Which suites run, and in which format. No format means: chat if the model has a chat template."""
+
+    suites: tuple[str, ...] = ("healthcare", "finance", "defense")
+    format: PromptFormat | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureConfig:
+    """How activations are captured.
+
+    `outlier_norm_factor`: positions whose residual norm exceeds this multiple of the median are excluded and counted.
+    `batch_tokens`: tokens a batch, padding included.
+    """
+
+    batch_tokens: int = 1024
+    outlier_norm_factor: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class AnalysisConfig:
+    """The thresholds of the association tests; method.md gives the reasons."""
+
+    seed: int = 20260101
+    flips: int = 250_000
+    permutations: int = 200
+    bootstrap: int = 2000
+    fdr_q: float = 0.05
+    alpha: float = 0.05
+    min_firing_scenarios: int = 8
+    min_confirmation_scenarios: int = 20
+    separation_auroc: float = 0.7
+
+
+@dataclass(frozen=True, slots=True)
+class FidelityConfig:
+    """When an instrument is green or amber; beyond amber it is red and no feature-level claim is made."""
+
+    green_fvu: float = 0.2
+    green_delta_ce: float = 0.1
+    amber_fvu: float = 0.4
+    amber_delta_ce: float = 0.4
+    concept_fvu_ratio: float = 1.5
+    spliced_scenarios: int = 8
+
+
+@dataclass(frozen=True, slots=True)
+class ReportConfig:
+    """How much of the evidence the report prints; findings.json always holds everything."""
+
+    title: str = "Model audit report"
+    cards_per_concept: int = 4
+    contexts_per_card: int = 3
+
+
+@dataclass(frozen=True, slots=True)
+class AuditConfig:
+    """Everything that decides the result of an audit."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    sae: SaeConfig = field(default_factory=SaeConfig)
+    probes: ProbeConfig = field(default_factory=ProbeConfig)
+    capture: CaptureConfig = field(default_factory=CaptureConfig)
+    analysis: AnalysisConfig = field(default_factory=AnalysisConfig)
+    fidelity: FidelityConfig = field(default_factory=FidelityConfig)
+    report: ReportConfig = field(default_factory=ReportConfig)
+
+
+_LIMITS: dict[str, tuple[float, float]] = {
+    "capture.batch_tokens": (16, 1 << 24),
+    "capture.outlier_norm_factor": (1.0, 1e6),
+    "analysis.flips": (1000, 1e8),
+    "analysis.permutations": (20, 1e6),
+    "analysis.bootstrap": (200, 1e6),
+    "analysis.fdr_q": (1e-9, 0.5),
+    "analysis.alpha": (1e-9, 0.5),
+    "analysis.min_firing_scenarios": (1, 1e6),
+    "analysis.min_confirmation_scenarios": (2, 1e6),
+    "analysis.separation_auroc": (0.5, 1.0),
+    "fidelity.green_fvu": (0.0, 1.0),
+    "fidelity.amber_fvu": (0.0, 1.0),
+    "fidelity.green_delta_ce": (0.0, 100.0),
+    "fidelity.amber_delta_ce": (0.0, 100.0),
+    "fidelity.concept_fvu_ratio": (1.0, 1e6),
+    "fidelity.spliced_scenarios": (1, 1e6),
+    "report.cards_per_concept": (0, 1000),
+    "report.contexts_per_card": (0, 100),
+}
+
+
+def load_config(path: Path) -> AuditConfig:
+    """Read an `audit.toml`.
+
+    Raises:
+        ConfigError: the file cannot be read, or a key is unknown, of the wrong type or out of range.
+    """
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(
+            item=str(path), expected="a readable config file", found=str(error.strerror), hint="Check the path."
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(item=str(path), expected="valid TOML", found=str(error), hint="Mend the file.") from error
+    return parse_config(data, origin=str(path))
+
+
+def parse_config(data: Mapping[str, object], *, origin: str) -> AuditConfig:
+    """Build the configuration from a parsed TOML document.
+
+    Raises:
+        ConfigError: a key is unknown, of the wrong type or out of range.
+    """
+    config: AuditConfig = _build(AuditConfig, data, path="", origin=origin)
+    _check_ranges(config, origin=origin)
+    return config
+
+
+def _build(kind: Any, data: Mapping[str, object], *, path: str, origin: str) -> Any:  # noqa: ANN401 - reflection
+    hints = get_type_hints(kind)
+    known = {f.name for f in fields(kind)}
+    unknown = sorted(set(data) - known)
+    if unknown:
+        raise ConfigError(
+            item=f"{origin}: {', '.join(path + key for key in unknown)}",
+            expected=f"only the keys {', '.join(path + key for key in sorted(known))}",
+            found="unknown",
+            hint="Correct or remove the key; unknown keys are never ignored.",
+        )
+    values = {key: _convert(hints[key], value, path=path + key, origin=origin) for key, value in data.items()}
+    return kind(**values)
+
+
+def _convert(hint: Any, value: object, *, path: str, origin: str) -> object:  # noqa: ANN401 - reflection
+    if is_dataclass(hint) and isinstance(value, Mapping):
+        return _build(hint, value, path=f"{path}.", origin=origin)
+    if get_origin(hint) is tuple:
+        if isinstance(value, list) and value and all(isinstance(item, str) for item in value):
+            return tuple(value)
+        raise _wrong_type(path, "a list of at least one text", value, origin=origin)
+    options = [option for option in get_args(hint) if isinstance(option, type)] or [hint]
+    for option in options:
+        if isinstance(option, type) and issubclass(option, StrEnum) and value in {member.value for member in option}:
+            return option(value)
+        if option is float and isinstance(value, int | float) and not isinstance(value, bool):
+            return float(value)
+        if option in (int, str) and type(value) is option:
+            return value
+    raise _wrong_type(path, " or ".join(_describe(o) for o in options if o is not type(None)), value, origin=origin)
+
+
+def _wrong_type(path: str, expected: str, value: object, *, origin: str) -> ConfigError:
+    return ConfigError(
+        item=f"{origin}: {path}", expected=expected, found=repr(value), hint="See docs/config.md for the key's meaning."
+    )
+
+
+def _describe(option: object) -> str:
+    if isinstance(option, type) and issubclass(option, StrEnum):
+        return " or ".join(repr(member.value) for member in option)
+    return getattr(option, "__name__", str(option))
+
+
+def _check_ranges(config: AuditConfig, *, origin: str) -> None:
+    for path, (low, high) in _LIMITS.items():
+        section, key = path.split(".")
+        value = getattr(getattr(config, section), key)
+        if not low <= value <= high:
+            raise ConfigError(
+                item=f"{origin}: {path}",
+                expected=f"between {low:g} and {high:g}",
+                found=str(value),
+                hint="See docs/config.md for the key's meaning.",
+            )
+    if config.fidelity.green_fvu > config.fidelity.amber_fvu:
+        raise ConfigError(
+            item=f"{origin}: fidelity.green_fvu",
+            expected="at most fidelity.amber_fvu",
+            found=f"{config.fidelity.green_fvu} > {config.fidelity.amber_fvu}",
+            hint="Green is the stricter limit.",
+        )

@@ -1,0 +1,388 @@
+"""Frozen records that cross the seams between rooms.
+
+Everything here serialises to canonical JSON through `as_json`; the result of an audit, `Findings`, is the one record
+that reports, exports and verification read. Numbers are Python floats; an estimate that could not be computed is None
+and the record says why.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, is_dataclass
+from enum import Enum, StrEnum
+from typing import TYPE_CHECKING
+
+from audit.digests import Json
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+FINDINGS_SCHEMA = "affidavit/findings/1"
+
+
+class Contrast(StrEnum):
+    """What two arms are compared. The two answer different questions and are never mixed."""
+
+    TOPIC = "topic"
+    DISTINCTION = "distinction"
+
+
+class Rung(StrEnum):
+    """The evidence ladder, lowest first. The default is `unresolved`: absence of evidence never reads as a pass."""
+
+    UNRESOLVED = "unresolved"
+    OBSERVED = "observed"
+    ASSOCIATED = "associated"
+    CONFIRMED = "confirmed"
+    CAUSAL = "causal"
+
+    @property
+    def height(self) -> int:
+        """Return the position on the ladder; 0 is `unresolved`."""
+        return list(Rung).index(self)
+
+
+class Colour(StrEnum):
+    """How far an instrument can be trusted. The limits are this project's conventions."""
+
+    GREEN = "green"
+    AMBER = "amber"
+    RED = "red"
+
+
+class Reading(StrEnum):
+    """What the pair (linear probe, SAE) says about one contrast."""
+
+    DECOMPOSED = "represented and decomposed"
+    NOT_DECOMPOSED = "represented, not decomposed by this SAE"
+    NOT_REPRESENTED = "not represented at this site"
+    SUSPECT = "suspect"
+    UNRESOLVED = "unresolved"
+
+
+class Lexical(StrEnum):
+    """Whether a feature follows the concept's cue words rather than the concept."""
+
+    LEXICAL = "lexical"
+    NOT_LEXICAL = "not lexical"
+    NOT_TESTED = "not tested"
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A value with its 95% cluster bootstrap interval (BCa over scenarios).
+
+    `low` and `high` are None when the bootstrap distribution is degenerate (every scenario gave the same value).
+    """
+
+    value: float
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One feature on one contrast of one concept; every number is from the confirmation split only."""
+
+    id: str
+    concept: str
+    contrast: Contrast
+    sae: str
+    latent: int
+    rung: Rung
+    reason: str
+    d_z: Estimate
+    auroc: Estimate
+    firing_difference: Estimate
+    p_value: float
+    p_holm: float
+    p_max_t: float
+    n_scenarios: int
+    n_nonzero: int
+    lexical: Lexical
+    query: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeResult:
+    """A linear baseline, fitted on discovery, measured on confirmation."""
+
+    name: str
+    auroc: Estimate
+    d_z: Estimate
+    p_value: float
+    p_holm: float
+    separates: bool
+    n_scenarios: int
+
+
+@dataclass(frozen=True, slots=True)
+class RandomControl:
+    """The same procedure through random unit directions of the same number and sparsity.
+
+    `best_d_z` is the largest absolute confirmation effect among the directions that discovery would have chosen (or,
+    when it chose none, the top ones by rank); a feature must exceed it to be called confirmed.
+    """
+
+    tested: int
+    selected: int
+    confirmed: int
+    best_d_z: float | None
+    best_auroc: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class ContrastResult:
+    """One contrast of one concept: what the model can tell apart, and whether the SAE sees it.
+
+    `best_latent` is the feature that ranks first on discovery; its effect is measured on confirmation, so it is not a
+    maximum over the data that it is judged by. `findings` are in the order of their rank on discovery.
+    """
+
+    contrast: Contrast
+    reading: Reading
+    reason: str
+    n_discovery: int
+    n_confirmation: int
+    tested: int
+    selected: int
+    confirmed: int
+    probe: ProbeResult
+    random_control: RandomControl
+    best_latent: int | None
+    best_auroc: Estimate | None
+    sae_minus_probe_auroc: Estimate | None
+    findings: tuple[Finding, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class OutcomeResult:
+    """What the model answers: logit(target) - logit(foil), in nats, concept arm against control arm."""
+
+    question: str
+    target: str
+    foil: str
+    concept_mean: float
+    control_mean: float
+    difference: Estimate
+    auroc: Estimate
+    p_value: float
+    n_scenarios: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fidelity:
+    """How well the SAE reproduces the residual stream on a set of tokens.
+
+    `fvu` is the fraction of variance unexplained about the mean (predicting the mean gives 1). `delta_ce` (nats per
+    token) is the rise in next-token cross-entropy when the reconstruction is spliced in; `kl` (nats) the divergence
+    of the spliced next-token distribution; `kl_ratio` that divergence over the one caused by a random error of equal
+    norm. They are None where they were not measured.
+    """
+
+    scope: str
+    tokens: int
+    fvu: float
+    cosine: float
+    l0_mean: float
+    l0_p05: float
+    l0_p95: float
+    dead_share: float | None
+    dense_share: float | None
+    spliced_tokens: int
+    delta_ce: float | None
+    ce: float | None
+    kl: float | None
+    kl_ratio: float | None
+    colour: Colour
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """The law, guideline or standard that makes a concept sensitive."""
+
+    name: str
+    clause: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConceptResult:
+    """All that the audit found for one concept."""
+
+    id: str
+    domain: str
+    title: str
+    definition: str
+    rules: tuple[Rule, ...]
+    why: str
+    exploratory: bool
+    fidelity: Fidelity
+    contrasts: tuple[ContrastResult, ...]
+    outcome: OutcomeResult | None
+
+
+@dataclass(frozen=True, slots=True)
+class TokenActivation:
+    """One token of a context with the feature's activation on it (SAE units; 0 where silent or excluded)."""
+
+    text: str
+    activation: float
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """A prompt in which a feature fires strongly."""
+
+    prompt: str
+    concept: str
+    arm: str
+    tokens: tuple[TokenActivation, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureCard:
+    """What a reader needs to look a feature in the eye.
+
+    `density` is the share of audited tokens on which it fires. `promoted` are the tokens that its decoder direction
+    raises most through the unembedding (logit lens; indicative in late layers only). Labels are not scored here and
+    say so.
+    """
+
+    sae: str
+    latent: int
+    density: float
+    max_activation: float
+    promoted: tuple[str, ...]
+    contexts: tuple[Context, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PermutationControl:
+    """The measured false positive rate: the whole procedure on permuted arm labels."""
+
+    permutations: int
+    with_any_finding: int
+    rate: float
+    limit: float
+    passed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRecord:
+    """The audited model."""
+
+    name: str
+    source: str
+    architecture: str
+    digest: str
+    parameters: int
+    layers: int
+    width: int
+    dtype: str
+    chat_template: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SaeRecord:
+    """The instrument, with what its training card says."""
+
+    name: str
+    site: str
+    architecture: str
+    latents: int
+    k: int
+    width: int
+    digest: str
+    training_tokens: int
+    training_updates: int
+    training_data_digest: str
+    licence: str
+
+
+@dataclass(frozen=True, slots=True)
+class SuiteRecord:
+    """A probe suite as it was read."""
+
+    id: str
+    title: str
+    version: str
+    digest: str
+    concepts: tuple[str, ...]
+    scenarios: int
+    prompts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Exclusions:
+    """Token positions that no statistic saw, counted."""
+
+    tokens_total: int
+    template_tokens: int
+    outlier_tokens: int
+    outlier_limit: float
+    kept_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """The machine-readable result of an audit. It holds no clock and no path: equal inputs give an equal digest."""
+
+    schema: str
+    model: ModelRecord
+    sae: SaeRecord
+    suites: tuple[SuiteRecord, ...]
+    format: str
+    fidelity: Fidelity
+    exclusions: Exclusions
+    permutation_control: PermutationControl
+    concepts: tuple[ConceptResult, ...]
+    cards: tuple[FeatureCard, ...]
+    ladder: dict[str, int]
+    not_tested: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SealInfo:
+    """Who seals the bundle, printed on the cover before the seal is put on."""
+
+    common_name: str
+    organisation: str
+    fingerprint: str
+    algorithm: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunInfo:
+    """The circumstances of a run: everything that may differ between two runs with equal findings."""
+
+    created_at: str
+    tool_version: str
+    command: str
+    config: dict[str, Json]
+    environment: dict[str, str]
+    findings_digest: str
+    bundle_name: str
+    seal: SealInfo
+
+
+def as_json(value: object) -> Json:
+    """Return a record as plain JSON values: enums by value, tuples as lists.
+
+    Raises:
+        TypeError: a field holds something that is not a record, an enum or a JSON value.
+    """
+    if isinstance(value, Enum):
+        return str(value.value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return _dataclass_as_json(value)
+    if isinstance(value, dict):
+        return {str(key): as_json(child) for key, child in value.items()}
+    if isinstance(value, list | tuple):
+        return [as_json(child) for child in value]
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise TypeError(f"{type(value).__name__} cannot enter a record")
+
+
+def _dataclass_as_json(value: DataclassInstance) -> Json:
+    return {field.name: as_json(getattr(value, field.name)) for field in fields(value)}

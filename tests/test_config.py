@@ -1,0 +1,59 @@
+"""The configuration refuses whatever it does not know."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from audit.config import AuditConfig, PromptFormat, load_config, parse_config
+from audit.errors import ConfigError, ExitCode
+
+
+def test_an_empty_file_is_the_default(tmp_path: Path) -> None:
+    """Every key has a default."""
+    path = tmp_path / "audit.toml"
+    path.write_text("")
+    assert load_config(path) == AuditConfig()
+
+
+def test_values_arrive_typed() -> None:
+    """Enums, tuples, whole numbers as floats."""
+    data = {"probes": {"suites": ["finance"], "format": "plain"}, "capture": {"outlier_norm_factor": 12}}
+    config = parse_config(data, origin="t")
+    assert config.probes.suites == ("finance",)
+    assert config.probes.format is PromptFormat.PLAIN
+    assert config.capture.outlier_norm_factor == 12.0
+
+
+@pytest.mark.parametrize(
+    ("data", "item"),
+    [
+        ({"analysys": {}}, "analysys"),
+        ({"analysis": {"fdr": 0.05}}, "analysis.fdr"),
+        ({"analysis": {"flips": "many"}}, "analysis.flips"),
+        ({"analysis": {"flips": True}}, "analysis.flips"),
+        ({"analysis": {"fdr_q": 0.9}}, "analysis.fdr_q"),
+        ({"probes": {"suites": "finance"}}, "probes.suites"),
+        ({"probes": {"suites": []}}, "probes.suites"),
+        ({"probes": {"format": "xml"}}, "probes.format"),
+        ({"fidelity": {"green_fvu": 0.9}}, "fidelity.green_fvu"),
+        ({"model": "gpt2"}, "model"),
+    ],
+)
+def test_bad_values_are_named(data: dict[str, object], item: str) -> None:
+    """The error names the key and ends with the usage code."""
+    with pytest.raises(ConfigError) as caught:
+        parse_config(data, origin="audit.toml")
+    assert item in caught.value.item
+    assert caught.value.exit_code is ExitCode.USAGE
+
+
+def test_broken_toml_and_missing_file(tmp_path: Path) -> None:
+    """Both are one clear error."""
+    path = tmp_path / "audit.toml"
+    with pytest.raises(ConfigError):
+        load_config(path)
+    path.write_text("[analysis\n")
+    with pytest.raises(ConfigError):
+        load_config(path)
