@@ -1,0 +1,1 @@
+"""Statistics over evidence: association, fidelity and the evidence ladder. Arrays in, records out."""
