@@ -1,0 +1,140 @@
+"""Prompts in length buckets; what they share in front is computed once.
+
+Chat-formatted prompts begin with the same system turn. Attention is causal, so the keys and values of that prefix are
+the same in every prompt, and whatever follows a prompt's last own word changes nothing before it: neither is run again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from audit.capture.model import LoadedModel
+from audit.capture.prompts import TokenisedPrompt
+from audit.capture.sites import Site, run_to_site
+
+_WORTHWHILE_TOKENS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class SharedPrefix:
+    """The tokens that every prompt starts with, with their keys and values.
+
+    Args:
+        length: how many tokens.
+        cache: one (keys, values) pair a layer, each (1, heads, length, head_dim); empty when the length is 0.
+    """
+
+    length: int
+    cache: tuple[tuple[Tensor, Tensor], ...]
+
+
+NO_PREFIX = SharedPrefix(0, ())
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Prompts of similar length without their shared prefix, padded on the right.
+
+    Args:
+        ids: (batch, position) int64.
+        mask: (batch, position) int64, 0 on padding.
+        content: (batch, position) bool, the prompts' own words.
+        prefix: what precedes position 0.
+    """
+
+    prompts: tuple[TokenisedPrompt, ...]
+    ids: Tensor
+    mask: Tensor
+    content: Tensor
+    prefix: SharedPrefix
+
+    def inputs(self, model: LoadedModel) -> dict[str, Any]:
+        """Return the model's keyword arguments on its device."""
+        ids, mask = self.ids.to(model.device), self.mask.to(model.device)
+        if not self.prefix.length:
+            return {"input_ids": ids, "attention_mask": mask, "use_cache": False}
+        rows = len(self.prompts)
+        cache = DynamicCache(config=model.model.config)
+        for layer, (keys, values) in enumerate(self.prefix.cache):
+            cache.update(keys.expand(rows, -1, -1, -1), values.expand(rows, -1, -1, -1), layer)
+        before = torch.ones(rows, self.prefix.length, dtype=mask.dtype, device=mask.device)
+        whole = torch.cat([before, mask], dim=1)
+        return {"input_ids": ids, "attention_mask": whole, "past_key_values": cache, "use_cache": True}
+
+
+def share_prefix(model: LoadedModel, prompts: Sequence[TokenisedPrompt], *, upto: Site | None) -> SharedPrefix:
+    """Compute the keys and values of the tokens that all prompts start with.
+
+    Args:
+        model: the model. One that keeps its past in another form than keys and values a layer shares nothing.
+        prompts: all prompts that will run; the prefix never contains a word of their own.
+        upto: the highest site that will be read, or None when whole forward passes will run.
+    """
+    length = min(p.content.index(True) if True in p.content else 0 for p in prompts)
+    first = prompts[0].ids
+    while length and any(p.ids[:length] != first[:length] for p in prompts):
+        length -= 1
+    if length < _WORTHWHILE_TOKENS or not _keeps_plain_cache(model):
+        return NO_PREFIX
+    cache = DynamicCache(config=model.model.config)
+    ids = torch.tensor([first[:length]], device=model.device)
+    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "past_key_values": cache, "use_cache": True}
+    run_to_site(model.model, model.layers, upto, inputs)
+    pairs = [(layer.keys, layer.values) for layer in cache.layers if layer.keys is not None and layer.keys.numel()]
+    return SharedPrefix(length, tuple(pairs))
+
+
+def make_batches(
+    prompts: Sequence[TokenisedPrompt], *, batch_tokens: int, prefix: SharedPrefix = NO_PREFIX, to_the_end: bool = False
+) -> list[Batch]:
+    """Group prompts by length so that padding is small and a batch has about `batch_tokens` positions.
+
+    The grouping depends on the prompts alone, never on timing: a resumed run meets the same batches.
+
+    Args:
+        prompts: what to run.
+        batch_tokens: positions a batch, padding included.
+        prefix: tokens in front that need not run again.
+        to_the_end: also run what follows the last own word, for the logits at the last position.
+    """
+    lengths = {p.prompt.id: _end(p, to_the_end=to_the_end) - prefix.length for p in prompts}
+    ordered = sorted(prompts, key=lambda p: (lengths[p.prompt.id], p.prompt.id))
+    groups: list[list[TokenisedPrompt]] = []
+    for prompt in ordered:
+        # Ascending lengths: the newest prompt is the longest of its group.
+        if groups and (len(groups[-1]) + 1) * lengths[prompt.prompt.id] <= batch_tokens:
+            groups[-1].append(prompt)
+        else:
+            groups.append([prompt])
+    return [_pad(group, [lengths[p.prompt.id] for p in group], prefix) for group in groups]
+
+
+def _end(prompt: TokenisedPrompt, *, to_the_end: bool) -> int:
+    if to_the_end or True not in prompt.content:
+        return len(prompt.ids)
+    return len(prompt.ids) - prompt.content[::-1].index(True)
+
+
+def _pad(group: list[TokenisedPrompt], lengths: list[int], prefix: SharedPrefix) -> Batch:
+    shape = (len(group), max(lengths))
+    ids, mask = torch.zeros(shape, dtype=torch.int64), torch.zeros(shape, dtype=torch.int64)
+    content = torch.zeros(shape, dtype=torch.bool)
+    for row, (prompt, length) in enumerate(zip(group, lengths, strict=True)):
+        part = slice(prefix.length, prefix.length + length)
+        ids[row, :length] = torch.tensor(prompt.ids[part])
+        mask[row, :length] = 1
+        content[row, :length] = torch.tensor(prompt.content[part])
+    return Batch(tuple(group), ids, mask, content, prefix)
+
+
+def _keeps_plain_cache(model: LoadedModel) -> bool:
+    """Tell whether every layer attends over the whole past; windows and recurrent states are left alone."""
+    config = model.model.config.get_text_config()  # type: ignore[operator, union-attr]
+    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+    return kinds == {"full_attention"} and not getattr(config, "sliding_window", None)

@@ -1,0 +1,174 @@
+"""From suites to tokens: every prompt that an audit runs, with the positions that carry the scenario's own words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from audit.capture.model import LoadedModel
+from audit.config import PromptFormat
+from audit.errors import ConfigError, PromptTooLong, SuiteError
+from probes.schema import Arm, Concept, Outcome, Split, Suite
+
+OUTCOME_FRAME = "outcome"
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """One text that is put to the model: a scenario's arm in a frame."""
+
+    id: int
+    suite: str
+    domain: str
+    concept: str
+    scenario: str
+    split: Split
+    arm: Arm
+    frame: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class TokenisedPrompt:
+    """A prompt as the model sees it.
+
+    Args:
+        ids: token ids, template included.
+        pieces: the text of each token.
+        content: which tokens belong to the prompt's own text; False for BOS and template tokens.
+    """
+
+    prompt: Prompt
+    ids: tuple[int, ...]
+    pieces: tuple[str, ...]
+    content: tuple[bool, ...]
+
+
+def list_prompts(suites: Iterable[Suite]) -> tuple[Prompt, ...]:
+    """Return every (scenario, arm, frame) of the suites in file order, numbered from 0."""
+    rows = [
+        (suite, concept, scenario, arm, frame.name, frame.wrap(scenario.arms[arm]))
+        for suite in suites
+        for concept in suite.concepts
+        for scenario in concept.scenarios
+        for arm in Arm
+        if arm in scenario.arms
+        for frame in suite.frames
+    ]
+    return tuple(
+        Prompt(number, suite.id, suite.domain, concept.id, scenario.id, scenario.split, arm, frame, text)
+        for number, (suite, concept, scenario, arm, frame, text) in enumerate(rows)
+    )
+
+
+def list_outcome_prompts(suites: Iterable[Suite], *, first_id: int) -> tuple[Prompt, ...]:
+    """Return the outcome questions: concept and control arm of each scenario whose concept asks one."""
+    rows = [
+        (suite, concept, concept.outcome, scenario, arm)
+        for suite in suites
+        for concept in suite.concepts
+        for scenario in concept.scenarios
+        for arm in (Arm.CONCEPT, Arm.CONTROL)
+    ]
+    asked = [(s, c, o.template.replace("{text}", sc.arms[arm]), sc, arm) for s, c, o, sc, arm in rows if o is not None]
+    return tuple(
+        Prompt(first_id + n, suite.id, suite.domain, concept.id, sc.id, sc.split, arm, OUTCOME_FRAME, text)
+        for n, (suite, concept, text, sc, arm) in enumerate(asked)
+    )
+
+
+def resolve_format(model: LoadedModel, wanted: PromptFormat | None) -> PromptFormat:
+    """Return the format to use: the wanted one, else chat when the model has a chat template.
+
+    Raises:
+        ConfigError: chat is wanted and the model has no chat template.
+    """
+    has_template = model.record.chat_template
+    if wanted is PromptFormat.CHAT and not has_template:
+        raise ConfigError(
+            item="probes.format",
+            expected="a model with a chat template",
+            found=f"{model.record.name} has none",
+            hint='Set probes.format = "plain".',
+        )
+    return wanted or (PromptFormat.CHAT if has_template else PromptFormat.PLAIN)
+
+
+def tokenise(model: LoadedModel, prompt: Prompt, prompt_format: PromptFormat) -> TokenisedPrompt:
+    """Return the prompt's tokens, in the model's chat template or plain.
+
+    Raises:
+        PromptTooLong: the prompt does not fit the model's context. Nothing is cut.
+        SuiteError: the chat template altered the prompt's text, so its tokens cannot be located.
+    """
+    tokenizer = model.tokenizer
+    text, start = _render(tokenizer, prompt.text, prompt_format)
+    if start < 0:
+        raise SuiteError(
+            item=f"scenario {prompt.scenario}, arm {prompt.arm.value}",
+            expected="a text that the model's chat template leaves as it is",
+            found="the template changed or trimmed it",
+            hint="Remove leading, trailing or special characters from the text.",
+        )
+    encoded = tokenizer(text, return_offsets_mapping=True, add_special_tokens=prompt_format is PromptFormat.PLAIN)
+    ids, spans = encoded["input_ids"], encoded["offset_mapping"]
+    if len(ids) > model.context_tokens:
+        raise PromptTooLong(
+            item=f"scenario {prompt.scenario}, arm {prompt.arm.value}, frame {prompt.frame}",
+            expected=f"at most {model.context_tokens} tokens, the context of {model.record.name}",
+            found=f"{len(ids)} tokens",
+            hint="Shorten the scenario; prompts are never cut.",
+        )
+    end = start + len(prompt.text)
+    special = set(tokenizer.all_special_ids)
+    content = tuple(
+        left < end and right > start and right > left and token not in special
+        for token, (left, right) in zip(ids, spans, strict=True)
+    )
+    pieces = tuple(text[left:right] for left, right in spans)
+    return TokenisedPrompt(prompt, tuple(ids), pieces, content)
+
+
+def _render(tokenizer: Any, text: str, prompt_format: PromptFormat) -> tuple[str, int]:  # noqa: ANN401
+    if prompt_format is PromptFormat.PLAIN:
+        return text, 0
+    message = [{"role": "user", "content": text}]
+    rendered: str = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
+    # The last occurrence: a template may quote an earlier turn, never a later one.
+    return rendered, rendered.rfind(text)
+
+
+@dataclass(frozen=True, slots=True)
+class OutcomeTokens:
+    """The two continuations of an outcome as single token ids."""
+
+    target: int
+    foil: int
+
+
+def outcome_tokens(model: LoadedModel, concept: Concept, outcome: Outcome) -> OutcomeTokens:
+    """Return the token ids of an outcome's target and foil.
+
+    Raises:
+        SuiteError: a continuation is not exactly one token of this model's tokenizer, or both are the same token.
+    """
+    ids = {}
+    for name, text in (("target", outcome.target), ("foil", outcome.foil)):
+        tokens = model.tokenizer(text, add_special_tokens=False)["input_ids"]
+        if len(tokens) != 1:
+            raise SuiteError(
+                item=f"concept {concept.id}: outcome.{name} {text!r}",
+                expected=f"one token of {model.record.name}'s tokenizer",
+                found=f"{len(tokens)} tokens",
+                hint="Choose shorter continuations, such as Yes and No.",
+            )
+        ids[name] = int(tokens[0])
+    if ids["target"] == ids["foil"]:
+        raise SuiteError(
+            item=f"concept {concept.id}: outcome",
+            expected="two different continuations",
+            found=f"{outcome.target!r} twice",
+            hint="Choose another foil.",
+        )
+    return OutcomeTokens(**ids)

@@ -1,0 +1,1 @@
+"""The room that keeps evidence in DuckDB; the only one that imports duckdb."""

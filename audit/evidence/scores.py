@@ -1,0 +1,118 @@
+"""Read the evidence as the arrays that the statistics need. Every function is one or two named queries."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from audit.arrays import Densities, FidelityMoments, OutcomePairs, ResidualPairs, ScenarioScores, TokenCounts
+from audit.evidence.store import Store, Value
+from audit.records import Context, TokenActivation
+from probes.schema import Arm, Split
+
+
+def read_scores(store: Store, *, sae: str, concept: str, split: Split, arm: Arm, baseline: Arm) -> ScenarioScores:
+    """Return the paired differences of every latent; a latent that is silent in a scenario scores 0 there."""
+    where: dict[str, Value] = {
+        "concept": concept, "split": split.value, "arm": arm.value, "baseline": baseline.value
+    }  # fmt: skip
+    numbers = store.query("scenario_numbers", where)["number"].to_numpy(dtype=np.int64)
+    rows = store.query("scenario_scores", {**where, "sae": sae})
+    rows = rows[rows["number"].isin(numbers)]
+    latents = np.unique(rows["latent"].to_numpy(dtype=np.int64))
+    row = np.searchsorted(numbers, rows["number"].to_numpy(dtype=np.int64))
+    column = np.searchsorted(latents, rows["latent"].to_numpy(dtype=np.int64))
+    score = np.zeros((len(numbers), len(latents)))
+    firing = np.zeros_like(score)
+    score[row, column] = rows["score"].to_numpy(dtype=np.float64)
+    firing[row, column] = rows["firing"].to_numpy(dtype=np.float64)
+    return ScenarioScores(numbers, latents, score, firing, np.bincount(column, minlength=len(latents)))
+
+
+def read_residuals(store: Store, *, concept: str, split: Split, arm: Arm, baseline: Arm) -> ResidualPairs:
+    """Return the mean residuals of both arms of each scenario, averaged over frames."""
+    rows = store.query(
+        "scenario_residuals",
+        {"concept": concept, "split": split.value, "arm": arm.value, "baseline": baseline.value},
+    )
+    rows = rows[rows.groupby("number")["arm"].transform("nunique") == 2]
+    means = {}
+    for name in (arm.value, baseline.value):
+        part = rows[rows["arm"] == name]
+        means[name] = np.stack(
+            [np.stack(list(group["mean"])).astype(np.float64).mean(axis=0) for _, group in part.groupby("number")]
+        )
+    return ResidualPairs(means[arm.value], means[baseline.value])
+
+
+def read_outcomes(store: Store, *, concept: str) -> OutcomePairs:
+    """Return the outcome of both arms of each scenario; empty when the concept asks no question."""
+    rows = store.query("outcome_scores", {"concept": concept})
+    return OutcomePairs(
+        rows["concept_value"].to_numpy(dtype=np.float64), rows["control_value"].to_numpy(dtype=np.float64)
+    )
+
+
+def read_fidelity(store: Store, *, sae: str, concept: str = "all") -> FidelityMoments:
+    """Return an SAE's reconstruction sums on one concept's prompts, or on all."""
+    moments = store.query("fidelity_moments", {"sae": sae, "concept": concept})
+    splice = store.query("fidelity_splice", {"concept": concept}).sum()
+    sparsity = store.query("fidelity_sparsity", {"sae": sae, "concept": concept}).iloc[0]
+    kept = moments["kept"].to_numpy(dtype=np.float64)
+    means = np.stack(list(moments["mean"])).astype(np.float64)
+    tokens = float(kept.sum())
+    centre = (kept[:, None] * means).sum(axis=0) / tokens
+    total = float(moments["sum_squares"].sum()) - tokens * float(centre @ centre)
+    return FidelityMoments(
+        tokens=int(tokens),
+        total_variance=total,
+        error=float(moments["error"].sum()),
+        cosine=float(moments["cosine"].sum()) / tokens,
+        l0_mean=float(sparsity["l0_mean"]),
+        l0_p05=float(sparsity["l0_p05"]),
+        l0_p95=float(sparsity["l0_p95"]),
+        spliced_tokens=int(splice["tokens"]),
+        ce=float(splice["ce"]),
+        ce_spliced=float(splice["ce_spliced"]),
+        kl=float(splice["kl"]),
+        kl_random=float(splice["kl_random"]),
+    )
+
+
+def read_densities(store: Store, *, sae: str) -> Densities:
+    """Return how often each latent fired on the audited tokens."""
+    rows = store.query("feature_density", {"sae": sae})
+    return Densities(
+        rows["latent"].to_numpy(dtype=np.int64),
+        rows["tokens"].to_numpy(dtype=np.int64),
+        rows["max"].to_numpy(dtype=np.float64),
+    )
+
+
+def read_exclusions(store: Store) -> TokenCounts:
+    """Return how many token positions were excluded, and why."""
+    total, template, outliers, kept = store.query("exclusions").iloc[0].astype(int)
+    return TokenCounts(total=int(total), template=int(template), outliers=int(outliers), kept=int(kept))
+
+
+def read_contexts(store: Store, *, sae: str, latent: int, most: int) -> tuple[Context, ...]:
+    """Return the prompts in which a latent fires most strongly, at most one a scenario, with token activations."""
+    tops = store.query("top_contexts", {"sae": sae, "latent": latent, "most": most})
+    contexts = []
+    for top in tops.itertuples():
+        where: dict[str, Value] = {
+            "prompt": int(str(top.prompt)),
+            "sae": sae,
+            "latent": latent,
+            "rows": store.row_shards,
+        }
+        tokens = store.query("context_tokens", where)
+        pairs = zip(tokens["piece"], tokens["activation"], strict=True)
+        contexts.append(
+            Context(
+                prompt=str(top.prompt),
+                concept=str(top.concept),
+                arm=str(top.arm),
+                tokens=tuple(TokenActivation(str(piece), float(activation)) for piece, activation in pairs),
+            )
+        )
+    return tuple(contexts)

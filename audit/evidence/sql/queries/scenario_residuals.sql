@@ -1,0 +1,7 @@
+-- Caller: scores.read_residuals. One row a scenario, arm and frame: mean residual over the kept positions.
+SELECT s.number, p.arm, p.frame, r.mean
+FROM residual AS r
+INNER JOIN prompt AS p USING (prompt)
+INNER JOIN scenario AS s USING (scenario)
+WHERE s.concept = $concept AND s.split = $split AND p.arm IN ($arm, $baseline)
+ORDER BY s.number, p.arm, p.frame

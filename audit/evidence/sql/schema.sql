@@ -1,0 +1,141 @@
+-- Caller: store.create_store. Every table of evidence.duckdb; the grain is in the comment above each table.
+
+-- one row a suite
+CREATE TABLE suite (
+    suite VARCHAR PRIMARY KEY,
+    title VARCHAR NOT NULL,
+    domain VARCHAR NOT NULL,
+    version VARCHAR NOT NULL,
+    digest VARCHAR NOT NULL
+);
+
+-- one row a concept
+CREATE TABLE concept (
+    concept VARCHAR PRIMARY KEY,
+    suite VARCHAR NOT NULL,
+    domain VARCHAR NOT NULL,
+    title VARCHAR NOT NULL,
+    frames INTEGER NOT NULL
+);
+
+-- one row a scenario, the sampling unit; number is its place in the suite file
+CREATE TABLE scenario (
+    scenario VARCHAR PRIMARY KEY,
+    concept VARCHAR NOT NULL,
+    split VARCHAR NOT NULL,
+    number INTEGER NOT NULL
+);
+
+-- one row a prompt: a scenario's arm in a frame. frame 'outcome' is the question about the scenario
+CREATE TABLE prompt (
+    prompt INTEGER PRIMARY KEY,
+    concept VARCHAR NOT NULL,
+    scenario VARCHAR NOT NULL,
+    split VARCHAR NOT NULL,
+    arm VARCHAR NOT NULL,
+    frame VARCHAR NOT NULL,
+    text VARCHAR NOT NULL
+);
+
+-- one row a token of a prompt; content is false for template tokens
+CREATE TABLE token (
+    prompt INTEGER NOT NULL,
+    position INTEGER NOT NULL,
+    piece VARCHAR NOT NULL,
+    content BOOLEAN NOT NULL
+);
+
+-- one row a captured prompt: token counts and moments of the residual stream over the kept positions
+CREATE TABLE residual (
+    prompt INTEGER PRIMARY KEY,
+    tokens INTEGER NOT NULL,
+    content INTEGER NOT NULL,
+    outliers INTEGER NOT NULL,
+    kept INTEGER NOT NULL,
+    mean FLOAT[] NOT NULL,
+    sum_squares DOUBLE NOT NULL
+);
+
+-- one row a captured prompt and SAE: squared reconstruction error and summed cosine over the kept positions
+CREATE TABLE reconstruction (
+    prompt INTEGER NOT NULL,
+    sae VARCHAR NOT NULL,
+    error DOUBLE NOT NULL,
+    cosine DOUBLE NOT NULL
+);
+
+-- one row a prompt, SAE and latent that fired in it; max and sum in residual units, positions is a count
+CREATE TABLE prompt_feature (
+    prompt INTEGER NOT NULL,
+    sae VARCHAR NOT NULL,
+    latent INTEGER NOT NULL,
+    max FLOAT NOT NULL,
+    sum DOUBLE NOT NULL,
+    positions INTEGER NOT NULL
+);
+
+-- one row an SAE and latent: on how many kept tokens it fired
+CREATE TABLE feature (
+    sae VARCHAR NOT NULL,
+    latent INTEGER NOT NULL,
+    tokens BIGINT NOT NULL,
+    max FLOAT NOT NULL
+);
+
+-- one row a concept (or 'all') and SAE: latents active at a token, mean and percentiles
+CREATE TABLE sparsity (
+    sae VARCHAR NOT NULL,
+    concept VARCHAR NOT NULL,
+    tokens BIGINT NOT NULL,
+    l0_mean DOUBLE NOT NULL,
+    l0_p05 DOUBLE NOT NULL,
+    l0_p95 DOUBLE NOT NULL
+);
+
+-- one row an outcome prompt: logits of the two continuations at the last position
+CREATE TABLE outcome (
+    prompt INTEGER PRIMARY KEY,
+    target_logit DOUBLE NOT NULL,
+    foil_logit DOUBLE NOT NULL
+);
+
+-- one row a spliced prompt: sums over predicted content tokens, in nats
+CREATE TABLE splice (
+    prompt INTEGER PRIMARY KEY,
+    tokens INTEGER NOT NULL,
+    ce DOUBLE NOT NULL,
+    ce_spliced DOUBLE NOT NULL,
+    kl DOUBLE NOT NULL,
+    kl_random DOUBLE NOT NULL
+);
+
+-- one row a reported feature, concept and contrast; numbers of the confirmation split
+CREATE TABLE finding (
+    finding VARCHAR PRIMARY KEY,
+    concept VARCHAR NOT NULL,
+    contrast VARCHAR NOT NULL,
+    sae VARCHAR NOT NULL,
+    latent INTEGER NOT NULL,
+    rung VARCHAR NOT NULL,
+    d_z DOUBLE NOT NULL,
+    d_z_low DOUBLE,
+    d_z_high DOUBLE,
+    auroc DOUBLE NOT NULL,
+    p_value DOUBLE NOT NULL,
+    p_holm DOUBLE NOT NULL,
+    p_max_t DOUBLE NOT NULL,
+    n_scenarios INTEGER NOT NULL,
+    lexical VARCHAR NOT NULL
+);
+
+-- one row a concept and contrast: the reading of the pair (probe, SAE)
+CREATE TABLE reading (
+    concept VARCHAR NOT NULL,
+    contrast VARCHAR NOT NULL,
+    reading VARCHAR NOT NULL,
+    tested INTEGER NOT NULL,
+    selected INTEGER NOT NULL,
+    confirmed INTEGER NOT NULL,
+    probe_auroc DOUBLE NOT NULL,
+    probe_p_holm DOUBLE NOT NULL
+);
