@@ -1,0 +1,222 @@
+"""Builds the display-ready view: every number formatted, every sentence made, so that templates only print."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from audit.records import (
+    Contrast,
+    Findings,
+    Reading,
+    Rung,
+    RunInfo,
+)
+from reports.cards import cards_view
+from reports.concepts import domain_views
+from reports.numbers import (
+    count,
+    date_text,
+    listed,
+    plural,
+    short_digest,
+    signed,
+    visible,
+)
+from reports.provenance import audited_view, reproducibility_view, verification_view
+from reports.summary import distinction_sentence, permutation_sentence, summary_view
+from reports.trust import controls_view, fidelity_view
+from reports.view import (
+    Cell,
+    Column,
+    Cover,
+    Fact,
+    Guide,
+    ReportView,
+    Row,
+    Table,
+    Term,
+    whole,
+)
+from reports.words import (
+    COLOURS,
+    CONTRAST_MEANINGS,
+    CONTRAST_NAMES,
+    LIMITATIONS,
+    READINGS,
+    RUNGS,
+    WORDS,
+)
+
+LANGUAGE = "en"
+NO_POLICY = "no policy applied"
+DEFAULT_TITLE = "Model audit report"
+
+
+def build_view(findings: Findings, run: RunInfo) -> ReportView:
+    """Return all that the report prints, in the words and places in which it prints it."""
+    title = _title(run)
+    model = visible(findings.model.name)
+    carded = frozenset((card.sae, card.latent) for card in findings.cards)
+    return ReportView(
+        language=LANGUAGE,
+        title=f"{title}: {model}",
+        description=(
+            f"What {model} represents about {plural(len(findings.concepts), 'sensitive concept')}, measured through a"
+            " sparse autoencoder"
+        ),
+        keywords="language model audit, sparse autoencoder, evidence report",
+        generator=f"affidavit {visible(run.tool_version)}",
+        created=run.created_at,
+        running=f"findings {short_digest(visible(run.findings_digest))}",
+        cover=_cover(findings, run, title),
+        summary=summary_view(findings),
+        guide=_guide(),
+        audited=audited_view(findings),
+        fidelity=fidelity_view(findings, run),
+        domains=domain_views(findings.concepts, carded=carded),
+        findings_lead=_findings_lead(findings),
+        ladder=_ladder(findings),
+        cards=cards_view(findings.cards, findings.concepts),
+        controls=controls_view(findings),
+        not_tested=tuple(visible(item) for item in findings.not_tested),
+        limitations=_limitations(findings),
+        reproducibility=reproducibility_view(findings, run),
+        verification=verification_view(run),
+    )
+
+
+def _title(run: RunInfo) -> str:
+    report = run.config.get("report")
+    title = report.get("title") if isinstance(report, Mapping) else None
+    return visible(title) if isinstance(title, str) and title else DEFAULT_TITLE
+
+
+def _cover(findings: Findings, run: RunInfo, title: str) -> Cover:
+    seal = run.seal
+    return Cover(
+        title=title,
+        subtitle=(
+            f"What {visible(findings.model.name)} represents about {_domain_words(findings)}, and how far that can be"
+            " seen"
+        ),
+        gist=_gist(findings),
+        facts=(
+            Fact("Model", visible(findings.model.name)),
+            Fact("Model digest", short_digest(visible(findings.model.digest)), code=True),
+            Fact("Instrument (SAE)", visible(findings.sae.name)),
+            Fact("SAE digest", short_digest(visible(findings.sae.digest)), code=True),
+            Fact("Made", date_text(run.created_at)),
+            Fact("Made with", f"affidavit {visible(run.tool_version)}"),
+            Fact("Bundle", visible(run.bundle_name), code=True),
+            Fact("Digest of findings.json", visible(run.findings_digest), code=True),
+        ),
+        seal=(
+            Fact("Sealed by", visible(seal.common_name)),
+            Fact("Organisation", visible(seal.organisation) or "not named"),
+            Fact("Algorithm", visible(seal.algorithm)),
+            Fact("Certificate fingerprint", visible(seal.fingerprint), code=True),
+        ),
+        seal_note=(
+            "This is the seal of an organisation, made by a machine: not a person's signature, and not anyone's"
+            " approval. The lines above are a claim until the seal is verified; the last chapter says how."
+        ),
+        verdict=NO_POLICY,
+        verdict_note=(
+            "This report states what was measured. It passes no judgement on the model and grants no approval."
+        ),
+    )
+
+
+def _gist(findings: Findings) -> tuple[str, ...]:
+    """Return what a reader should know who turns no page."""
+    colour = findings.fidelity.colour
+    gist = [distinction_sentence(findings), f"The instrument is rated {colour.value} overall. {COLOURS[colour]}"]
+    if not findings.permutation_control.passed:
+        gist.append(permutation_sentence(findings.permutation_control))
+    return tuple(gist)
+
+
+def _domain_words(findings: Findings) -> str:
+    domains = list(dict.fromkeys(visible(concept.domain) for concept in findings.concepts))
+    return f"sensitive concepts in {listed(domains)}" if domains else "no concept"
+
+
+def _guide() -> Guide:
+    return Guide(
+        contrasts=tuple(Term(CONTRAST_NAMES[contrast], CONTRAST_MEANINGS[contrast]) for contrast in Contrast),
+        ladder=tuple(Term(rung.value, RUNGS[rung], mark=f"rung-{rung.value}") for rung in reversed(Rung)),
+        readings=tuple(
+            Term(
+                f"{READINGS[reading].short} ({reading.value})",
+                f"{READINGS[reading].sentence} For the expert: {READINGS[reading].definition}",
+                mark=READINGS[reading].mark,
+            )
+            for reading in Reading
+        ),
+        words=tuple(Term(word, meaning) for word, meaning in WORDS),
+    )
+
+
+def _findings_lead(findings: Findings) -> tuple[str, ...]:
+    count_words = plural(sum(findings.ladder.values()), "finding")
+    return (
+        (
+            "Every effect of a feature or a probe in this chapter is from the confirmation split only: scenarios that"
+            " played no part in choosing the features. What the model answers is measured on all scenarios, since"
+            " nothing was chosen for it."
+        ),
+        (
+            f"There are {count_words}, counted by rung below. Each names its rung, its effect with a 95% interval, its"
+            " n, the reason for its rung, and the query that produced it."
+        ),
+    )
+
+
+def _ladder(findings: Findings) -> Table:
+    return whole(
+        Table(
+            id="ladder",
+            caption="Findings by rung of the evidence ladder",
+            columns=(Column("Rung"), Column("Findings", numeric=True), Column("What it takes")),
+            rows=tuple(
+                Row(
+                    (
+                        Cell(rung.value, mark=f"rung-{rung.value}"),
+                        Cell(count(findings.ladder.get(rung.value, 0))),
+                        Cell(RUNGS[rung]),
+                    )
+                )
+                for rung in reversed(Rung)
+            ),
+        )
+    )
+
+
+def _limitations(findings: Findings) -> tuple[Term, ...]:
+    return (
+        *(Term(head, text) for head, text in LIMITATIONS),
+        Term("Baselines that beat the instrument are named.", _beaten(findings)),
+    )
+
+
+def _beaten(findings: Findings) -> str:
+    better = [
+        f"{visible(concept.title)}, {CONTRAST_NAMES[result.contrast].lower()} ({signed(difference.value)} AUROC)"
+        for concept in findings.concepts
+        for result in concept.contrasts
+        if (difference := result.sae_minus_probe_auroc) is not None and difference.value < 0
+    ]
+    silent = [
+        f"{visible(concept.title)}, {CONTRAST_NAMES[result.contrast].lower()}"
+        for concept in findings.concepts
+        for result in concept.contrasts
+        if result.sae_minus_probe_auroc is None and result.probe.separates
+    ]
+    text = (
+        f"The linear probe does better than the first SAE feature here: {'; '.join(better)}."
+        if better
+        else "In no comparison that was made does the linear probe do better than the first SAE feature."
+    )
+    return (
+        f"{text} It separates the arms where no feature could be ranked here: {'; '.join(silent)}." if silent else text
+    )

@@ -1,0 +1,83 @@
+"""The HTML report: one file, no request, and nothing runs in it but the script whose hash its policy names."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+
+from markupsafe import Markup
+
+from audit.errors import EvidenceError
+from reports.rendering import asset, asset_text, environment
+from reports.view import ReportView
+
+TEMPLATE = "report/screen.html.j2"
+_FONTS = (
+    ("Affidavit Sans", "400", "normal", "NotoSans-Regular.woff2"),
+    ("Affidavit Sans", "600", "normal", "NotoSans-SemiBold.woff2"),
+    ("Affidavit Sans", "400", "italic", "NotoSans-Italic.woff2"),
+    ("Affidavit Mono", "400", "normal", "JetBrainsMono-Regular.woff2"),
+)
+
+
+def render_html(view: ReportView, *, findings_json: bytes) -> bytes:
+    r"""Return the report as one UTF-8 file that needs no network and embeds the findings.
+
+    Args:
+        view: what to print.
+        findings_json: the bytes of findings.json. They are embedded as they are, but for `<`, which becomes `\u003c`,
+            so that no string can end the script element; parsing gives an equal value.
+
+    Raises:
+        EvidenceError: the bytes are not UTF-8 JSON.
+    """
+    style = Markup(f"{_font_faces()}{asset_text('css', 'base.css')}{asset_text('css', 'screen.css')}")  # noqa: S704 - package data
+    script = Markup(asset_text("report", "screen.js"))  # noqa: S704 - package data
+    page = (
+        environment()
+        .get_template(TEMPLATE)
+        .render(
+            view=view,
+            medium="html",
+            policy=content_policy(style=style, script=script),
+            style=style,
+            script=script,
+            findings=_embeddable(findings_json),
+        )
+    )
+    return page.encode("utf-8")
+
+
+def content_policy(*, style: str, script: str) -> str:
+    """Return the content security policy: nothing loads, and only this style and this script apply."""
+    return (
+        f"default-src 'none'; style-src {_source(style)}; script-src {_source(script)}; font-src data:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def _source(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode('utf-8')).digest()).decode('ascii')}'"
+
+
+def _font_faces() -> str:
+    return "".join(
+        f'@font-face{{font-family:"{family}";font-weight:{weight};font-style:{style};font-display:block;'
+        f"src:url(data:font/woff2;base64,{base64.b64encode(asset('fonts', name)).decode('ascii')})}}\n"
+        for family, weight, style, name in _FONTS
+    )
+
+
+def _embeddable(findings_json: bytes) -> Markup:
+    try:
+        text = findings_json.decode("utf-8")
+        json.loads(text)
+    except ValueError as error:
+        raise EvidenceError(
+            item="findings.json",
+            expected="UTF-8 JSON",
+            found=str(error),
+            hint="Pass the bytes that the pipeline wrote.",
+        ) from error
+    return Markup(text.replace("<", "\\u003c"))  # noqa: S704 - no `<` is left, so no markup either

@@ -1,0 +1,122 @@
+"""Numbers as they are printed: fixed places, a true minus, and `not measured` instead of an invented value."""
+
+from __future__ import annotations
+
+import unicodedata
+from datetime import datetime
+
+from audit.records import Estimate
+
+NOT_MEASURED = "not measured"
+NO_INTERVAL = "no interval"
+MINUS = "\N{MINUS SIGN}"
+TIMES = "\N{MULTIPLICATION SIGN}"
+OPEN, CLOSE = "\N{SINGLE LEFT-POINTING ANGLE QUOTATION MARK}", "\N{SINGLE RIGHT-POINTING ANGLE QUOTATION MARK}"
+THIN_SPACE = "\N{NARROW NO-BREAK SPACE}"
+_SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+# Cc, Cf (bidirectional overrides too), Cs, Co, Cn: characters that could hide or reorder what a reader sees.
+_INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn"})
+_KEPT_IN_PROSE = frozenset("\n\t")
+
+
+def decimal(value: float | None, places: int = 2) -> str:
+    """Return a fixed-point number, or `not measured`."""
+    if value is None:
+        return NOT_MEASURED
+    text = f"{value:.{places}f}"
+    if float(text) == 0:
+        text = text.lstrip("-")
+    return text.replace("-", MINUS)
+
+
+def signed(value: float | None, places: int = 2) -> str:
+    """Return a fixed-point number that carries its sign, or `not measured`."""
+    text = decimal(value, places)
+    return f"+{text}" if value is not None and not text.startswith(MINUS) and float(text) != 0 else text
+
+
+def interval(estimate: Estimate, places: int = 2) -> str:
+    """Return `[low, high]`, or `no interval` when the bootstrap was degenerate."""
+    if estimate.low is None or estimate.high is None:
+        return NO_INTERVAL
+    return f"[{decimal(estimate.low, places)}, {decimal(estimate.high, places)}]"
+
+
+def probability(value: float | None) -> str:
+    """Return a p-value: `0.212`, `0.0043`, or a power of ten below 0.001. It never rounds to zero."""
+    if value is None:
+        return NOT_MEASURED
+    if value == 0 or value >= 0.01:
+        return f"{value:.3f}"
+    if value >= 0.001:
+        return f"{value:.4f}"
+    mantissa, exponent = f"{value:.1e}".split("e")
+    return f"{mantissa}{THIN_SPACE}{TIMES}{THIN_SPACE}10{str(int(exponent)).translate(_SUPERSCRIPT)}"
+
+
+def share(value: float | None) -> str:
+    """Return a share as a percentage with one place, or `not measured`. A non-zero share never prints as 0.0%."""
+    if value is None:
+        return NOT_MEASURED
+    if 0 < value < 0.0005:
+        return "< 0.1%"
+    return f"{100 * value:.1f}%"
+
+
+def count(value: int) -> str:
+    """Return an integer with narrow spaces between thousands."""
+    return f"{value:,}".replace(",", THIN_SPACE)
+
+
+def plain(value: float | None) -> str:
+    """Return the value that a browser sorts by; what was not measured sorts last."""
+    return "" if value is None else repr(float(value))
+
+
+def short_digest(digest: str) -> str:
+    """Return the hash's name and its first 16 hex digits."""
+    name, _, value = digest.partition(":")
+    return f"{name}:{value[:16]}…" if len(value) > 16 else digest
+
+
+def date_text(stamp: str) -> str:
+    """Return an ISO 8601 moment as people write it, in its own zone; anything else is returned unchanged."""
+    try:
+        moment = datetime.fromisoformat(stamp)
+    except ValueError:
+        return visible(stamp)
+    zone = moment.tzname() or "no time zone given"
+    return f"{moment.day} {moment:%B %Y}, {moment:%H:%M} {zone}"
+
+
+def plural(number: int, singular: str, several: str = "") -> str:
+    """Return `1 feature` or `3 features`."""
+    return f"{count(number)} {singular if number == 1 else several or singular + 's'}"
+
+
+def listed(items: tuple[str, ...] | list[str]) -> str:
+    """Return `a, b and c`."""
+    if len(items) < 2:
+        return "".join(items)
+    return f"{', '.join(items[:-1])} and {items[-1]}"
+
+
+def visible(text: str) -> str:
+    """Return prose with every character that could hide or reorder text written as its code point."""
+    return "".join(
+        " " if char in _KEPT_IN_PROSE else spelt_out(char) if unicodedata.category(char) in _INVISIBLE else char
+        for char in text
+    )
+
+
+def visible_token(text: str) -> str:
+    """Return a token with its line breaks and hidden characters spelt out, so that nothing in it is invisible."""
+    spelt = {"\n": "\\n", "\t": "\\t", "\r": "\\r"}
+    return "".join(
+        spelt.get(char) or (spelt_out(char) if unicodedata.category(char) in _INVISIBLE else char) for char in text
+    )
+
+
+def spelt_out(char: str) -> str:
+    """Return a character as its code point."""
+    return f"{OPEN}U+{ord(char):04X}{CLOSE}"

@@ -1,0 +1,143 @@
+"""The PDF report: tagged, archivable, the same bytes for the same input, with the findings attached."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import warnings
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import cache
+from io import BytesIO
+from typing import Any
+
+from fontTools.ttLib import TTFont  # type: ignore[import-untyped] # it comes with WeasyPrint
+
+from audit.errors import AffidavitError, EnvironmentProblem
+from reports.finish import finish_pdf
+from reports.numbers import spelt_out
+from reports.rendering import asset, environment
+from reports.view import ReportView
+
+TEMPLATE = "report/pdf.html.j2"
+SCHEME = "affidavit:"
+INSTALL = "apt-get install -y libpango-1.0-0 libpangoft2-1.0-0 libharfbuzz-subset0 fontconfig"
+_ASSETS = {
+    "css/base.css": "text/css",
+    "css/pdf.css": "text/css",
+    "fonts/NotoSans-Regular.ttf": "font/ttf",
+    "fonts/NotoSans-SemiBold.ttf": "font/ttf",
+    "fonts/NotoSans-Italic.ttf": "font/ttf",
+    "fonts/JetBrainsMono-Regular.ttf": "font/ttf",
+}
+_RELATIONSHIPS = {"findings.json": "Data", "manifest.json": "Supplement"}
+_DESCRIPTIONS = {
+    "findings.json": "The machine-readable findings that this report prints",
+    "manifest.json": "The manifest of the evidence bundle",
+}
+
+
+def check_pdf_libraries() -> None:
+    """Find out at once whether the PDF can be made, instead of after the audit.
+
+    Raises:
+        EnvironmentProblem: Pango, HarfBuzz or fontconfig cannot be loaded; the hint is the command that installs them.
+    """
+    _weasyprint()
+
+
+def render_pdf(view: ReportView, *, attachments: Mapping[str, bytes], created_at: datetime) -> bytes:
+    """Return the report, built to PDF/A-3a and PDF/UA-1. Equal arguments give equal bytes.
+
+    Args:
+        view: what to print.
+        attachments: file name -> bytes, embedded in the order of their names.
+        created_at: the moment written into the file; a moment without a zone is refused.
+
+    Raises:
+        EnvironmentProblem: a library is missing.
+        AffidavitError: `created_at` has no time zone.
+    """
+    if created_at.tzinfo is None:
+        raise AffidavitError(
+            item="created_at",
+            expected="a moment with a time zone",
+            found=created_at.isoformat(),
+            hint="Pass a datetime with a tzinfo.",
+        )
+    weasyprint = _weasyprint()
+    moment = created_at.astimezone(UTC).replace(microsecond=0)
+    stamp = f"{moment:%Y-%m-%dT%H:%M:%S}+00:00"
+    page = environment().get_template(TEMPLATE).render(view=view, medium="pdf", created=stamp, author=_author(view))
+    document = weasyprint.HTML(string=_drawable(page), base_url=SCHEME, url_fetcher=_fetch)
+    with warnings.catch_warnings():
+        # WeasyPrint 70 leaves the ICC profile's file to the garbage collector.
+        warnings.simplefilter("ignore", ResourceWarning)
+        raw: bytes = document.write_pdf(
+            pdf_variant="pdf/a-3a",
+            pdf_tags=True,
+            pdf_identifier=_identifier(page, attachments, stamp),
+            attachments=[
+                weasyprint.Attachment(
+                    string=attachments[name],
+                    name=name,
+                    description=_DESCRIPTIONS.get(name, name),
+                    created=moment,
+                    modified=moment,
+                    relationship=_RELATIONSHIPS.get(name, "Data"),
+                    url_fetcher=_fetch,
+                )
+                for name in sorted(attachments)
+            ],
+        )
+    return finish_pdf(raw)
+
+
+def _author(view: ReportView) -> str:
+    return next((fact.text for fact in view.cover.seal if fact.name == "Organisation"), "")
+
+
+def _identifier(page: str, attachments: Mapping[str, bytes], stamp: str) -> bytes:
+    """Return the file identifier: a digest of everything that goes in, so that it changes with the content alone."""
+    state = hashlib.sha256(page.encode("utf-8"))
+    state.update(stamp.encode("ascii"))
+    for name in sorted(attachments):
+        state.update(hashlib.sha256(name.encode("utf-8")).digest())
+        state.update(hashlib.sha256(attachments[name]).digest())
+    return state.hexdigest()[:32].encode("ascii")
+
+
+# Any: WeasyPrint has no types, and its classes exist only once its libraries are loaded.
+def _weasyprint() -> Any:  # noqa: ANN401
+    try:
+        import weasyprint  # noqa: PLC0415 - loads shared libraries: a missing one must not break `import reports.pdf`
+    except OSError as error:
+        raise EnvironmentProblem(
+            item="PDF libraries",
+            expected="Pango, HarfBuzz and fontconfig",
+            found=str(error).splitlines()[0],
+            hint=f"Install them: {INSTALL}",
+        ) from error
+    return weasyprint
+
+
+def _fetch(url: str) -> Any:  # noqa: ANN401 - WeasyPrint's response class
+    """Serve the report's own assets and nothing else: neither a file nor a network address."""
+    from weasyprint.urls import FatalURLFetchingError, URLFetcherResponse  # noqa: PLC0415 - see `_weasyprint`
+
+    name = url.removeprefix(SCHEME)
+    if not url.startswith(SCHEME) or name not in _ASSETS:
+        raise FatalURLFetchingError(f"The report may not load {url}")
+    return URLFetcherResponse(url, asset(*name.split("/")), {"Content-Type": _ASSETS[name]})
+
+
+@cache
+def _covered() -> frozenset[int]:
+    fonts = (TTFont(BytesIO(asset("fonts", name))) for name in ("NotoSans-Regular.ttf", "JetBrainsMono-Regular.ttf"))
+    return frozenset(code for font in fonts for code in font.getBestCmap())
+
+
+def _drawable(page: str) -> str:
+    """Write characters that the vendored fonts lack as code points: a system's font would differ by machine."""
+    covered = _covered()
+    return re.sub(r"[^\x00-\x7f]", lambda match: match[0] if ord(match[0]) in covered else spelt_out(match[0]), page)

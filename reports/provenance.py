@@ -1,0 +1,238 @@
+"""What was audited, how to run it again and how to check the seal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from audit.digests import Json
+from audit.records import Exclusions, Findings, RunInfo
+from reports.numbers import count, decimal, share, visible
+from reports.queries import EXCLUSIONS
+from reports.view import Audited, Cell, Column, Reproducibility, Row, Step, Table, Verification, whole
+
+_FORMATS = {
+    "chat": (
+        "Prompts ran in the model's chat template, as it is deployed. The instrument's fidelity was measured in the"
+        " same format."
+    ),
+    "plain": (
+        "Prompts ran as plain text, without a chat template. The instrument's fidelity was measured in the same format."
+    ),
+}
+
+
+def audited_view(findings: Findings) -> Audited:
+    """Return the model, the instrument, the suites, the format and the excluded positions."""
+    model, sae = findings.model, findings.sae
+    return Audited(
+        model=_facts(
+            "model",
+            "The model",
+            (
+                ("Name", visible(model.name), False),
+                ("Source", visible(model.source), False),
+                ("Architecture", visible(model.architecture), False),
+                ("Parameters", count(model.parameters), False),
+                ("Layers and width", f"{count(model.layers)} layers, width {count(model.width)}", False),
+                ("Arithmetic", visible(model.dtype), False),
+                ("Chat template", "yes" if model.chat_template else "no", False),
+                ("Digest", visible(model.digest), True),
+            ),
+        ),
+        sae=_facts(
+            "sae",
+            "The instrument: a sparse autoencoder (SAE)",
+            (
+                ("Name", visible(sae.name), False),
+                ("Site in the model", visible(sae.site), True),
+                ("Architecture", visible(sae.architecture), False),
+                ("Features", f"{count(sae.latents)}, at most {count(sae.k)} active at once", False),
+                ("Input width", count(sae.width), False),
+                ("Trained on", f"{count(sae.training_tokens)} tokens, {count(sae.training_updates)} updates", False),
+                ("Licence", visible(sae.licence), False),
+                ("Training data digest", visible(sae.training_data_digest), True),
+                ("Digest", visible(sae.digest), True),
+            ),
+        ),
+        suites=whole(
+            Table(
+                id="suites",
+                caption="The probe suites, as they were read",
+                columns=(
+                    Column("Suite"),
+                    Column("Version", numeric=True),
+                    Column("Concepts"),
+                    Column("Scenarios", numeric=True),
+                    Column("Prompts", numeric=True),
+                ),
+                rows=tuple(
+                    Row(
+                        (
+                            Cell(visible(suite.title), detail=visible(suite.id)),
+                            Cell(visible(suite.version)),
+                            Cell(", ".join(visible(concept) for concept in suite.concepts)),
+                            Cell(count(suite.scenarios)),
+                            Cell(count(suite.prompts)),
+                        ),
+                        note=visible(suite.digest),
+                    )
+                    for suite in findings.suites
+                ),
+                empty="No suite was read.",
+                layout="noted-code",
+            )
+        ),
+        format=_FORMATS.get(findings.format, f"Prompt format: {visible(findings.format)}."),
+        exclusions=_exclusions(findings.exclusions),
+    )
+
+
+def reproducibility_view(findings: Findings, run: RunInfo) -> Reproducibility:
+    """Return the command, the configuration, the versions and the digests."""
+    return Reproducibility(
+        command=visible(run.command),
+        config=whole(
+            Table(
+                id="config",
+                caption="Configuration: every key that decides the result",
+                columns=(Column("Key"), Column("Value")),
+                rows=tuple(
+                    Row((Cell(visible(key), code=True), Cell(visible(value), code=True)))
+                    for key, value in _flat(run.config)
+                ),
+                empty="No configuration was recorded.",
+                layout="keys",
+            )
+        ),
+        environment=whole(
+            Table(
+                id="environment",
+                caption="Environment in which the audit ran",
+                columns=(Column("Component"), Column("Version or value")),
+                rows=tuple(
+                    Row((Cell(visible(key)), Cell(visible(value), code=True)))
+                    for key, value in sorted(run.environment.items())
+                ),
+                empty="No environment was recorded.",
+                layout="keys",
+            )
+        ),
+        digests=_facts(
+            "digests",
+            "Digests (SHA-256)",
+            (
+                ("findings.json", visible(run.findings_digest), True),
+                ("Model", visible(findings.model.digest), True),
+                ("SAE", visible(findings.sae.digest), True),
+                *((f"Suite {visible(suite.id)}", visible(suite.digest), True) for suite in findings.suites),
+            ),
+        ),
+    )
+
+
+def verification_view(run: RunInfo) -> Verification:
+    """Return what a stranger does to check this report, the project's own tool first, then tools of others."""
+    bundle = visible(run.bundle_name)
+    return Verification(
+        steps=(
+            Step(
+                "Get the certificate from someone you trust",
+                "A bundle vouches for itself only. Obtain the certificate through another channel than the report, and"
+                " compare its SHA-256 fingerprint with the one that the organisation has published. This report names"
+                f" it as {visible(run.seal.fingerprint)}; that line alone proves nothing.",
+                ("openssl x509 -in cert.pem -noout -fingerprint -sha256",),
+            ),
+            Step(
+                "Verify the whole bundle",
+                "Each of these gets a line of its own: files intact, signature, signer trusted, timestamp, PDF"
+                " signature and coverage, and that this document carries the same findings as findings.json. Without"
+                " --trust the answer is “intact, signer not trusted”.",
+                (f"affidavit verify {bundle} --trust cert.pem",),
+            ),
+            Step(
+                "Look at the evidence itself",
+                "evidence.duckdb in the bundle holds the measured scores. The queries that this report names select"
+                " from it; any program that reads DuckDB can run them.",
+                (f"affidavit sql {bundle} 'SHOW TABLES'",),
+            ),
+            Step(
+                "Check the PDF without this tool",
+                "pdfsig comes with poppler. Look for a valid signature and for “Total document signed”: a signature"
+                " that does not cover the whole file proves nothing about what is outside it.",
+                ("pdfsig report.pdf",),
+            ),
+            Step(
+                "Check the bundle's signature without this tool",
+                "attestation.sigstore.json holds a DSSE envelope. OpenSSL verifies its signature over the"
+                " pre-authentication encoding “DSSEv1 <length of type> <type> <length of payload> <payload>”, written"
+                " to pae.bin, with the decoded signature in signature.bin. The payload lists the SHA-256 of every file"
+                " of the bundle.",
+                (
+                    "openssl x509 -in cert.pem -pubkey -noout > key.pem",
+                    "openssl dgst -sha256 -verify key.pem -signature signature.bin pae.bin",
+                ),
+            ),
+            Step(
+                "Compare the digest of the findings",
+                "The digest of findings.json is printed on the cover and at the head of every page.",
+                ("sha256sum findings.json", "pdfdetach -saveall report.pdf"),
+            ),
+        )
+    )
+
+
+def _facts(table_id: str, caption: str, facts: tuple[tuple[str, str, bool], ...]) -> Table:
+    return whole(
+        Table(
+            id=table_id,
+            caption=caption,
+            columns=(Column("Property"), Column("Value")),
+            rows=tuple(Row((Cell(name), Cell(text, code=code))) for name, text, code in facts),
+            layout="facts",
+        )
+    )
+
+
+def _exclusions(exclusions: Exclusions) -> Table:
+    total = exclusions.tokens_total
+    return whole(
+        Table(
+            id="exclusions",
+            caption="Token positions that no statistic saw",
+            columns=(Column("Positions"), Column("Count", numeric=True), Column("Share", numeric=True)),
+            rows=tuple(
+                Row((Cell(name), Cell(count(number)), Cell(share(number / total if total else None))))
+                for name, number in (
+                    ("All positions", total),
+                    ("Excluded: beginning of text and chat template", exclusions.template_tokens),
+                    (
+                        f"Excluded: outliers, residual norm above {decimal(exclusions.outlier_limit)}",
+                        exclusions.outlier_tokens,
+                    ),
+                    ("Kept", exclusions.kept_tokens),
+                )
+            ),
+            query=EXCLUSIONS,
+        )
+    )
+
+
+def _flat(config: Mapping[str, Json], prefix: str = "") -> list[tuple[str, str]]:
+    rows: list[tuple[str, str]] = []
+    for key in sorted(config):
+        value = config[key]
+        if isinstance(value, Mapping):
+            rows.extend(_flat(value, prefix=f"{prefix}{key}."))
+        else:
+            rows.append((f"{prefix}{key}", _value(value)))
+    return rows
+
+
+def _value(value: Json) -> str:
+    if value is None:
+        return "not set"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list | tuple):
+        return ", ".join(_value(child) for child in value) or "none"
+    return str(value)

@@ -1,0 +1,194 @@
+"""Whether the instrument and the procedure can be trusted: fidelity, shuffled labels, random directions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from audit.digests import Json
+from audit.records import Colour, Fidelity, Findings, RunInfo
+from reports.figures import FidelityBar, fidelity_chart
+from reports.numbers import count, decimal, share, signed, visible
+from reports.queries import FIDELITY, SCORES
+from reports.view import Cell, Chart, Column, Controls, Fact, FidelitySection, Row, Table, Term, whole
+from reports.words import COLOUR_SHORT, COLOURS, CONTRAST_NAMES
+
+# This project's conventions, printed where the run's configuration does not set its own.
+GREEN_FVU, GREEN_DELTA_CE, AMBER_FVU, AMBER_DELTA_CE, CONCEPT_FVU_RATIO = 0.2, 0.1, 0.4, 0.4, 1.5
+
+
+def _limit(run: RunInfo, name: str, convention: float) -> float:
+    """Return a limit of the fidelity colours as the run's configuration holds it, or else the project's convention."""
+    section: Json = run.config.get("fidelity")
+    value = section.get(name) if isinstance(section, Mapping) else None
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else convention
+
+
+def fidelity_view(findings: Findings, run: RunInfo) -> FidelitySection:
+    """Return how well the SAE reproduces the residual stream, overall and for each concept."""
+    green, amber = _limit(run, "green_fvu", GREEN_FVU), _limit(run, "amber_fvu", AMBER_FVU)
+    green_ce, amber_ce = _limit(run, "green_delta_ce", GREEN_DELTA_CE), _limit(run, "amber_delta_ce", AMBER_DELTA_CE)
+    ratio = _limit(run, "concept_fvu_ratio", CONCEPT_FVU_RATIO)
+    scopes = (("All prompts", findings.fidelity), *((visible(c.title), c.fidelity) for c in findings.concepts))
+    bars = tuple(FidelityBar(label, fidelity.fvu, fidelity.colour) for label, fidelity in scopes)
+    title = "How much of the model's inner state the instrument misses (FVU)"
+    spoken = "; ".join(f"{bar.label}: {decimal(bar.fvu)}, {bar.colour.value}" for bar in bars)
+    return FidelitySection(
+        lead=(
+            "Before any feature is read, the instrument is tested on the probes themselves. The colours follow this"
+            " project's conventions, printed below; they are no standard. Red means that no claim about single features"
+            " is made."
+        ),
+        verdict=Cell(
+            COLOUR_SHORT[findings.fidelity.colour],
+            detail=f"{COLOURS[findings.fidelity.colour]} Reason given: {visible(findings.fidelity.reason)}",
+            mark=findings.fidelity.colour.value,
+        ),
+        table=whole(
+            Table(
+                id="fidelity-table",
+                caption="Fidelity of the instrument, overall and for each concept",
+                columns=(
+                    Column("Tokens of"),
+                    Column("Tokens", numeric=True, detail="spliced"),
+                    Column("FVU", numeric=True),
+                    Column("Cosine", numeric=True),
+                    Column("L0", numeric=True, detail="5% to 95%"),
+                    Column("Dead", numeric=True, detail="share"),
+                    Column("Dense", numeric=True, detail="share"),
+                    Column("Delta CE", numeric=True, detail="CE before"),
+                    Column("KL", numeric=True, detail="ratio"),
+                    Column("Colour"),
+                ),
+                rows=tuple(_fidelity_row(label, fidelity) for label, fidelity in scopes),
+                note=(
+                    "L0: features active at once. Dead: share of features that never fire. Dense: share that fires on"
+                    " more than one token in ten. Delta CE and KL in nats a token, with the reconstruction spliced in;"
+                    " the ratio is to a random error of equal norm. “Not measured”: the record holds no value for that"
+                    " scope; the row's reason and the spliced count say on what it rests."
+                ),
+                layout="dense",
+                query=FIDELITY,
+            )
+        ),
+        chart=Chart(
+            id="fidelity",
+            svg=fidelity_chart(
+                bars,
+                green=green,
+                amber=amber,
+                chart_id="fidelity",
+                title=f"{title}. {spoken}.",
+                description="The table below has the numbers.",
+            ),
+            title=title,
+            description=spoken,
+            caption=(
+                f"{title}. Shorter is better. Dashed lines are the limits of green and amber for FVU alone; the colour"
+                " also depends on delta CE."
+            ),
+        ),
+        rules=(
+            Term(
+                "green",
+                f"FVU at most {green:g} and delta CE at most {green_ce:g}. {COLOURS[Colour.GREEN]}",
+                mark="green",
+            ),
+            Term(
+                "amber",
+                f"FVU at most {amber:g} and delta CE at most {amber_ce:g}. {COLOURS[Colour.AMBER]}",
+                mark="amber",
+            ),
+            Term("red", f"Anything else. {COLOURS[Colour.RED]}", mark="red"),
+            Term(
+                "limits for a concept",
+                f"A concept on which FVU exceeds {ratio:g} times the overall value loses one colour. No concept is"
+                " rated better than the instrument overall. Without delta CE no colour is better than amber.",
+            ),
+        ),
+    )
+
+
+def _fidelity_row(label: str, fidelity: Fidelity) -> Row:
+    return Row(
+        (
+            Cell(label),
+            Cell(count(fidelity.tokens), detail=count(fidelity.spliced_tokens)),
+            Cell(decimal(fidelity.fvu, 3)),
+            Cell(decimal(fidelity.cosine, 3)),
+            Cell(
+                decimal(fidelity.l0_mean, 1), detail=f"{decimal(fidelity.l0_p05, 0)} to {decimal(fidelity.l0_p95, 0)}"
+            ),
+            Cell(share(fidelity.dead_share)),
+            Cell(share(fidelity.dense_share)),
+            Cell(signed(fidelity.delta_ce, 3), detail=decimal(fidelity.ce, 3)),
+            Cell(decimal(fidelity.kl, 3), detail=decimal(fidelity.kl_ratio, 2)),
+            Cell(fidelity.colour.value, mark=fidelity.colour.value),
+        ),
+        note=f"Reason: {visible(fidelity.reason)}",
+    )
+
+
+def controls_view(findings: Findings) -> Controls:
+    """Return the measured false positive rate and what random directions reach."""
+    control = findings.permutation_control
+    return Controls(
+        permutation=(
+            "The whole procedure, from choosing features to confirming them, was run on scenarios whose arm labels had"
+            " been shuffled, so that every finding is a false one. The share of runs with any finding is the measured"
+            " false positive rate."
+        ),
+        permutation_mark=Cell(
+            "passed" if control.passed else "failed",
+            detail=(
+                ""
+                if control.passed
+                else (
+                    "The procedure finds too much where there is nothing to find: no finding in this report can be"
+                    " relied on."
+                )
+            ),
+            mark="green" if control.passed else "red",
+        ),
+        permutation_facts=(
+            Fact("Shuffles", count(control.permutations)),
+            Fact("Shuffles with any finding", count(control.with_any_finding)),
+            Fact("Measured false positive rate", share(control.rate)),
+            Fact("Limit", share(control.limit)),
+        ),
+        random=whole(
+            Table(
+                id="random-directions",
+                caption="Random unit directions of the same number and sparsity, through the same procedure",
+                columns=(
+                    Column("Concept"),
+                    Column("Contrast"),
+                    Column("Tested", numeric=True),
+                    Column("Selected", numeric=True),
+                    Column("Confirmed", numeric=True),
+                    Column("Largest |d_z|", numeric=True),
+                    Column("Best AUROC", numeric=True),
+                ),
+                rows=tuple(
+                    Row(
+                        (
+                            Cell(visible(concept.title)),
+                            Cell(CONTRAST_NAMES[result.contrast]),
+                            Cell(count(result.random_control.tested)),
+                            Cell(count(result.random_control.selected)),
+                            Cell(count(result.random_control.confirmed)),
+                            Cell(decimal(result.random_control.best_d_z)),
+                            Cell(decimal(result.random_control.best_auroc)),
+                        )
+                    )
+                    for concept in findings.concepts
+                    for result in concept.contrasts
+                ),
+                note=(
+                    "A feature is called confirmed only if its effect exceeds the largest one here. “Not measured”: no"
+                    " random direction fired often enough to be tested."
+                ),
+                query=SCORES,
+                empty="No contrast was analysed, so no control was run.",
+            )
+        ),
+    )

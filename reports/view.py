@@ -1,0 +1,314 @@
+"""The frozen, display-ready view that both renderers print. It holds text, never numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from markupsafe import Markup
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One table cell.
+
+    `detail` is a smaller second line, `sort` the plain value that a browser sorts by, `mark` a style name (a colour, a
+    rung), `href` the fragment that the text links to. `code` says that the text is an identifier or a digest.
+    """
+
+    text: str
+    detail: str = ""
+    sort: str = ""
+    mark: str = ""
+    href: str = ""
+    code: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One table column; numeric columns are set flush right."""
+
+    label: str
+    numeric: bool = False
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One table row; the first cell is its header. `note` runs below it over the full width."""
+
+    cells: tuple[Cell, ...]
+    note: str = ""
+    group: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table with its caption.
+
+    `rows` holds everything and is what HTML shows; `printed` is what fits on paper, and `cut` says what it leaves out
+    (empty when nothing is left out). `query` names the queries that produced the figures.
+    """
+
+    id: str
+    caption: str
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    printed: tuple[Row, ...] = ()
+    cut: str = ""
+    note: str = ""
+    query: str = ""
+    empty: str = ""
+    sortable: bool = False
+    layout: str = ""
+
+
+def whole(table: Table) -> Table:
+    """Return the table with every row printed on paper too."""
+    return replace(table, printed=table.rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """A drawing with its text alternative. `svg` is markup that this package made from numbers and escaped labels."""
+
+    id: str
+    svg: Markup
+    title: str
+    description: str
+    caption: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """A named line of text."""
+
+    name: str
+    text: str
+    code: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """A word that the report uses, explained without mathematics."""
+
+    word: str
+    meaning: str
+    mark: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Cover:
+    """The first page: what was audited, when, with what, sealed by whom."""
+
+    title: str
+    subtitle: str
+    gist: tuple[str, ...]
+    facts: tuple[Fact, ...]
+    seal: tuple[Fact, ...]
+    seal_note: str
+    verdict: str
+    verdict_note: str
+
+
+@dataclass(frozen=True, slots=True)
+class SummaryRow:
+    """One concept on the summary page, in words."""
+
+    concept: str
+    href: str
+    domain: str
+    definition: str
+    topic: Cell
+    distinction: Cell
+    outcome: Cell
+    instrument: Cell
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """The page for a reader with ten minutes."""
+
+    lead: str
+    rows: tuple[SummaryRow, ...]
+    sentences: tuple[str, ...]
+    chart: Chart | None
+    chart_table: Table
+
+
+@dataclass(frozen=True, slots=True)
+class Guide:
+    """How to read this report."""
+
+    contrasts: tuple[Term, ...]
+    ladder: tuple[Term, ...]
+    readings: tuple[Term, ...]
+    words: tuple[Term, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Audited:
+    """What was audited: the model, the instrument, the suites, and the positions left out."""
+
+    model: Table
+    sae: Table
+    suites: Table
+    format: str
+    exclusions: Table
+
+
+@dataclass(frozen=True, slots=True)
+class FidelitySection:
+    """How far the instrument can be trusted."""
+
+    lead: str
+    verdict: Cell
+    table: Table
+    chart: Chart | None
+    rules: tuple[Term, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ContrastView:
+    """One contrast of one concept."""
+
+    id: str
+    name: str
+    question: str
+    reading: Cell
+    reason: str
+    counts: str
+    baselines: Table
+    features: Table
+
+
+@dataclass(frozen=True, slots=True)
+class ConceptView:
+    """All that the report says about one concept."""
+
+    id: str
+    title: str
+    definition: str
+    why: str
+    rules: tuple[Fact, ...]
+    flags: tuple[str, ...]
+    instrument: Cell
+    instrument_reason: str
+    contrasts: tuple[ContrastView, ...]
+    chart: Chart | None
+    chart_absent: str
+    outcome: Table | None
+    outcome_words: str
+
+
+@dataclass(frozen=True, slots=True)
+class DomainView:
+    """The concepts of one domain."""
+
+    id: str
+    title: str
+    concepts: tuple[ConceptView, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TokenView:
+    """One token of a context; `level` runs from 0 (silent) to 4 (as strong as this feature was seen)."""
+
+    text: str
+    level: str
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
+class ContextView:
+    """One prompt with the feature's activation on each token."""
+
+    heading: str
+    strongest: str
+    tokens: tuple[TokenView, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CardView:
+    """One feature card."""
+
+    id: str
+    title: str
+    facts: tuple[Fact, ...]
+    promoted: tuple[str, ...]
+    promoted_note: str
+    contexts: tuple[ContextView, ...]
+    printed: tuple[ContextView, ...]
+    cut: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cards:
+    """The feature cards, all of them and those that are printed on paper."""
+
+    lead: str
+    cards: tuple[CardView, ...]
+    printed: tuple[CardView, ...]
+    cut: str
+
+
+@dataclass(frozen=True, slots=True)
+class Controls:
+    """The measured false positive rate and the random directions."""
+
+    permutation: str
+    permutation_mark: Cell
+    permutation_facts: tuple[Fact, ...]
+    random: Table
+
+
+@dataclass(frozen=True, slots=True)
+class Reproducibility:
+    """What it takes to run the audit again."""
+
+    command: str
+    config: Table
+    environment: Table
+    digests: Table
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of the verification."""
+
+    title: str
+    text: str
+    commands: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """How a stranger checks the report: a heading, its explanation and the commands."""
+
+    steps: tuple[Step, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ReportView:
+    """Everything that is printed, in order."""
+
+    language: str
+    title: str
+    description: str
+    keywords: str
+    generator: str
+    created: str
+    running: str
+    cover: Cover
+    summary: Summary
+    guide: Guide
+    audited: Audited
+    fidelity: FidelitySection
+    domains: tuple[DomainView, ...]
+    findings_lead: tuple[str, ...]
+    ladder: Table
+    cards: Cards
+    controls: Controls
+    not_tested: tuple[str, ...]
+    limitations: tuple[Term, ...]
+    reproducibility: Reproducibility
+    verification: Verification

@@ -1,0 +1,275 @@
+"""The plain-language words of the report, one for every case that a record can hold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from audit.records import Colour, Contrast, Lexical, Reading, Rung
+
+CONTRAST_NAMES: dict[Contrast, str] = {
+    Contrast.TOPIC: "Topic",
+    Contrast.DISTINCTION: "Distinction",
+}
+
+CONTRAST_QUESTIONS: dict[Contrast, str] = {
+    Contrast.TOPIC: (
+        "Does it tell text about this subject from text of the same length about something else? "
+        "(concept arm against neutral arm)"
+    ),
+    Contrast.DISTINCTION: (
+        "Does it tell the sensitive case from its near twin, written with the same vocabulary, in which the concept is "
+        "absent? (concept arm against control arm)"
+    ),
+}
+
+CONTRAST_MEANINGS: dict[Contrast, str] = {
+    Contrast.TOPIC: (
+        "Text about the concept against text of the same length about something else. It shows that a subject is"
+        " recognised, which is easy and says little: a feature that knows “medicines” is not a feature that knows"
+        " “overdose”."
+    ),
+    Contrast.DISTINCTION: (
+        "The sensitive case against a twin that shares its vocabulary but is not the sensitive case. This is the"
+        " question that matters for oversight. The two questions are answered separately and never mixed."
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ReadingWords:
+    """One reading: a short phrase, the end of the summary's sentence, a sentence, and how the expert defines it."""
+
+    short: str
+    answer: str
+    sentence: str
+    definition: str
+    mark: str
+
+
+READINGS: dict[Reading, ReadingWords] = {
+    Reading.DECOMPOSED: ReadingWords(
+        "Told apart, and visible",
+        "it can, and the instrument shows where",
+        "The model tells the two apart, and the instrument shows single features that do so.",
+        "The linear probe separates the arms and at least one SAE feature is confirmed.",
+        "seen",
+    ),
+    Reading.NOT_DECOMPOSED: ReadingWords(
+        "Told apart, but not visible",
+        "it can, but this instrument does not show where",
+        "The model tells the two apart, but this instrument shows no single feature that does so.",
+        "The linear probe separates the arms; no SAE feature is confirmed.",
+        "unseen",
+    ),
+    Reading.NOT_REPRESENTED: ReadingWords(
+        "No sign found",
+        "no sign of it was found at the place in the model that was looked at",
+        "No sign was found, at the place in the model that was looked at, that the two are told apart. "
+        "The information may be elsewhere in the model.",
+        "Neither the linear probe nor any SAE feature separates the arms at this site.",
+        "absent",
+    ),
+    Reading.SUSPECT: ReadingWords(
+        "Doubtful",
+        "the answer is doubtful, because the two ways of looking disagree",
+        "A feature reacts, but the simple linear check does not agree. Treat it as doubtful until someone has looked.",
+        "A feature is confirmed while the linear probe does not separate the arms; such a pair asks for scrutiny.",
+        "suspect",
+    ),
+    Reading.UNRESOLVED: ReadingWords(
+        "Cannot be said",
+        "the evidence allows no answer",
+        "The evidence does not allow an answer, in either direction.",
+        "A red instrument, a failed control, or too few held-back scenarios. Never to be read as a pass.",
+        "unresolved",
+    ),
+}
+
+RUNGS: dict[Rung, str] = {
+    Rung.UNRESOLVED: "No answer: no usable data, a red instrument or a failed control. Never to be read as a pass.",
+    Rung.OBSERVED: (
+        "The feature was chosen on the discovery scenarios, but too few scenarios were held back to confirm it."
+    ),
+    Rung.ASSOCIATED: (
+        "The feature was chosen on the discovery scenarios, but did not stand up on the held-back ones: the effect"
+        " failed the corrected test, went the other way, or is no larger than what random directions reach. The reason"
+        " is given for each."
+    ),
+    Rung.CONFIRMED: (
+        "The feature was chosen on the discovery scenarios, passed the corrected test on the held-back ones, and"
+        " exceeds what random directions reach. This is association: it does not show that the model uses the feature."
+    ),
+    Rung.CAUSAL: (
+        "Changing the feature changes the model's answer, more than changing random directions of equal size does."
+    ),
+}
+
+COLOURS: dict[Colour, str] = {
+    Colour.GREEN: (
+        "The instrument reproduces the model's inner state closely. Findings about single features can be read."
+    ),
+    Colour.AMBER: "The instrument misses a noticeable part of the model's inner state. Read single features with care.",
+    Colour.RED: (
+        "The instrument misses too much. No claim about single features is made: every such finding is unresolved."
+    ),
+}
+
+COLOUR_SHORT: dict[Colour, str] = {
+    Colour.GREEN: "green: readable",
+    Colour.AMBER: "amber: with care",
+    Colour.RED: "red: no feature-level claim",
+}
+
+LEXICAL: dict[Lexical, str] = {
+    Lexical.LEXICAL: "lexical: follows the concept's cue words, even in harmless sentences",
+    Lexical.NOT_LEXICAL: "not lexical: does not merely follow the cue words",
+    Lexical.NOT_TESTED: "not tested: too few scenarios with cue and cue-free versions",
+}
+
+EXPLORATORY = (
+    "Exploratory: fewer scenarios were held back for confirmation than the method asks for. "
+    "Results for this concept can never pass a gate."
+)
+
+NO_OUTCOME = "Not measured: the suite defines no answer to compare for this concept."
+
+WORDS: tuple[tuple[str, str], ...] = (
+    (
+        "Scenario",
+        (
+            "One hand-written situation. Rewordings of one situation are never counted twice: n is the number of"
+            " scenarios."
+        ),
+    ),
+    (
+        "Feature",
+        (
+            "A pattern inside the model that the instrument can single out, known by a number. It has no name of its"
+            " own; any label is an interpretation."
+        ),
+    ),
+    (
+        "Instrument (SAE)",
+        (
+            "A sparse autoencoder: a second, small network that rewrites the model's inner state as a list of features."
+            " It is imperfect, so its fidelity is measured first."
+        ),
+    ),
+    (
+        "Linear probe",
+        (
+            "A simple check that reads the model's whole inner state at once. If it tells two cases apart and no single"
+            " feature does, the model has the information and the instrument does not show it."
+        ),
+    ),
+    (
+        "Random directions",
+        (
+            "The same procedure with meaningless directions instead of features. What they reach, anything reaches;"
+            " only what exceeds them is claimed."
+        ),
+    ),
+    (
+        "AUROC",
+        (
+            "How often the reading is higher in the one case than in its twin. 0.5 is a coin toss, 1 is always, 0 is"
+            " always the other way round."
+        ),
+    ),
+    (
+        "d_z",
+        (
+            "How large and how steady the difference is across scenarios: the mean difference divided by its spread. 0"
+            " is no difference; about 0.8 and above is usually called large. The sign says which case is higher."
+        ),
+    ),
+    (
+        "Interval",
+        (
+            "A 95% interval: the range of values that the held-back scenarios support, obtained by resampling whole"
+            " scenarios. A wide interval means little evidence. “No interval” means that every scenario gave the same"
+            " value."
+        ),
+    ),
+    (
+        "p Holm, p max-T",
+        (
+            "How surprising the result would be if there were no difference, corrected for the number of tests in two"
+            " ways. Small is surprising; neither measures importance."
+        ),
+    ),
+    (
+        "FVU",
+        (
+            "Fraction of variance unexplained: how much of the model's inner state the instrument misses. 0 is nothing"
+            " missed; 1 is no better than always guessing the average."
+        ),
+    ),
+    (
+        "Delta CE",
+        (
+            "How much worse the model predicts the next token (in nats) when it has to work with the instrument's copy"
+            " of its inner state."
+        ),
+    ),
+    (
+        "Discovery and confirmation",
+        (
+            "Features are chosen on one part of the scenarios and measured on another. Every effect of a feature or a"
+            " probe in this report is from the confirmation part only. The model's answers use all scenarios, since"
+            " nothing was chosen."
+        ),
+    ),
+)
+
+LIMITATIONS: tuple[tuple[str, str], ...] = (
+    (
+        "No feature found does not mean no concept.",
+        (
+            "Absence of a feature is not absence of a concept. The model may hold it in a form, or at a place, that"
+            " this instrument does not show."
+        ),
+    ),
+    (
+        "The results are about this model, seen this way.",
+        (
+            "They hold for this model digest, this SAE, this site, this seed and this population of hand-written"
+            " scenarios. Another version, another language or another kind of text needs another audit."
+        ),
+    ),
+    (
+        "Association is not use.",
+        (
+            "A feature that reacts to a concept need not be part of how the model answers. Even an effect of switching"
+            " a feature off would not show that it is necessary in deployment."
+        ),
+    ),
+    (
+        "What was screened out is untested.",
+        (
+            "Features that fire too rarely to be tested, and pairs of features that were screened out, are untested."
+            " They were not found to be inactive."
+        ),
+    ),
+    (
+        "Labels are hints.",
+        (
+            "Promoted tokens and example contexts are unscored and indicative only; promoted tokens mean little outside"
+            " the model's late layers."
+        ),
+    ),
+    (
+        "The limits are conventions.",
+        (
+            "The colours of the instrument and the rungs of the ladder follow this project's conventions. They are"
+            " printed, so that a reader who prefers other limits can apply them."
+        ),
+    ),
+    (
+        "A signature proves integrity, not truth.",
+        (
+            "It shows that the files have not changed since the holder of the key sealed them. It does not show that"
+            " the content is right, and this report is not a determination of compliance."
+        ),
+    ),
+)

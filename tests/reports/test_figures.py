@@ -1,0 +1,65 @@
+"""Charts have the same bytes for the same numbers, and survive having nothing to show."""
+
+from __future__ import annotations
+
+from xml.etree import ElementTree as ET
+
+import matplotlib as mpl
+import pytest
+
+from audit.records import Colour, Estimate
+from reports.figures import (
+    EffectPanel,
+    EffectRow,
+    FidelityBar,
+    OverviewRow,
+    effect_chart,
+    fidelity_chart,
+    overview_chart,
+)
+
+HOSTILE = "<script>alert(1)</script> $x^2$"
+PANEL = EffectPanel(
+    "Topic", (EffectRow(HOSTILE, Estimate(1.0, 0.5, 1.5), confirmed=True),), Estimate(0.4, None, None), 0.3
+)
+BARE = EffectPanel("Distinction", (), Estimate(0.4, 0.1, 0.7), None)
+
+
+def draw(panels: tuple[EffectPanel, ...] = (PANEL, BARE)) -> str:
+    """Return an effect chart."""
+    return str(effect_chart(panels, chart_id="c", title="Effects & more", description="words"))
+
+
+def test_equal_numbers_give_equal_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither a clock nor the user's matplotlib settings reach the drawing."""
+    first = draw()
+    monkeypatch.setitem(mpl.rcParams, "font.size", 30.0)
+    monkeypatch.setitem(mpl.rcParams, "lines.linewidth", 9.0)
+    assert draw() == first
+
+
+def test_labels_are_text_and_nothing_else() -> None:
+    """A hostile label is escaped, and a dollar sign starts no formula."""
+    root = ET.fromstring(draw())  # noqa: S314 - made one line above
+    assert not [element for element in root.iter() if element.tag.endswith("script")]
+    assert HOSTILE in [element.text for element in root.iter() if element.tag.endswith("}text")]
+
+
+def test_no_style_and_no_foreign_id() -> None:
+    """No `style` is left for the policy to refuse, and every id begins with the chart's own."""
+    root = ET.fromstring(draw())  # noqa: S314 - made one line above
+    assert not [element for element in root.iter() if "style" in element.attrib or element.tag.endswith("}style")]
+    assert all(element.attrib["id"].startswith("c") for element in root.iter() if "id" in element.attrib)
+
+
+def test_a_chart_without_features_says_so() -> None:
+    """An empty panel is drawn with the reason, not dropped."""
+    assert "no feature was selected" in draw((BARE,))
+
+
+def test_other_charts_survive_missing_values() -> None:
+    """None is left out of the drawing; a value above every limit stays inside."""
+    rows = (OverviewRow("a", Estimate(0.7, None, None), None, None),)
+    assert "<svg" in overview_chart(rows, chart_id="o", title="t", description="d")
+    bars = (FidelityBar("all", 3.2, Colour.RED), FidelityBar("c", 0.0, Colour.GREEN))
+    assert "red" in fidelity_chart(bars, green=0.2, amber=0.4, chart_id="f", title="t", description="d")
