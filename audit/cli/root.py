@@ -1,0 +1,73 @@
+"""The command group, and the one place where errors become exit codes."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from types import TracebackType
+
+import click
+
+from audit import __version__
+from audit.cli.demo import demo
+from audit.cli.keys import keys
+from audit.cli.run import run as run_command
+from audit.cli.sql import sql
+from audit.cli.suites import suites
+from audit.cli.verify import verify
+from audit.errors import AffidavitError, ExitCode
+from audit.install import check_installation
+
+# Outside the documented verdicts: a defect of the tool must never read as a failed gate (1) or as broken evidence (3).
+CRASH = 70
+INTERRUPTED = 130
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="affidavit")
+def affidavit() -> None:
+    """Audit a language model: which features fire on sensitive concepts, with signed evidence.
+
+    Exit codes: 0 pass, 1 gate failed, 2 usage, 3 evidence invalid or tampered, 4 environment.
+    """
+
+
+for command in (demo, run_command, verify, sql, suites, keys):
+    affidavit.add_command(command)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the command line and return its exit code."""
+    sys.excepthook = _report_crash
+    try:
+        check_installation()
+        code = affidavit.main(args=list(arguments), prog_name="affidavit", standalone_mode=False)
+    except AffidavitError as error:
+        click.echo(f"error: {error}", err=True)
+        return int(error.exit_code)
+    except click.UsageError as error:
+        error.show()
+        return int(ExitCode.USAGE)
+    except click.ClickException as error:
+        error.show()
+        return int(ExitCode.USAGE)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("stopped; finished parts are kept and the same command resumes", err=True)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader went away (`| head`): no error, and nothing more can be said.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return int(ExitCode.PASS)
+    return code if isinstance(code, int) else int(ExitCode.PASS)
+
+
+def _report_crash(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    traceback.print_exception(kind, error, trace)
+    sys.stderr.write(
+        f"affidavit {__version__} failed; this is a defect of the tool, not a result. Exit code {CRASH}.\n"
+    )
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(CRASH)

@@ -1,0 +1,58 @@
+"""`affidavit run`: audit a model as a configuration says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="The bundle's folder.")
+@click.option("--config", type=click.Path(path_type=Path, dir_okay=False), default=None, help="audit.toml.")
+@click.option("--key", type=click.Path(path_type=Path, dir_okay=False), required=True, help="Sealing key, PEM or .p12.")
+@click.option(
+    "--cert",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=None,
+    help="Its certificate. Default: certificate.pem beside the key.",
+)
+@click.option("--passphrase-env", default=None, metavar="VARIABLE", help="The key's passphrase is in this variable.")
+@click.option("--tsa", default=None, metavar="URL", help="RFC 3161 timestamp authority for the PDF's seal.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@click.option("--quiet", is_flag=True, help="No progress on stderr.")
+def run(
+    *,
+    out: Path,
+    config: Path | None,
+    key: Path,
+    cert: Path | None,
+    passphrase_env: str | None,
+    tsa: str | None,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Audit a model and seal the evidence.
+
+    A killed run resumes: give the same --out again and finished parts are not run twice.
+    """
+    from datetime import UTC, datetime
+
+    from audit.config import AuditConfig, load_config
+    from audit.signing.keys import certificate_path, load_signer, passphrase_from_environment
+    from audit.workspace import refuse_taken
+
+    refuse_taken(out)
+    settings = load_config(config) if config is not None else AuditConfig()
+    now = datetime.now(UTC).replace(microsecond=0)
+    passphrase = passphrase_from_environment(passphrase_env) if passphrase_env is not None else None
+    pem = key.suffix not in {".p12", ".pfx"}
+    signer = load_signer(key, cert or (certificate_path(key.parent) if pem else None), passphrase, at=now)
+
+    from audit.cli.bar import progress
+    from audit.cli.summary import print_result
+    from audit.pipeline import AuditRequest, run_audit
+
+    command = "affidavit run" + (f" --config {config.name}" if config is not None else "") + f" --out {out.name}"
+    request = AuditRequest(settings, out, signer, now, command, tsa_url=tsa)
+    print_result(run_audit(request, progress=progress(quiet=quiet)), as_json=as_json)

@@ -1,0 +1,40 @@
+"""What `run` and `demo` print when a bundle is sealed."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from audit.pipeline import AuditResult
+
+
+def print_result(result: AuditResult, *, as_json: bool) -> None:
+    """Print where the bundle is and what it says: JSON, or a few lines."""
+    findings = result.findings
+    readings = {
+        f"{concept.id}/{contrast.contrast.value}": contrast.reading.value
+        for concept in findings.concepts
+        for contrast in concept.contrasts
+    }
+    if as_json:
+        record = {
+            "bundle": str(result.folder),
+            "findings_digest": result.findings_digest,
+            "statement_digest": result.statement_digest,
+            "fidelity": findings.fidelity.colour.value,
+            "ladder": findings.ladder,
+            "readings": readings,
+        }
+        click.echo(json.dumps(record, sort_keys=True, indent=2))
+        return
+    click.echo(f"model     {findings.model.name} ({findings.model.digest[:19]})")
+    click.echo(
+        f"SAE       {findings.sae.name} ({findings.sae.digest[:19]}), instrument {findings.fidelity.colour.value}"
+    )
+    width = max(len(name) for name in readings)
+    for name, reading in readings.items():
+        click.echo(f"          {name:<{width}}  {reading}")
+    click.echo(f"findings  {result.findings_digest}")
+    click.echo(f"report    {result.folder / 'report.pdf'}")
+    click.echo(f"          {result.folder / 'report.html'}")

@@ -1,0 +1,136 @@
+"""The files of a bundle folder: names that are safe to open and print, and what each one's bytes hash to."""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from audit.digests import digest_bytes, digest_file
+from audit.errors import DigestMismatch, EvidenceError
+from audit.signing.checks import printable
+
+ATTESTATION = "attestation.sigstore.json"
+CERTIFICATE = "certificate.pem"
+FINDINGS = "findings.json"
+MANIFEST = "manifest.json"
+REPORT_HTML = "report.html"
+REPORT_PDF = "report.pdf"
+
+MAX_CONTENT_BYTES = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class FolderContents:
+    """What lies in a bundle's folder, the attestation aside.
+
+    Attributes:
+        digests: POSIX relative name -> `sha256:<hex>`, for every regular file, sorted by name.
+        refused: name -> why, for links, devices, pipes, names that are not safe and files that cannot be read.
+    """
+
+    digests: dict[str, str]
+    refused: dict[str, str]
+
+
+def scan_folder(folder: Path) -> FolderContents:
+    """Return every file below the folder with its digest, following no link and opening no device.
+
+    Raises:
+        EvidenceError: the folder is missing or cannot be listed.
+    """
+    digests: dict[str, str] = {}
+    refused: dict[str, str] = {}
+    waiting = [folder]
+    while waiting:
+        here = waiting.pop()
+        try:
+            entries = sorted(os.scandir(here), key=lambda entry: entry.name)
+        except OSError as error:
+            raise EvidenceError(
+                item=str(here),
+                expected="a bundle folder that can be listed",
+                found=error.strerror or type(error).__name__,
+                hint="Give the path of a sealed bundle's folder.",
+            ) from error
+        for entry in entries:
+            path = here / entry.name
+            name = path.relative_to(folder).as_posix()
+            if name == ATTESTATION and not entry.is_symlink():
+                continue
+            problem = _entry_problem(entry, name)
+            if problem is not None:
+                refused[name] = problem
+            elif entry.is_dir(follow_symlinks=False):
+                waiting.append(path)
+            else:
+                try:
+                    digests[name] = digest_file(path)
+                except OSError as error:
+                    refused[name] = error.strerror or type(error).__name__
+    return FolderContents(dict(sorted(digests.items())), dict(sorted(refused.items())))
+
+
+def name_problem(name: str) -> str | None:
+    """Return why a name may not be a bundle file's name, or None when it may.
+
+    A name is a relative POSIX path of plain parts: no `..`, no root, no backslash, no character that does not print.
+    """
+    if printable(name) != name:
+        return "a name with characters that do not print"
+    if "\\" in name or ":" in name:
+        return "a name with a backslash or a colon"
+    if any(part in {"", ".", ".."} for part in name.split("/")):
+        return "a path that is not plainly inside the bundle"
+    if name == ATTESTATION:
+        return "the attestation cannot list itself"
+    return None
+
+
+def read_content(folder: Path, name: str, *, digest: str | None = None) -> bytes:
+    """Return a file's bytes, opened without following a link.
+
+    Args:
+        folder: the bundle.
+        name: a name that `scan_folder` returned, or a fixed name of the layout.
+        digest: what the bytes must hash to, when they were hashed before.
+
+    Raises:
+        EvidenceError: missing, not a regular file, larger than `MAX_CONTENT_BYTES`, or changed since it was hashed.
+    """
+    try:
+        # O_NONBLOCK: opening a pipe that somebody put there must not hang the verifier.
+        descriptor = os.open(folder / name, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+        with os.fdopen(descriptor, "rb") as stream:
+            status = os.fstat(stream.fileno())
+            if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_CONTENT_BYTES:
+                raise _unreadable(name, f"not a regular file of at most {MAX_CONTENT_BYTES} bytes")
+            data = stream.read()
+    except OSError as error:
+        raise _unreadable(name, error.strerror or type(error).__name__) from error
+    if digest is not None and digest_bytes(data) != digest:
+        raise DigestMismatch(
+            item=name,
+            expected=digest,
+            found=digest_bytes(data),
+            hint="The file changed while it was being verified. Verify a copy that nothing writes to.",
+        )
+    return data
+
+
+def _entry_problem(entry: os.DirEntry[str], name: str) -> str | None:
+    if entry.is_symlink():
+        return "a symbolic link"
+    if not entry.is_dir(follow_symlinks=False) and not entry.is_file(follow_symlinks=False):
+        return "not a regular file"
+    return name_problem(name)
+
+
+def _unreadable(name: str, found: str) -> EvidenceError:
+    return EvidenceError(
+        item=name,
+        expected="a regular file in the bundle",
+        found=found,
+        hint="Get an intact copy of the bundle.",
+    )

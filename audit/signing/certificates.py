@@ -1,0 +1,188 @@
+"""A sealing certificate as a plain record: who, which key, how long. Hostile DER yields an error, never a crash."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
+
+from audit.errors import KeyProblem
+from audit.signing.algorithms import PublicKey, SealAlgorithm, algorithm_of
+
+_MAX_PEM_BYTES = 1 << 20
+# What pyca/cryptography raises on DER that is not what it says: its own errors do not share a base class.
+_HOSTILE_DER_ERRORS = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
+_ISSUING_HASHES = (hashes.SHA256, hashes.SHA384, hashes.SHA512)
+# A CA's critical extension that this room does not evaluate would be ignored, and critical means: do not ignore.
+_KNOWN_CRITICAL = frozenset({x509.BasicConstraints.oid, x509.KeyUsage.oid, x509.ExtendedKeyUsage.oid})
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """A certificate whose fields were all read once, so that nothing is parsed lazily later.
+
+    Attributes:
+        fingerprint: `sha256:<hex>` of the DER.
+        common_name: exactly one; a seal without a name is refused.
+        organisation: None when the certificate has none.
+        algorithm: how this certificate's key signs.
+    """
+
+    fingerprint: str
+    common_name: str
+    organisation: str | None
+    algorithm: SealAlgorithm
+    not_before: datetime
+    not_after: datetime
+    x509: x509.Certificate = field(repr=False)
+    public_key: PublicKey = field(repr=False)
+
+    @property
+    def der(self) -> bytes:
+        """The certificate's DER bytes."""
+        return self.x509.public_bytes(Encoding.DER)
+
+    @property
+    def pem(self) -> bytes:
+        """The certificate's PEM bytes, the form of `certificate.pem`."""
+        return self.x509.public_bytes(Encoding.PEM)
+
+    def covers(self, moment: datetime) -> bool:
+        """Return whether the moment lies inside the certificate's validity, both ends included."""
+        return self.not_before <= moment <= self.not_after
+
+
+def fingerprint(certificate: x509.Certificate) -> str:
+    """Return `sha256:<hex>` of the certificate's DER."""
+    return f"sha256:{hashlib.sha256(certificate.public_bytes(Encoding.DER)).hexdigest()}"
+
+
+def read_certificate_der(der: bytes, *, item: str) -> Certificate:
+    """Return the certificate in DER bytes.
+
+    Raises:
+        KeyProblem: not one whole certificate, or one that cannot seal: no common name, Ed25519, a short RSA key.
+    """
+    try:
+        certificate = x509.load_der_x509_certificate(der)
+    except _HOSTILE_DER_ERRORS as error:
+        raise _unreadable(item, str(error)) from error
+    return describe(certificate, item=item)
+
+
+def read_certificate_file(path: Path) -> Certificate:
+    """Return the one certificate in a PEM file.
+
+    Raises:
+        KeyProblem: the file is missing, holds no certificate or several, or its certificate cannot seal.
+    """
+    return describe(read_x509_file(path), item=str(path))
+
+
+def read_x509_file(path: Path) -> x509.Certificate:
+    """Return the one certificate in a PEM file, whatever it may be used for: a seal, a CA, a TSA."""
+    try:
+        with path.open("rb") as stream:
+            pem = stream.read(_MAX_PEM_BYTES)
+    except OSError as error:
+        raise _unreadable(str(path), error.strerror or type(error).__name__) from error
+    try:
+        found = x509.load_pem_x509_certificates(pem)
+    except _HOSTILE_DER_ERRORS as error:
+        raise _unreadable(str(path), str(error)) from error
+    if len(found) != 1:
+        raise _unreadable(str(path), f"{len(found)} certificates")
+    return found[0]
+
+
+def describe(certificate: x509.Certificate, *, item: str) -> Certificate:
+    """Return the record of a parsed certificate, reading every field that this room will need."""
+    try:
+        common_names = _texts(certificate, NameOID.COMMON_NAME)
+        organisations = _texts(certificate, NameOID.ORGANIZATION_NAME)
+        public_key = certificate.public_key()
+        not_before, not_after = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+        digest = fingerprint(certificate)
+    except _HOSTILE_DER_ERRORS as error:
+        raise _unreadable(item, str(error)) from error
+    if len(common_names) != 1 or len(organisations) > 1:
+        raise _unreadable(
+            item, f"{len(common_names)} common names and {len(organisations)} organisations in the subject"
+        )
+    algorithm = algorithm_of(public_key, item=item)
+    if not isinstance(public_key, ec.EllipticCurvePublicKey | rsa.RSAPublicKey):
+        raise _unreadable(item, type(public_key).__name__)
+    return Certificate(
+        fingerprint=digest,
+        common_name=common_names[0],
+        organisation=organisations[0] if organisations else None,
+        algorithm=algorithm,
+        not_before=not_before,
+        not_after=not_after,
+        x509=certificate,
+        public_key=public_key,
+    )
+
+
+def issue_problem(certificate: x509.Certificate, issuer: x509.Certificate, *, moment: datetime) -> str | None:
+    """Return why the issuer does not vouch for the certificate at a moment, or None when it does.
+
+    The issuer must be a CA that may sign certificates, must be valid at the moment, and must have signed this
+    certificate itself with SHA-256 or better. Longer chains are not followed: pin the CA that issues the seals.
+    Revocation is not checked.
+    """
+    try:
+        problem = _authority_problem(issuer, moment=moment)
+        if problem is not None:
+            return problem
+        if not isinstance(certificate.signature_hash_algorithm, _ISSUING_HASHES):
+            return "the certificate was not signed with SHA-256 or better"
+        certificate.verify_directly_issued_by(issuer)
+    except x509.ExtensionNotFound as error:
+        return f"the trusted certificate is not a CA: {error}"
+    except InvalidSignature:
+        return "the trusted CA's key did not sign the certificate"
+    except _HOSTILE_DER_ERRORS as error:
+        return str(error)
+    return None
+
+
+def _authority_problem(issuer: x509.Certificate, *, moment: datetime) -> str | None:
+    if not issuer.extensions.get_extension_for_class(x509.BasicConstraints).value.ca:
+        return "the trusted certificate is not a CA and is not the signer's"
+    if not issuer.extensions.get_extension_for_class(x509.KeyUsage).value.key_cert_sign:
+        return "the trusted CA may not sign certificates"
+    if any(extension.critical and extension.oid not in _KNOWN_CRITICAL for extension in issuer.extensions):
+        return "the trusted CA has a critical extension that affidavit does not evaluate"
+    if not issuer.not_valid_before_utc <= moment <= issuer.not_valid_after_utc:
+        return "the trusted CA was not valid when the bundle was signed"
+    return None
+
+
+def _texts(certificate: x509.Certificate, oid: x509.ObjectIdentifier) -> list[str]:
+    values = [attribute.value for attribute in certificate.subject.get_attributes_for_oid(oid)]
+    return [value if isinstance(value, str) else value.decode("utf-8") for value in values]
+
+
+def _unreadable(item: str, found: str) -> KeyProblem:
+    return KeyProblem(
+        item=item,
+        expected="one X.509 sealing certificate (PEM), for ECDSA P-256 or RSA",
+        found=found or "bytes that are not a certificate",
+        hint="Make a sealing key and certificate with `affidavit keys new`.",
+    )

@@ -1,0 +1,169 @@
+"""Seal a PDF with PAdES. pyHanko is imported inside functions: it costs half a second."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from io import BytesIO
+from typing import Any
+from urllib.parse import urlsplit
+
+from cryptography.hazmat.primitives import serialization
+
+from audit.errors import EnvironmentProblem, EvidenceError, KeyProblem, SignatureInvalid
+from audit.signing.keys import Signer
+from audit.signing.pdf_check import FIELD_NAME, PdfTimestamp, PdfVerification, as_asn1, run_async, verify_pdf
+
+__all__ = ["PdfTimestamp", "PdfVerification", "sign_pdf", "verify_pdf"]
+
+_TSA_TIMEOUT_S = 30
+_DIGEST = "sha256"
+
+
+def sign_pdf(
+    pdf_bytes: bytes,
+    signer: Signer,
+    *,
+    signed_at: datetime,
+    reason: str,
+    location: str | None = None,
+    tsa_url: str | None = None,
+) -> bytes:
+    """Return the PDF with one PAdES seal that forbids every later change.
+
+    The seal is an incremental update: the input's bytes stay as they are, its metadata too. Level B-B, or B-T with a
+    timestamp authority.
+
+    Args:
+        pdf_bytes: an unsigned PDF.
+        signer: whose seal it is; an organisation's, not a person's signature.
+        signed_at: the time to write into the seal, with a time zone.
+        reason: why it is sealed; shown by viewers.
+        location: where, or None.
+        tsa_url: an RFC 3161 authority, http or https (tokens are signed themselves), or None.
+
+    Raises:
+        EvidenceError: not a PDF that can be sealed: unreadable, encrypted or already signed.
+        KeyProblem: the certificate is not valid at `signed_at`.
+        EnvironmentProblem: the timestamp authority did not answer with a timestamp.
+        SignatureInvalid: the result does not pass `verify_pdf`.
+    """
+    if signed_at.tzinfo is None:
+        raise _unsealable("a signing time without a time zone")
+    signer.require_valid_at(signed_at)
+    timestamper = _timestamper(tsa_url) if tsa_url is not None else None
+    sealed = _seal(pdf_bytes, signer, signed_at=signed_at, reason=reason, location=location, timestamper=timestamper)
+    result = verify_pdf(sealed, signer.certificate.x509, moment=signed_at)
+    if not result.ok:
+        raise SignatureInvalid(
+            item="the sealed PDF",
+            expected="a seal that passes affidavit's own check",
+            found="; ".join(result.problems),
+            hint="Seal the PDF as the report room wrote it, unsigned and unencrypted.",
+        )
+    return sealed
+
+
+def _seal(
+    pdf_bytes: bytes,
+    signer: Signer,
+    *,
+    signed_at: datetime,
+    reason: str,
+    location: str | None,
+    timestamper: Any,  # noqa: ANN401 - pyHanko has no types here
+) -> bytes:
+    from pyhanko.pdf_utils.incremental_writer import IncrementalPdfFileWriter  # noqa: PLC0415 - half a second
+    from pyhanko.pdf_utils.misc import PdfError  # noqa: PLC0415 - same
+    from pyhanko.sign import fields, signers  # noqa: PLC0415 - same
+
+    class SealWriter(IncrementalPdfFileWriter):  # type: ignore[misc] # pyHanko is not followed by mypy
+        """Writes the seal alone."""
+
+        def _update_meta(self) -> None:
+            """Leave the metadata as it is: pyHanko would write the clock's time and its own name into it."""
+
+    try:
+        writer = SealWriter(BytesIO(pdf_bytes))
+        if writer.prev.encrypted or list(writer.prev.embedded_signatures):
+            raise _unsealable("an encrypted or already signed PDF")
+        metadata = signers.PdfSignatureMetadata(
+            field_name=FIELD_NAME,
+            md_algorithm=_DIGEST,
+            reason=reason,
+            location=location,
+            name=signer.certificate.common_name,
+            certify=True,
+            docmdp_permissions=fields.MDPPerm.NO_CHANGES,
+            subfilter=fields.SigSeedSubFilter.PADES,
+        )
+        pdf_signer = signers.PdfSigner(metadata, _pyhanko_signer(signer), timestamper=timestamper)
+        return run_async(_run_session(pdf_signer, writer, signed_at))
+    except (PdfError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise _unsealable(f"{type(error).__name__}: {error}") from error
+
+
+async def _run_session(pdf_signer: Any, writer: Any, signed_at: datetime) -> bytes:  # noqa: ANN401
+    # PdfSigner.sign_pdf reads the clock; its session takes a time. The steps are those of async_sign_pdf.
+    from pyhanko.sign.signers.pdf_cms import PdfCMSSignedAttributes  # noqa: PLC0415 - half a second
+
+    session = pdf_signer.init_signing_session(writer)
+    session.system_time = signed_at
+    validation = await session.perform_presign_validation(writer)
+    reserved = await session.estimate_signature_container_size(validation, tight=False)
+    document = session.prepare_tbs_document(validation_info=validation, bytes_reserved=reserved)
+    digest, output = document.digest_tbs_document()
+    finished = await document.perform_signature(
+        document_digest=digest.document_digest,
+        pdf_cms_signed_attrs=PdfCMSSignedAttributes(signing_time=signed_at),
+    )
+    await finished.post_signature_processing(output)
+    sealed: bytes = output.getvalue()
+    return sealed
+
+
+def _pyhanko_signer(signer: Signer) -> Any:  # noqa: ANN401
+    from asn1crypto.keys import PrivateKeyInfo  # noqa: PLC0415 - only with pyHanko
+    from pyhanko.sign.signers import SimpleSigner  # noqa: PLC0415 - half a second
+    from pyhanko_certvalidator.registry import SimpleCertificateStore  # noqa: PLC0415 - same
+
+    key = signer.private_key.private_bytes(
+        serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    return SimpleSigner(
+        signing_cert=as_asn1(signer.certificate.x509),
+        signing_key=PrivateKeyInfo.load(key),
+        cert_registry=SimpleCertificateStore(),
+    )
+
+
+def _timestamper(url: str) -> Any:  # noqa: ANN401
+    """Return a client whose first answer has already been received and kept, so that a bad authority shows here."""
+    from pyhanko.sign.timestamps.requests_client import RequestsHTTPTimeStamper  # noqa: PLC0415 - half a second
+
+    if urlsplit(url).scheme not in {"http", "https"}:
+        raise KeyProblem(
+            item=f"timestamp authority {url!r}",
+            expected="an http or https address",
+            found=urlsplit(url).scheme or "no scheme",
+            hint="Give the address of an RFC 3161 timestamp authority.",
+        )
+    client = RequestsHTTPTimeStamper(url, timeout=_TSA_TIMEOUT_S)
+    try:
+        run_async(client.async_dummy_response(_DIGEST))
+    except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
+        raise EnvironmentProblem(
+            item=f"timestamp authority {url}",
+            expected="an RFC 3161 timestamp",
+            found=f"{type(error).__name__}: {error}",
+            hint="Check the address and the network, or seal without a timestamp.",
+        ) from error
+    return client
+
+
+def _unsealable(found: str) -> EvidenceError:
+    return EvidenceError(
+        item="the PDF to seal",
+        expected="a readable PDF without encryption and without signatures",
+        found=found,
+        hint="Seal the PDF as the report room wrote it.",
+    )
