@@ -30,11 +30,16 @@ class ScenarioScores:
 
 
 @dataclass(frozen=True, slots=True)
-class ResidualPairs:
-    """Mean residuals of both arms, (n, d_model) each, averaged over frames."""
+class ResidualDifferences:
+    """Differences of the residual stream between two arms, (n, d_model) each, averaged over frames.
 
-    arm: FloatArray
-    baseline: FloatArray
+    Args:
+        mean: of the mean over a prompt's kept positions.
+        last: of the last kept position.
+    """
+
+    mean: FloatArray
+    last: FloatArray
 
 
 @dataclass(frozen=True, slots=True)

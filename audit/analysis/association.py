@@ -20,8 +20,8 @@ from audit.analysis.effects import (
     paired_auroc,
 )
 from audit.analysis.multiplicity import benjamini_hochberg, holm
-from audit.analysis.signflip import EXACT_MAX_NONZERO, FlipResult, exact_p, flip_test
-from audit.arrays import ResidualPairs, ScenarioScores
+from audit.analysis.signflip import EXACT_MAX_NONZERO, FlipResult, exact_p, flip_test, t_statistic
+from audit.arrays import ResidualDifferences, ScenarioScores
 from audit.config import AnalysisConfig
 from audit.records import Contrast, Estimate, Lexical, ProbeResult, RandomControl
 
@@ -50,8 +50,8 @@ class ContrastData:
     confirmation: ScenarioScores
     random_discovery: ScenarioScores
     random_confirmation: ScenarioScores
-    probe_discovery: ResidualPairs
-    probe_confirmation: ResidualPairs
+    probe_discovery: ResidualDifferences
+    probe_confirmation: ResidualDifferences
     cues: CueScores | None
 
 
@@ -141,13 +141,14 @@ def analyse_family(contrast: Contrast, data: Sequence[ContrastData], config: Ana
     random, _ = _select([d.random_discovery for d in data], config, seeds[1], permutations=0)
     confirmed = _confirm([d.confirmation for d in data], trained, config, seeds[2])
     random_confirmed = _confirm([d.random_confirmation for d in data], random, config, seeds[3])
-    probes = _probe(data, config)
+    fitted = [_fit_probe(item) for item in data]
+    probes = _measure_probes(fitted, config)
     concepts = []
-    for item, selection, p, random_selection, random_p, probe in zip(
-        data, trained, confirmed, random, random_confirmed, probes, strict=True
+    for item, selection, p, random_selection, random_p, linear, probe in zip(
+        data, trained, confirmed, random, random_confirmed, fitted, probes, strict=True
     ):
         bootstrap = Bootstrap.draw(len(item.confirmation.scenarios), resamples=config.bootstrap, seed=config.seed)
-        best, difference = _best_against_probe(item, selection, bootstrap)
+        best, difference = _best_against_probe(item, selection, linear, bootstrap)
         concepts.append(
             ContrastEffects(
                 concept=item.concept,
@@ -213,7 +214,8 @@ def _split_like(mask: NDArray[np.bool_], found: Sequence[_Discovery]) -> list[ND
 
 
 def _rank(scores: ScenarioScores, found: _Discovery, chosen: NDArray[np.bool_]) -> Selection:
-    order = np.lexsort((-np.abs(found.result.t), found.result.p))
+    # By |t|, not by p: exact p-values reach lower than Monte Carlo ones, which would put rare features first.
+    order = np.lexsort((scores.latents[found.live], -np.abs(found.result.t)))
     picked = order[chosen[order]]
     signs = np.sign(found.result.t)
     return Selection(
@@ -293,25 +295,51 @@ def _random_control(
     )
 
 
-def _probe(data: Sequence[ContrastData], config: AnalysisConfig) -> list[ProbeResult]:
-    scores = []
-    for item in data:
-        direction = (item.probe_discovery.arm - item.probe_discovery.baseline).mean(axis=0)
-        scores.append((item.probe_confirmation.arm - item.probe_confirmation.baseline) @ direction)
-    p = np.array([_p(score, config) for score in scores])
+@dataclass(frozen=True, slots=True)
+class _Probe:
+    name: str
+    score: FloatArray
+
+
+def _fit_probe(data: ContrastData) -> _Probe:
+    """Fit a difference of means on discovery, score confirmation.
+
+    Which pooling to read, the mean over tokens or the last token, is decided on discovery alone, by the t statistic of
+    the scores that each scenario gets from a probe fitted on all others.
+    """
+    candidates = (
+        ("difference of means, mean over tokens", data.probe_discovery.mean, data.probe_confirmation.mean),
+        ("difference of means, last token", data.probe_discovery.last, data.probe_confirmation.last),
+    )
+    names = [name for name, _, _ in candidates]
+    held_out = [t_statistic(_leave_one_out(fitted)[:, None])[0] for _, fitted, _ in candidates]
+    chosen = int(np.argmax(held_out))
+    _, fitted, measured = candidates[chosen]
+    return _Probe(names[chosen], measured @ fitted.mean(axis=0))
+
+
+def _leave_one_out(differences: FloatArray) -> FloatArray:
+    """Return (n,) scores: each difference along the mean of all others."""
+    others = (differences.sum(axis=0) - differences) / max(1, len(differences) - 1)
+    scores: FloatArray = (differences * others).sum(axis=1)
+    return scores
+
+
+def _measure_probes(fitted: Sequence[_Probe], config: AnalysisConfig) -> list[ProbeResult]:
+    p = np.array([_p(probe.score, config) for probe in fitted])
     results = []
-    for score, p_value, p_holm in zip(scores, p, holm(p), strict=True):
-        bootstrap = Bootstrap.draw(len(score), resamples=config.bootstrap, seed=config.seed)
-        auroc = bootstrap.estimate(score, paired_auroc)
+    for probe, p_value, p_holm in zip(fitted, p, holm(p), strict=True):
+        bootstrap = Bootstrap.draw(len(probe.score), resamples=config.bootstrap, seed=config.seed)
+        auroc = bootstrap.estimate(probe.score, paired_auroc)
         results.append(
             ProbeResult(
-                name="difference of means",
+                name=probe.name,
                 auroc=auroc,
-                d_z=bootstrap.estimate(score, cohens_dz),
+                d_z=bootstrap.estimate(probe.score, cohens_dz),
                 p_value=float(p_value),
                 p_holm=float(p_holm),
                 separates=bool(p_holm <= config.alpha and auroc.value >= config.separation_auroc),
-                n_scenarios=len(score),
+                n_scenarios=len(probe.score),
             )
         )
     return results
@@ -323,15 +351,13 @@ def _p(score: FloatArray, config: AnalysisConfig) -> float:
 
 
 def _best_against_probe(
-    data: ContrastData, selection: Selection, bootstrap: Bootstrap
+    data: ContrastData, selection: Selection, probe: _Probe, bootstrap: Bootstrap
 ) -> tuple[Estimate | None, Estimate | None]:
     if selection.first is None:
         return None, None
-    direction = (data.probe_discovery.arm - data.probe_discovery.baseline).mean(axis=0)
-    probe = (data.probe_confirmation.arm - data.probe_confirmation.baseline) @ direction
     feature = selection.first_sign * columns(data.confirmation, np.array([selection.first]))[:, 0]
     best = bootstrap.estimate(feature, paired_auroc)
-    return best, bootstrap.estimate(np.stack([feature, probe], axis=1), auroc_difference)
+    return best, bootstrap.estimate(np.stack([feature, probe.score], axis=1), auroc_difference)
 
 
 def _permuted_hits(

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import norm
 
 FloatArray = NDArray[np.float64]
 
@@ -50,8 +51,12 @@ def t_statistic(score: FloatArray) -> FloatArray:
     A column of equal non-zero values has no spread: its t is a large finite number, so that orders stay defined.
     """
     n = score.shape[0]
-    total = score.sum(axis=0)
-    return _studentise(total, (score**2).sum(axis=0), n)
+    total, squares = score.sum(axis=0), (score**2).sum(axis=0)
+    # s^2 = (sum of squares - n mean^2) / (n - 1); the floor keeps equal values finite.
+    variance = np.maximum((squares - total**2 / n) / max(n - 1, 1), squares / n * 1e-12)
+    scale = np.sqrt(n * variance)
+    t: FloatArray = np.divide(total, scale, out=np.zeros_like(total), where=scale > 0)
+    return t
 
 
 def flip_test(
@@ -70,35 +75,39 @@ def flip_test(
         P-values. The row order of `score` changes them only by Monte Carlo error, and not at all where they are exact.
     """
     n, m = score.shape
-    total = np.abs(score.sum(axis=0))
     squares = (score**2).sum(axis=0)
     nonzero = (np.abs(score) > 0).sum(axis=0)
-    t = t_statistic(score)
-    limit = total * (1 - _TIE_TOLERANCE)
-    t_limit = np.sort(np.abs(t)) * (1 - _TIE_TOLERANCE)
+    # Divided by its own scale, |sum| is the t statistic up to one increasing function that all features share:
+    # u = |sum| / sqrt(n sum s^2), t = u sqrt(n - 1) / sqrt(1 - u^2). So u serves for single tests and for the maximum.
+    scaled = np.divide(score, np.sqrt(n * squares), out=np.zeros_like(score), where=squares > 0)
+    observed = np.abs(scaled.sum(axis=0))
+    limit = observed * (1 - _TIE_TOLERANCE)
+    ordered = np.sort(limit)
     hits = np.zeros(m, dtype=np.int64)
     max_hits = np.zeros(m + 1, dtype=np.int64)
-    relabel = rng.choice((-1.0, 1.0), size=(permutations, n))
-    permuted = np.abs(relabel @ score)
-    pairs = _promising(permuted, squares, cut=permuted_cut)
-    pair_limit = permuted[pairs] * (1 - _TIE_TOLERANCE)
+    relabelled = np.abs(_signs(rng, permutations, n) @ scaled)
+    pairs = np.nonzero(relabelled * np.sqrt(n) >= _normal_bound(permuted_cut))
+    pair_limit = relabelled[pairs] * (1 - _TIE_TOLERANCE)
     pair_hits = np.zeros(len(pair_limit), dtype=np.int64)
     for start in range(0, flips, _BLOCK_FLIPS):
-        signs = rng.choice((-1.0, 1.0), size=(min(_BLOCK_FLIPS, flips - start), n))
-        sums = np.abs(signs @ score)
-        hits += (sums >= limit).sum(axis=0)
-        top = np.abs(_studentise(sums, squares, n)).max(axis=1, initial=0.0)
-        max_hits += np.bincount(np.searchsorted(t_limit, top, side="right"), minlength=m + 1)
-        pair_hits += (sums[:, pairs[1]] >= pair_limit).sum(axis=0)
+        sums = _signs(rng, min(_BLOCK_FLIPS, flips - start), n) @ scaled
+        np.abs(sums, out=sums)
+        hits += np.count_nonzero(sums >= limit, axis=0)
+        top = sums.max(axis=1, initial=0.0)
+        max_hits += np.bincount(np.searchsorted(ordered, top, side="right"), minlength=m + 1)
+        pair_hits += np.count_nonzero(sums[:, pairs[1]] >= pair_limit, axis=0)
     p = (hits + 1) / (flips + 1)
     p_permuted = np.ones((permutations, m))
     p_permuted[pairs] = (pair_hits + 1) / (flips + 1)
     for column in np.flatnonzero(nonzero <= EXACT_MAX_NONZERO):
-        values = np.abs(score[np.abs(score[:, column]) > 0, column])
-        p[column] = exact_p(values, total[column])
+        values = np.abs(scaled[np.abs(score[:, column]) > 0, column])
+        p[column] = exact_p(values, observed[column])
         for row in np.flatnonzero(p_permuted[:, column] < 1):
-            p_permuted[row, column] = exact_p(values, permuted[row, column])
-    return FlipResult(p, _adjusted(t, t_limit, max_hits, flips), t, nonzero, p_permuted)
+            p_permuted[row, column] = exact_p(values, relabelled[row, column])
+    # max_hits[i] counts flips whose maximum reaches exactly the i smallest limits; a suffix sum gives "at least".
+    reached = max_hits[::-1].cumsum()[::-1]
+    p_max_t = (reached[np.searchsorted(ordered, limit, side="left") + 1] + 1) / (flips + 1)
+    return FlipResult(np.asarray(p), np.asarray(p_max_t), t_statistic(score), nonzero, p_permuted)
 
 
 def exact_p(magnitudes: FloatArray, observed: float) -> float:
@@ -130,29 +139,14 @@ def _all_sums(magnitudes: FloatArray) -> FloatArray:
     return sums
 
 
-def _studentise(total: FloatArray, squares: FloatArray, n: int) -> FloatArray:
-    # s^2 = (sum of squares - n mean^2) / (n - 1); the floor keeps equal values finite.
-    variance = np.maximum((squares - total**2 / n) / max(n - 1, 1), squares / n * 1e-12)
-    scale = np.sqrt(n * variance)
-    t: FloatArray = np.divide(total, scale, out=np.zeros_like(total, dtype=np.float64), where=scale > 0)
-    return t
+def _signs(rng: np.random.Generator, rows: int, n: int) -> FloatArray:
+    signs: FloatArray = rng.integers(0, 2, size=(rows, n)).astype(np.float64) * 2 - 1
+    return signs
 
 
-def _promising(permuted: FloatArray, squares: FloatArray, *, cut: float) -> tuple[NDArray[np.intp], ...]:
-    """Return the (relabelling, feature) pairs whose p can lie under the cut.
+def _normal_bound(cut: float) -> float:
+    """Return a |z| that no p at or under the cut falls short of: the normal quantile of three times the cut.
 
-    By Hoeffding's inequality p <= 2 exp(-S^2 / 2 sum s^2); where even twice the normal tail is above the cut, p is
-    taken as 1.
+    The sign-flip tail is lighter than the normal one (Efron 1969), and the factor three covers small n.
     """
-    if permuted.size == 0:
-        return np.nonzero(np.zeros_like(permuted))
-    z = np.divide(permuted, np.sqrt(squares), out=np.zeros_like(permuted), where=squares > 0)
-    # |z| of 2.2 has a normal two-sided tail of 0.028: far on the safe side of a cut of 0.01.
-    return np.nonzero(z >= (2.2 if cut <= 0.01 else 0.0))
-
-
-def _adjusted(t: FloatArray, t_limit: FloatArray, max_hits: NDArray[np.int64], flips: int) -> FloatArray:
-    # max_hits[i] counts flips whose maximum reaches exactly the i smallest limits; a suffix sum gives "at least".
-    reached = max_hits[::-1].cumsum()[::-1]
-    place = np.searchsorted(t_limit, np.abs(t) * (1 - _TIE_TOLERANCE), side="left")
-    return (reached[np.minimum(place + 1, len(reached) - 1)] + 1) / (flips + 1)
+    return float(norm.isf(min(1.0, 3 * cut) / 2))

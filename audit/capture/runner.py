@@ -97,6 +97,14 @@ def _run(
             hint='Run with model.dtype = "fp32"; if it persists the weights are damaged.',
         )
     kept = content & (norms <= outlier_limit)
+    if not bool(kept.any(dim=1).all()):
+        empty = batch.prompts[int((~kept.any(dim=1)).nonzero()[0])].prompt
+        raise EvidenceError(
+            item=f"scenario {empty.scenario}, arm {empty.arm.value}",
+            expected="at least one token of its own that is not an outlier",
+            found="none",
+            hint="The text is empty for this tokenizer, or capture.outlier_norm_factor is too strict.",
+        )
     flat = residual[kept]
     owner = kept.nonzero()
     blocks, errors, cosines = [], {}, {}
@@ -120,6 +128,7 @@ def _run(
             outliers=int(content[n].sum() - counts[n]),
             kept=int(counts[n]),
             mean=means[n].float().cpu().numpy(),
+            last=residual[n][kept[n]][-1].cpu().numpy(),
             sum_squares=float(squares[n]),
             error={name: float(values[n]) for name, values in errors.items()},
             cosine={name: float(values[n]) for name, values in cosines.items()},

@@ -40,6 +40,7 @@ class PromptMoments:
 
     Args:
         mean: (d_model,) float32, mean residual over the kept positions.
+        last: (d_model,) float32, residual at the last kept position, where the model has read the whole text.
         sum_squares: sum of squared residual norms.
         sae: per SAE name: squared reconstruction error, and summed cosine between residual and reconstruction.
     """
@@ -50,6 +51,7 @@ class PromptMoments:
     outliers: int
     kept: int
     mean: NDArray[np.float32]
+    last: NDArray[np.float32]
     sum_squares: float
     error: dict[str, float]
     cosine: dict[str, float]
@@ -91,6 +93,7 @@ def write_shard(folder: Path, key: str, rows: list[RowBlock], moments: list[Prom
             "outliers": pa.array([m.outliers for m in moments], pa.int32()),
             "kept": pa.array([m.kept for m in moments], pa.int32()),
             "mean": pa.array([m.mean.tolist() for m in moments], pa.list_(pa.float32())),
+            "last": pa.array([m.last.tolist() for m in moments], pa.list_(pa.float32())),
             "sum_squares": pa.array([m.sum_squares for m in moments], pa.float64()),
             "sae": pa.array([names for _ in moments], pa.list_(pa.string())),
             "error": pa.array([[m.error[n] for n in names] for m in moments], pa.list_(pa.float64())),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
-from audit.arrays import Densities, FidelityMoments, OutcomePairs, ResidualPairs, ScenarioScores, TokenCounts
+from audit.arrays import Densities, FidelityMoments, OutcomePairs, ResidualDifferences, ScenarioScores, TokenCounts
 from audit.evidence.store import Store, Value
 from audit.records import Context, TokenActivation
 from probes.schema import Arm, Split
@@ -28,20 +29,24 @@ def read_scores(store: Store, *, sae: str, concept: str, split: Split, arm: Arm,
     return ScenarioScores(numbers, latents, score, firing, np.bincount(column, minlength=len(latents)))
 
 
-def read_residuals(store: Store, *, concept: str, split: Split, arm: Arm, baseline: Arm) -> ResidualPairs:
-    """Return the mean residuals of both arms of each scenario, averaged over frames."""
+def read_residuals(store: Store, *, concept: str, split: Split, arm: Arm, baseline: Arm) -> ResidualDifferences:
+    """Return the differences of mean and last residual between two arms of each scenario, averaged over frames."""
     rows = store.query(
         "scenario_residuals",
         {"concept": concept, "split": split.value, "arm": arm.value, "baseline": baseline.value},
     )
     rows = rows[rows.groupby("number")["arm"].transform("nunique") == 2]
-    means = {}
-    for name in (arm.value, baseline.value):
-        part = rows[rows["arm"] == name]
-        means[name] = np.stack(
-            [np.stack(list(group["mean"])).astype(np.float64).mean(axis=0) for _, group in part.groupby("number")]
-        )
-    return ResidualPairs(means[arm.value], means[baseline.value])
+    sign = np.where(rows["arm"] == arm.value, 1.0, -1.0)
+    _, scenario = np.unique(rows["number"], return_inverse=True)
+    frames = np.bincount(scenario) / 2
+
+    def difference(column: str) -> NDArray[np.float64]:
+        signed = sign[:, None] * np.stack(list(rows[column])).astype(np.float64)
+        total = np.zeros((len(frames), signed.shape[1]))
+        np.add.at(total, scenario, signed)
+        return total / frames[:, None]
+
+    return ResidualDifferences(mean=difference("mean"), last=difference("last"))
 
 
 def read_outcomes(store: Store, *, concept: str) -> OutcomePairs:

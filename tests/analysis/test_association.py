@@ -9,7 +9,7 @@ import pytest
 
 from audit.analysis.association import ContrastData, CueScores, Selection, analyse_family, columns, lexical_verdict
 from audit.analysis.ladder import Gate, contrast_result, gate, permutation_control
-from audit.arrays import ResidualPairs, ScenarioScores
+from audit.arrays import ResidualDifferences, ScenarioScores
 from audit.config import AnalysisConfig
 from audit.records import Colour, Contrast, Fidelity, Lexical, PermutationControl, Reading, Rung
 
@@ -25,15 +25,16 @@ def scores(rng: np.random.Generator, n: int, m: int, *, planted: int = 0, effect
     return ScenarioScores(np.arange(n), np.arange(m) * 3, score, np.sign(score), (np.abs(score) > 0).sum(axis=0))
 
 
-def residuals(rng: np.random.Generator, n: int, *, effect: float) -> ResidualPairs:
-    """Return mean residuals whose arms differ along one axis by `effect` standard deviations."""
-    base = rng.normal(size=(n, WIDTH))
-    arm = base + rng.normal(size=(n, WIDTH)) * 0.5
-    arm[:, 0] += effect
-    return ResidualPairs(arm, base)
+def residuals(rng: np.random.Generator, n: int, *, effect: float, last: bool) -> ResidualDifferences:
+    """Return differences with an effect along one axis, in the mean over tokens or in the last token only."""
+    mean, end = rng.normal(size=(n, WIDTH)), rng.normal(size=(n, WIDTH))
+    (end if last else mean)[:, 0] += effect
+    return ResidualDifferences(mean, end)
 
 
-def data(seed: int, *, planted: int, probe: float = 2.0, m: int = 120, confirmed: bool = True) -> ContrastData:
+def data(
+    seed: int, *, planted: int, probe: float = 2.0, last: bool = False, m: int = 120, confirmed: bool = True
+) -> ContrastData:
     """Return one concept's data with planted features in discovery and, if `confirmed`, in confirmation too."""
     rng = np.random.default_rng(seed)
     return ContrastData(
@@ -42,8 +43,8 @@ def data(seed: int, *, planted: int, probe: float = 2.0, m: int = 120, confirmed
         confirmation=scores(rng, 24, m, planted=planted if confirmed else 0),
         random_discovery=scores(rng, 40, m),
         random_confirmation=scores(rng, 24, m),
-        probe_discovery=residuals(rng, 40, effect=probe),
-        probe_confirmation=residuals(rng, 24, effect=probe),
+        probe_discovery=residuals(rng, 40, effect=probe, last=last),
+        probe_confirmation=residuals(rng, 24, effect=probe, last=last),
         cues=None,
     )
 
@@ -78,6 +79,15 @@ def test_without_effects_nothing_is_represented() -> None:
     result = contrast_result(Contrast.TOPIC, family.concepts[0], sae="s", limits=FREE, config=CONFIG)
     assert result.confirmed == 0
     assert result.reading is Reading.NOT_REPRESENTED
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_the_probe_finds_where_the_difference_is(*, last: bool) -> None:
+    """Discovery decides whether to read the mean or the last token; confirmation then separates."""
+    family = analyse_family(Contrast.TOPIC, [data(10, planted=0, last=last)], CONFIG)
+    probe = family.concepts[0].probe
+    assert probe.separates
+    assert ("last" in probe.name) is last
 
 
 def test_features_without_a_probe_are_suspect() -> None:

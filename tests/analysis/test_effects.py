@@ -29,8 +29,8 @@ def test_intervals_agree_with_scipy() -> None:
     assert ours.high == pytest.approx(theirs.confidence_interval.high, abs=0.02)
 
 
-def test_coverage_is_about_95_percent() -> None:
-    """Intervals of d_z cover the truth nearly as often as they say at n = 24."""
+def test_coverage_is_what_the_method_page_says() -> None:
+    """Intervals of d_z at n = 24 cover the truth in about 92% of cases (docs/method.md), give or take."""
     rng = np.random.default_rng(4)
     hits = 0
     for _ in range(200):
@@ -38,7 +38,7 @@ def test_coverage_is_about_95_percent() -> None:
         assert estimate.low is not None
         assert estimate.high is not None
         hits += estimate.low <= 0.8 <= estimate.high
-    assert 0.89 <= hits / 200 <= 0.99
+    assert 0.86 <= hits / 200 <= 0.98
 
 
 def test_no_spread_gives_no_interval() -> None:

@@ -45,7 +45,7 @@ CREATE TABLE token (
     content BOOLEAN NOT NULL
 );
 
--- one row a captured prompt: token counts and moments of the residual stream over the kept positions
+-- one row a captured prompt: token counts, and the residual stream over the kept positions: its mean, its last value, moments
 CREATE TABLE residual (
     prompt INTEGER PRIMARY KEY,
     tokens INTEGER NOT NULL,
@@ -53,6 +53,7 @@ CREATE TABLE residual (
     outliers INTEGER NOT NULL,
     kept INTEGER NOT NULL,
     mean FLOAT[] NOT NULL,
+    last FLOAT[] NOT NULL,
     sum_squares DOUBLE NOT NULL
 );
 

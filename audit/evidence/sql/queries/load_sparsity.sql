@@ -1,14 +1,20 @@
--- Caller: store.ingest_shards. One row an SAE and concept, and one with concept 'all'. Tokens on which nothing fired count as 0.
+-- Caller: store.ingest_shards. One row an SAE and concept, and one with concept 'all'. Kept tokens on which nothing fired count as 0.
 INSERT INTO sparsity
 WITH fired AS (
     SELECT sae, prompt, position, count(*) AS l0
     FROM read_parquet($rows)
     GROUP BY sae, prompt, position
 ),
+active AS (
+    SELECT sae, prompt, count(*) AS tokens
+    FROM fired
+    GROUP BY sae, prompt
+),
 silent AS (
-    SELECT f.sae, r.prompt, r.kept - count(*) AS tokens
-    FROM fired AS f INNER JOIN residual AS r USING (prompt)
-    GROUP BY f.sae, r.prompt, r.kept
+    SELECT c.sae, c.prompt, r.kept - coalesce(a.tokens, 0) AS tokens
+    FROM reconstruction AS c
+    INNER JOIN residual AS r USING (prompt)
+    LEFT JOIN active AS a ON a.sae = c.sae AND a.prompt = c.prompt
 ),
 counted AS (
     SELECT sae, prompt, l0 FROM fired

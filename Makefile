@@ -1,0 +1,67 @@
+# Two commands: `make demo` audits the embedded model, `make test` checks everything.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PANGO := libpango-1.0-0 libpangoft2-1.0-0 libharfbuzz-subset0 fontconfig
+PANGO_CHECK := $(BIN)/python -c 'from reports.pdf import check_pdf_libraries; check_pdf_libraries()'
+TOOLS := poppler-utils chromium openssl
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: demo test check lint types contracts tests install dev pango tools clean
+.DEFAULT_GOAL := check
+
+demo: install pango
+	$(BIN)/affidavit demo
+
+test: check
+
+check: lint types contracts tests
+
+lint: dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: dev
+	$(BIN)/mypy
+
+contracts: dev
+	$(BIN)/lint-imports
+
+tests: dev pango tools
+	$(BIN)/python -m pytest
+
+install: $(VENV)/.installed
+
+dev: $(VENV)/.dev
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit("affidavit needs Python 3.11 or newer, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV) || { echo "the venv module is missing: run  apt-get install -y python3-venv"; rm -rf $(VENV); exit 4; }
+
+# torch first and by its exact version: a range would pull the newest build with gigabytes of GPU libraries.
+$(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt "$$(grep '^torch==' constraints.txt)"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+# WeasyPrint needs these shared libraries, which pip cannot bring.
+pango: install
+	@$(PANGO_CHECK) >/dev/null 2>&1 || $(MAKE) --no-print-directory apt WANT='$(PANGO)'
+	@$(PANGO_CHECK)
+
+tools:
+	@missing=; for tool in pdfsig chromium openssl; do command -v $$tool >/dev/null || missing=1; done; \
+	[ -z "$$missing" ] || $(MAKE) --no-print-directory apt WANT='$(TOOLS)'
+
+.PHONY: apt
+apt:
+	@command -v apt-get >/dev/null || { echo "install with your package manager: $(WANT)"; exit 4; }
+	@if [ "$$(id -u)" = 0 ]; then apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(WANT) >/dev/null; \
+	else echo "missing system libraries; run:  sudo apt-get install -y $(WANT)"; exit 4; fi
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

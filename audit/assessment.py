@@ -1,0 +1,213 @@
+"""From evidence to results: read the store, run the statistics, apply the ladder. Needs no model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from audit.analysis.association import ContrastData, CueScores, FamilyEffects, analyse_family
+from audit.analysis.fidelity import concept_fidelity, global_fidelity
+from audit.analysis.ladder import contrast_result, gate, outcome_result, permutation_control
+from audit.arrays import ResidualDifferences, ScenarioScores
+from audit.config import AuditConfig
+from audit.evidence import scores
+from audit.evidence.store import Store
+from audit.progress import Progress
+from audit.records import (
+    ConceptResult,
+    Contrast,
+    Exclusions,
+    FeatureCard,
+    Fidelity,
+    Finding,
+    OutcomeResult,
+    PermutationControl,
+    Rule,
+    Rung,
+    SaeRecord,
+)
+from probes.schema import Arm, Concept, Split, Suite
+
+_BASELINE = {Contrast.TOPIC: Arm.NEUTRAL, Contrast.DISTINCTION: Arm.CONTROL}
+
+
+@dataclass(frozen=True, slots=True)
+class Assessment:
+    """All results of an audit except the feature cards, which need the model's vocabulary."""
+
+    fidelity: Fidelity
+    exclusions: Exclusions
+    permutation_control: PermutationControl
+    concepts: tuple[ConceptResult, ...]
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """Return every finding of every concept and contrast."""
+        return tuple(f for concept in self.concepts for contrast in concept.contrasts for f in contrast.findings)
+
+
+def assess(
+    store: Store,
+    suites: Sequence[Suite],
+    config: AuditConfig,
+    *,
+    sae: SaeRecord,
+    control_sae: str,
+    outlier_limit: float,
+    progress: Progress,
+) -> Assessment:
+    """Run every statistic of the audit on the evidence in the store.
+
+    Args:
+        store: evidence with captured prompts, outcomes and splices.
+        suites: the suites that were run.
+        config: thresholds, seeds and counts.
+        sae: the instrument.
+        control_sae: the name of the untrained SAE that was captured beside it.
+        outlier_limit: the limit that capture applied, for the record.
+        progress: listener.
+
+    Returns:
+        Results that depend on the evidence and the configuration alone.
+    """
+    concepts = [concept for suite in suites for concept in suite.concepts]
+    families = []
+    with progress.stage("testing features", total=len(Contrast)) as advance:
+        for contrast in Contrast:
+            data = [_contrast_data(store, c, contrast, sae=sae.name, control=control_sae) for c in concepts]
+            families.append(analyse_family(contrast, data, config.analysis))
+            advance(1)
+    control = permutation_control(families)
+    overall = global_fidelity(
+        scores.read_fidelity(store, sae=sae.name),
+        scores.read_densities(store, sae=sae.name),
+        latents=sae.latents,
+        config=config.fidelity,
+    )
+    results = tuple(
+        _concept_result(store, concept, families, overall, control=control, config=config, sae=sae.name)
+        for concept in concepts
+    )
+    counts = scores.read_exclusions(store)
+    exclusions = Exclusions(counts.total, counts.template, counts.outliers, outlier_limit, counts.kept)
+    return Assessment(overall, exclusions, control, results)
+
+
+def card_latents(assessment: Assessment, *, per_concept: int) -> tuple[int, ...]:
+    """Return the features worth a card: confirmed before associated, distinction before topic, by rank on discovery."""
+    chosen: dict[int, None] = {}
+    for concept in assessment.concepts:
+        ranked = sorted(
+            (-finding.rung.height, contrast.contrast is not Contrast.DISTINCTION, rank, finding.latent)
+            for contrast in concept.contrasts
+            for rank, finding in enumerate(contrast.findings)
+            if finding.rung.height >= Rung.ASSOCIATED.height
+        )
+        own = dict.fromkeys(latent for _, _, _, latent in ranked)
+        chosen |= dict.fromkeys(list(own)[:per_concept])
+    return tuple(chosen)
+
+
+def feature_cards(
+    store: Store,
+    assessment: Assessment,
+    promoted: dict[int, tuple[str, ...]],
+    *,
+    sae: SaeRecord,
+    contexts: int,
+) -> tuple[FeatureCard, ...]:
+    """Return a card for each latent in `promoted`, in its order."""
+    densities = scores.read_densities(store, sae=sae.name)
+    where = {int(latent): n for n, latent in enumerate(densities.latents)}
+    return tuple(
+        FeatureCard(
+            sae=sae.name,
+            latent=latent,
+            density=float(densities.tokens[where[latent]]) / assessment.fidelity.tokens,
+            max_activation=float(densities.maximum[where[latent]]),
+            promoted=tokens,
+            contexts=scores.read_contexts(store, sae=sae.name, latent=latent, most=contexts),
+        )
+        for latent, tokens in promoted.items()
+    )
+
+
+def _contrast_data(store: Store, concept: Concept, contrast: Contrast, *, sae: str, control: str) -> ContrastData:
+    baseline = _BASELINE[contrast]
+
+    def read(name: str, split: Split, arm: Arm = Arm.CONCEPT, against: Arm = baseline) -> ScenarioScores:
+        return scores.read_scores(store, sae=name, concept=concept.id, split=split, arm=arm, baseline=against)
+
+    def residuals(split: Split) -> ResidualDifferences:
+        return scores.read_residuals(store, concept=concept.id, split=split, arm=Arm.CONCEPT, baseline=baseline)
+
+    return ContrastData(
+        concept=concept.id,
+        discovery=read(sae, Split.DISCOVERY),
+        confirmation=read(sae, Split.CONFIRMATION),
+        random_discovery=read(control, Split.DISCOVERY),
+        random_confirmation=read(control, Split.CONFIRMATION),
+        probe_discovery=residuals(Split.DISCOVERY),
+        probe_confirmation=residuals(Split.CONFIRMATION),
+        cues=_cue_scores(store, concept, sae=sae),
+    )
+
+
+def _cue_scores(store: Store, concept: Concept, *, sae: str) -> CueScores | None:
+    held_out = concept.in_split(Split.CONFIRMATION)
+    if not any(Arm.CUE in s.arms and Arm.CUE_FREE in s.arms for s in held_out):
+        return None
+    parts = {
+        arm: scores.read_scores(
+            store, sae=sae, concept=concept.id, split=Split.CONFIRMATION, arm=arm, baseline=Arm.NEUTRAL
+        )
+        for arm in (Arm.CONCEPT, Arm.CUE, Arm.CUE_FREE)
+    }
+    shared = set(parts[Arm.CUE].scenarios) & set(parts[Arm.CUE_FREE].scenarios)
+    concept_part, cue, free = (_only(parts[arm], shared) for arm in (Arm.CONCEPT, Arm.CUE, Arm.CUE_FREE))
+    return CueScores(concept_part, cue, free)
+
+
+def _only(part: ScenarioScores, scenarios: set[int]) -> ScenarioScores:
+    keep = [number in scenarios for number in part.scenarios]
+    return ScenarioScores(part.scenarios[keep], part.latents, part.score[keep], part.firing[keep], part.fired)
+
+
+def _concept_result(
+    store: Store,
+    concept: Concept,
+    families: Sequence[FamilyEffects],
+    overall: Fidelity,
+    *,
+    control: PermutationControl,
+    config: AuditConfig,
+    sae: str,
+) -> ConceptResult:
+    moments = scores.read_fidelity(store, sae=sae, concept=concept.id)
+    fidelity = concept_fidelity(concept.id, moments, overall, config=config.fidelity)
+    n_confirmation = len(concept.in_split(Split.CONFIRMATION))
+    limits = gate(fidelity, control, n_confirmation, config.analysis)
+    contrasts = tuple(
+        contrast_result(family.contrast, effects, sae=sae, limits=limits, config=config.analysis)
+        for family in families
+        for effects in family.concepts
+        if effects.concept == concept.id
+    )
+    return ConceptResult(
+        id=concept.id,
+        domain=concept.domain,
+        title=concept.title,
+        definition=concept.definition,
+        rules=tuple(Rule(rule.name, rule.clause) for rule in concept.rules),
+        why=concept.why,
+        exploratory=n_confirmation < config.analysis.min_confirmation_scenarios,
+        fidelity=fidelity,
+        contrasts=contrasts,
+        outcome=_outcome(store, concept, config),
+    )
+
+
+def _outcome(store: Store, concept: Concept, config: AuditConfig) -> OutcomeResult | None:
+    if concept.outcome is None:
+        return None
+    return outcome_result(scores.read_outcomes(store, concept=concept.id), concept.outcome, config.analysis)

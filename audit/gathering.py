@@ -1,0 +1,233 @@
+"""The part of an audit that runs the model: capture, outcomes, fidelity, and the tables that hold them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from audit.capture.model import LoadedModel, load_model
+from audit.capture.outputs import OutcomeLogits, SplicedPrompt, answer_outcomes, splice
+from audit.capture.prompts import (
+    OutcomeTokens,
+    Prompt,
+    TokenisedPrompt,
+    list_outcome_prompts,
+    list_prompts,
+    outcome_tokens,
+    resolve_format,
+    tokenise,
+)
+from audit.capture.runner import calibrate_outlier_limit, capture
+from audit.capture.sae import Sae, load_sae, random_directions
+from audit.capture.sites import Site, parse_site
+from audit.config import AuditConfig, PromptFormat
+from audit.errors import ShapeMismatch
+from audit.evidence.store import ACTIVATIONS, Store
+from audit.progress import Progress
+from audit.records import SuiteRecord
+from probes.schema import Arm, Suite
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """The loaded parts of an audit, checked against each other before anything is run.
+
+    Args:
+        control: the untrained SAE that is captured beside the trained one.
+        prompts: every scenario arm in every frame.
+        questions: the outcome prompts with the token ids of their continuations.
+    """
+
+    suites: tuple[Suite, ...]
+    model: LoadedModel
+    site: Site
+    sae: Sae
+    control: Sae
+    prompt_format: PromptFormat
+    prompts: tuple[TokenisedPrompt, ...]
+    questions: tuple[tuple[TokenisedPrompt, OutcomeTokens], ...]
+
+    @property
+    def suite_records(self) -> tuple[SuiteRecord, ...]:
+        """Return what was run of each suite."""
+        return tuple(
+            SuiteRecord(
+                id=suite.id,
+                title=suite.title,
+                version=suite.version,
+                digest=suite.digest,
+                concepts=tuple(concept.id for concept in suite.concepts),
+                scenarios=sum(len(concept.scenarios) for concept in suite.concepts),
+                prompts=sum(p.prompt.suite == suite.id for p in self.prompts),
+            )
+            for suite in self.suites
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """What the model said, besides the shards."""
+
+    outlier_limit: float
+    outcomes: tuple[OutcomeLogits, ...]
+    splices: tuple[SplicedPrompt, ...]
+
+
+def load_subject(suites: tuple[Suite, ...], config: AuditConfig, progress: Progress) -> Subject:
+    """Load model and SAE and tokenise every prompt, so that each thing that cannot fit is refused before work starts.
+
+    Raises:
+        AffidavitError: the model is missing, the SAE belongs to another model, a prompt is too long, an outcome is
+        not one
+            token.
+    """
+    sae = load_sae(config.sae.source)
+    progress.say("loading the model")
+    model = load_model(config.model, say=progress.say)
+    site = parse_site(sae.record.site, layers=len(model.layers))
+    if sae.record.width != model.record.width:
+        raise ShapeMismatch(
+            item=f"SAE {sae.record.name} on {model.record.name}",
+            expected=f"a residual stream of width {sae.record.width}",
+            found=f"width {model.record.width}",
+            hint="This SAE belongs to another model.",
+        )
+    prompt_format = resolve_format(model, config.probes.format)
+    prompts = list_prompts(suites)
+    continuations = {
+        concept.id: outcome_tokens(model, concept, concept.outcome)
+        for suite in suites
+        for concept in suite.concepts
+        if concept.outcome is not None
+    }
+    questions = list_outcome_prompts(suites, first_id=len(prompts))
+    return Subject(
+        suites=suites,
+        model=model,
+        site=site,
+        sae=sae.to(model.device),
+        control=random_directions(sae, seed=config.analysis.seed).to(model.device),
+        prompt_format=prompt_format,
+        prompts=tuple(tokenise(model, prompt, prompt_format) for prompt in prompts),
+        questions=tuple((tokenise(model, q, prompt_format), continuations[q.concept]) for q in questions),
+    )
+
+
+def gather(subject: Subject, config: AuditConfig, folder: Path, progress: Progress) -> Gathered:
+    """Run every prompt; sparse rows go to shards in the folder, finished ones are not run again.
+
+    Args:
+        subject: what to run.
+        config: batch size, outlier factor, fidelity sample.
+        folder: the unfinished bundle.
+        progress: listener.
+    """
+    model, batch_tokens = subject.model, config.capture.batch_tokens
+    shards = folder / ACTIVATIONS
+    shards.mkdir(exist_ok=True)
+    limit = calibrate_outlier_limit(model, subject.site, subject.prompts, factor=config.capture.outlier_norm_factor)
+    with progress.stage("capturing activations", total=len(subject.prompts)) as advance:
+        keys = capture(
+            model,
+            (subject.sae, subject.control),
+            subject.site,
+            subject.prompts,
+            folder=shards,
+            batch_tokens=batch_tokens,
+            outlier_limit=limit,
+            advance=advance,
+        )
+    _remove_foreign_shards(shards, set(keys))
+    with progress.stage("asking outcome questions", total=len(subject.questions)) as advance:
+        outcomes = answer_outcomes(model, subject.questions, batch_tokens=batch_tokens, advance=advance)
+    sample = _fidelity_sample(subject, scenarios=config.fidelity.spliced_scenarios)
+    with progress.stage("measuring fidelity", total=len(sample)) as advance:
+        splices = splice(
+            model,
+            subject.sae,
+            subject.site,
+            sample,
+            batch_tokens=batch_tokens,
+            outlier_limit=limit,
+            seed=config.analysis.seed,
+            advance=advance,
+        )
+    return Gathered(limit, outcomes, splices)
+
+
+def fill_store(store: Store, subject: Subject, gathered: Gathered) -> None:
+    """Write suites, prompts, tokens, shards, outcomes and splices into an empty evidence store."""
+    concepts = [(suite, concept) for suite in subject.suites for concept in suite.concepts]
+    prompts = [*subject.prompts, *(question for question, _ in subject.questions)]
+    store.insert(
+        "suite",
+        [
+            {"suite": s.id, "title": s.title, "domain": s.domain, "version": s.version, "digest": s.digest}
+            for s in subject.suites
+        ],
+    )
+    store.insert(
+        "concept",
+        [
+            {"concept": c.id, "suite": s.id, "domain": c.domain, "title": c.title, "frames": len(s.frames)}
+            for s, c in concepts
+        ],
+    )
+    store.insert(
+        "scenario",
+        [
+            {"scenario": scenario.id, "concept": c.id, "split": scenario.split.value, "number": number}
+            for _, c in concepts
+            for number, scenario in enumerate(c.scenarios)
+        ],
+    )
+    store.insert("prompt", [_prompt_row(tokenised.prompt) for tokenised in prompts])
+    store.insert(
+        "token",
+        [
+            {"prompt": t.prompt.id, "position": position, "piece": piece, "content": content}
+            for t in prompts
+            for position, (piece, content) in enumerate(zip(t.pieces, t.content, strict=True))
+        ],
+    )
+    store.insert(
+        "outcome", [{"prompt": o.prompt, "target_logit": o.target, "foil_logit": o.foil} for o in gathered.outcomes]
+    )
+    store.insert("splice", [asdict(spliced) for spliced in gathered.splices])
+    store.ingest_shards()
+
+
+def _prompt_row(prompt: Prompt) -> dict[str, object]:
+    return {
+        "prompt": prompt.id,
+        "concept": prompt.concept,
+        "scenario": prompt.scenario,
+        "split": prompt.split.value,
+        "arm": prompt.arm.value,
+        "frame": prompt.frame,
+        "text": prompt.text,
+    }
+
+
+def _fidelity_sample(subject: Subject, *, scenarios: int) -> list[TokenisedPrompt]:
+    """Return the three main arms, in the first frame, of scenarios spread evenly over each concept."""
+    chosen: list[TokenisedPrompt] = []
+    for suite in subject.suites:
+        for concept in suite.concepts:
+            step = max(1, len(concept.scenarios) // scenarios)
+            ids = {scenario.id for scenario in concept.scenarios[::step][:scenarios]}
+            chosen += [
+                p
+                for p in subject.prompts
+                if p.prompt.scenario in ids
+                and p.prompt.frame == suite.frames[0].name
+                and p.prompt.arm in (Arm.CONCEPT, Arm.CONTROL, Arm.NEUTRAL)
+            ]
+    return chosen
+
+
+def _remove_foreign_shards(folder: Path, keys: set[str]) -> None:
+    """Delete shards of an earlier run with other inputs: evidence holds what this audit captured, nothing else."""
+    for path in folder.iterdir():
+        if path.name.split(".")[0] not in keys:
+            path.unlink()

@@ -1,0 +1,277 @@
+"""Run an audit from end to end: probes, capture, evidence, analysis, report, seal."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from audit import __version__
+from audit.analysis.ladder import count_rungs
+from audit.assessment import Assessment, assess, card_latents, feature_cards
+from audit.capture.outputs import promoted_tokens
+from audit.config import AuditConfig
+from audit.digests import Json, canonical_json, digest_bytes, digest_file
+from audit.errors import OutputError
+from audit.evidence.store import ACTIVATIONS, DATABASE, Store, create_store
+from audit.gathering import Subject, fill_store, gather, load_subject
+from audit.progress import Progress
+from audit.records import FINDINGS_SCHEMA, Findings, RunInfo, SealInfo, as_json
+from audit.signing.keys import Signer
+from audit.signing.pdf import sign_pdf
+from audit.signing.seal import seal_bundle
+from audit.workspace import open_workspace
+from probes.loader import load_suites
+from reports.context import build_view
+from reports.html import render_html
+from reports.pdf import check_pdf_libraries, render_pdf
+
+MANIFEST_SCHEMA = "affidavit/manifest/1"
+FINDINGS_FILE = "findings.json"
+MANIFEST_FILE = "manifest.json"
+_VERSIONED = (
+    "torch",
+    "transformers",
+    "duckdb",
+    "numpy",
+    "scipy",
+    "pandas",
+    "pyarrow",
+    "weasyprint",
+    "pyhanko",
+    "jinja2",
+)
+_NOT_TESTED = (
+    "Causal effect: no feature was suppressed or amplified, so no finding says that the model uses a feature.",
+    "Interaction: what happens when a prompt mixes two sensitive concepts.",
+    "Sets of features: a concept that is split over several features may show no single confirmed feature.",
+    "Other sites: only the residual stream at the SAE's site was read.",
+    "Other languages and longer dialogues: every prompt is one English user turn.",
+    "Other baselines: logistic regression, single neurons and bags of words were not measured.",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class AuditRequest:
+    """What to audit, where the bundle goes, who seals it, and when.
+
+    Args:
+        config: everything that decides the findings.
+        out: the bundle's folder, which must not exist or be empty.
+        signer: whose seal it gets.
+        created_at: the moment of the run, with a time zone; an argument, never read from a clock inside.
+        command: the command line as a reader may repeat it.
+        tsa_url: an RFC 3161 timestamp authority for the PDF's seal, or None.
+    """
+
+    config: AuditConfig
+    out: Path
+    signer: Signer
+    created_at: datetime
+    command: str
+    tsa_url: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AuditResult:
+    """A sealed bundle."""
+
+    folder: Path
+    findings: Findings
+    findings_digest: str
+    statement_digest: str
+
+
+def run_audit(request: AuditRequest, *, progress: Progress) -> AuditResult:
+    """Run an audit and return its sealed bundle.
+
+    Args:
+        request: what to audit.
+        progress: listener.
+
+    Raises:
+        AffidavitError: bad input, a missing library, no room: nothing is sealed, and shards that were finished stay
+        for the
+            next run with the same `out`.
+    """
+    check_pdf_libraries()
+    request.signer.require_valid_at(request.created_at)
+    suites = load_suites(request.config.probes.suites)
+    with open_workspace(request.out) as workspace:
+        subject = load_subject(suites, request.config, progress)
+        gathered = gather(subject, request.config, workspace.folder, progress)
+        with create_store(workspace.folder) as store:
+            fill_store(store, subject, gathered)
+            assessment = assess(
+                store,
+                suites,
+                request.config,
+                sae=subject.sae.record,
+                control_sae=subject.control.record.name,
+                outlier_limit=gathered.outlier_limit,
+                progress=progress,
+            )
+            findings = _conclude(store, subject, assessment, request.config)
+            _record(store, findings)
+        progress.say("writing and sealing the report")
+        digest = _publish(findings, subject, request, workspace.folder)
+        statement = seal_bundle(
+            workspace.folder,
+            request.signer,
+            predicate=_predicate(findings, digest),
+            signed_at=request.created_at,
+            tool_version=__version__,
+        )
+        workspace.publish()
+    return AuditResult(request.out, findings, digest, statement.digest)
+
+
+def _conclude(store: Store, subject: Subject, assessment: Assessment, config: AuditConfig) -> Findings:
+    latents = card_latents(assessment, per_concept=config.report.cards_per_concept)
+    promoted = promoted_tokens(subject.model, subject.sae, latents) if latents else {}
+    return Findings(
+        schema=FINDINGS_SCHEMA,
+        model=subject.model.record,
+        sae=subject.sae.record,
+        suites=subject.suite_records,
+        format=subject.prompt_format.value,
+        fidelity=assessment.fidelity,
+        exclusions=assessment.exclusions,
+        permutation_control=assessment.permutation_control,
+        concepts=assessment.concepts,
+        cards=feature_cards(
+            store, assessment, promoted, sae=subject.sae.record, contexts=config.report.contexts_per_card
+        ),
+        ladder=count_rungs(assessment.findings),
+        not_tested=_NOT_TESTED,
+    )
+
+
+def _record(store: Store, findings: Findings) -> None:
+    """Write the results into the evidence, so that SQL answers about them too."""
+    contrasts = [(concept, contrast) for concept in findings.concepts for contrast in concept.contrasts]
+    store.insert(
+        "finding",
+        [
+            {
+                "finding": f.id,
+                "concept": f.concept,
+                "contrast": f.contrast.value,
+                "sae": f.sae,
+                "latent": f.latent,
+                "rung": f.rung.value,
+                "d_z": f.d_z.value,
+                "d_z_low": f.d_z.low,
+                "d_z_high": f.d_z.high,
+                "auroc": f.auroc.value,
+                "p_value": f.p_value,
+                "p_holm": f.p_holm,
+                "p_max_t": f.p_max_t,
+                "n_scenarios": f.n_scenarios,
+                "lexical": f.lexical.value,
+            }
+            for _, contrast in contrasts
+            for f in contrast.findings
+        ],
+    )
+    store.insert(
+        "reading",
+        [
+            {
+                "concept": concept.id,
+                "contrast": c.contrast.value,
+                "reading": c.reading.value,
+                "tested": c.tested,
+                "selected": c.selected,
+                "confirmed": c.confirmed,
+                "probe_auroc": c.probe.auroc.value,
+                "probe_p_holm": c.probe.p_holm,
+            }
+            for concept, c in contrasts
+        ],
+    )
+
+
+def _publish(findings: Findings, subject: Subject, request: AuditRequest, folder: Path) -> str:
+    """Write findings, manifest and both reports; return the findings' digest."""
+    findings_json = canonical_json(as_json(findings))
+    digest = digest_bytes(findings_json)
+    certificate = request.signer.certificate
+    run = RunInfo(
+        created_at=request.created_at.isoformat(timespec="seconds"),
+        tool_version=__version__,
+        command=request.command,
+        config=_object(as_json(request.config)),
+        environment=_environment(),
+        findings_digest=digest,
+        bundle_name=request.out.name,
+        seal=SealInfo(
+            common_name=certificate.common_name,
+            organisation=certificate.organisation or "",
+            fingerprint=certificate.fingerprint,
+            algorithm=certificate.algorithm.value,
+        ),
+    )
+    try:
+        (folder / FINDINGS_FILE).write_bytes(findings_json)
+        manifest = canonical_json(_manifest(findings, subject, run, folder))
+        (folder / MANIFEST_FILE).write_bytes(manifest)
+        view = build_view(findings, run)
+        (folder / "report.html").write_bytes(render_html(view, findings_json=findings_json))
+        attachments = {FINDINGS_FILE: findings_json, MANIFEST_FILE: manifest}
+        pdf = render_pdf(view, attachments=attachments, created_at=request.created_at)
+        sealed = sign_pdf(
+            pdf,
+            request.signer,
+            signed_at=request.created_at,
+            reason="Seal over the evidence report of a model audit",
+            tsa_url=request.tsa_url,
+        )
+        (folder / "report.pdf").write_bytes(sealed)
+    except OSError as error:
+        raise OutputError(
+            item=request.out.name,
+            expected="room to write the report",
+            found=error.strerror or type(error).__name__,
+            hint="Free space and run again; captured activations are kept.",
+        ) from error
+    return digest
+
+
+def _manifest(findings: Findings, subject: Subject, run: RunInfo, folder: Path) -> Json:
+    names = [FINDINGS_FILE, DATABASE, *(f"{ACTIVATIONS}/{path.name}" for path in (folder / ACTIVATIONS).iterdir())]
+    return {
+        "schema": MANIFEST_SCHEMA,
+        "run": as_json(run),
+        "model": as_json(findings.model),
+        "saes": [as_json(subject.sae.record), as_json(subject.control.record)],
+        "suites": as_json(findings.suites),
+        "format": findings.format,
+        "exclusions": as_json(findings.exclusions),
+        "ladder": as_json(findings.ladder),
+        "files": {name: digest_file(folder / name) for name in sorted(names)},
+    }
+
+
+def _predicate(findings: Findings, digest: str) -> Mapping[str, Json]:
+    return {
+        "findings": digest,
+        "model": {"name": findings.model.name, "digest": findings.model.digest},
+        "sae": {"name": findings.sae.name, "digest": findings.sae.digest},
+        "suites": {suite.id: suite.digest for suite in findings.suites},
+        "ladder": as_json(findings.ladder),
+    }
+
+
+def _environment() -> dict[str, str]:
+    found = {name: version(name) for name in _VERSIONED}
+    return found | {"python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}"}
+
+
+def _object(value: Json) -> dict[str, Json]:
+    if not isinstance(value, Mapping):
+        raise TypeError("a configuration serialises to an object")
+    return dict(value)

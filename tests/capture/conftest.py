@@ -1,0 +1,78 @@
+"""Small random models of several architectures with a real tokenizer, built here from their configurations."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
+
+from audit.capture.model import LoadedModel, load_model
+from audit.config import ModelConfig
+
+CHAT = (
+    "<|start|>system\nyou are a helpful assistant<|end|>\n"
+    "{% for m in messages %}<|start|>{{ m['role'] }}\n{{ m['content'] }}<|end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|start|>assistant\n{% endif %}"
+)
+TEXTS = [
+    "the nurse gave the patient a dose of medicine in the morning",
+    "user assistant system you are a helpful assistant",
+    "what should happen next in the ward, and who decides?",
+    "0123456789 abcdefghijklmnopqrstuvwxyz ABCDEFGHIJKLMNOPQRSTUVWXYZ .,!?%$'",
+]
+SMALL: dict[str, dict[str, Any]] = {
+    "llama": {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2},
+    "gpt2": {"n_embd": 32, "n_head": 4, "n_positions": 256},
+    "gemma2": {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2,
+               "head_dim": 8, "sliding_window": 16},
+}  # fmt: skip
+LAYERS = 4
+
+
+def make_tokenizer(*, chat: bool) -> PreTrainedTokenizerFast:
+    """Return a byte-level BPE tokenizer trained on a few lines."""
+    raw = Tokenizer(models.BPE())
+    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    special = ["<|pad|>", "<|start|>", "<|end|>"]
+    trainer = trainers.BpeTrainer(
+        vocab_size=400,
+        special_tokens=special,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    raw.train_from_iterator(TEXTS, trainer)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, pad_token="<|pad|>", eos_token="<|end|>")
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|start|>"]})
+    if chat:
+        tokenizer.chat_template = CHAT
+    return tokenizer
+
+
+def save_model(folder: Path, kind: str, *, chat: bool = True) -> Path:
+    """Save a small random model of an architecture with its tokenizer."""
+    tokenizer = make_tokenizer(chat=chat)
+    layers = {"n_layer": LAYERS} if kind == "gpt2" else {"num_hidden_layers": LAYERS}
+    config = AutoConfig.for_model(
+        kind, vocab_size=len(tokenizer), bos_token_id=1, eos_token_id=2, **layers, **SMALL[kind]
+    )
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session", params=sorted(SMALL))
+def any_model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
+    """Return a small model of each architecture in turn."""
+    folder = save_model(tmp_path_factory.mktemp("model") / request.param, request.param)
+    return load_model(ModelConfig(source=str(folder)))
+
+
+@pytest.fixture(scope="session")
+def small_model(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
+    """Return a small llama with a chat template."""
+    return load_model(ModelConfig(source=str(save_model(tmp_path_factory.mktemp("model") / "small", "llama"))))

@@ -1,0 +1,228 @@
+"""The evidence store on small shards with known answers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from audit.capture.shards import PromptMoments, RowBlock, write_shard
+from audit.errors import EvidenceError, OutputError, UsageError
+from audit.evidence import scores
+from audit.evidence.store import ACTIVATIONS, Store, answer, create_store
+from probes.schema import Arm, Split
+
+SAE = "s"
+# Two scenarios in two frames, each with its arms concept and control.
+PROMPTS = {
+    0: ("a", "concept", "f1"), 1: ("a", "concept", "f2"), 2: ("a", "control", "f1"), 3: ("a", "control", "f2"),
+    4: ("b", "concept", "f1"), 5: ("b", "concept", "f2"), 6: ("b", "control", "f1"), 7: ("b", "control", "f2"),
+}  # fmt: skip
+# columns: prompt, position, latent, activation
+ROWS = [
+    (0, 1, 7, 1.0), (0, 2, 7, 4.0), (1, 1, 7, 2.0), (2, 1, 7, 1.0), (3, 1, 9, 5.0), (6, 2, 7, 3.0), (4, 1, 11, 0.5),
+]  # fmt: skip
+KEPT = 3
+
+
+def moments(prompt: int) -> PromptMoments:
+    """Return moments with values that follow from the prompt's number."""
+    mean = np.array([prompt, 1.0], dtype=np.float32)
+    return PromptMoments(prompt, 6, 4, 1, KEPT, mean, mean * 2, 100.0, {SAE: 2.0}, {SAE: 2.7})
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    """Return a folder with shards and an evidence database over them."""
+    (tmp_path / ACTIVATIONS).mkdir()
+    for key, part in (("k1", range(4)), ("k2", range(4, 8))):
+        rows = [row for row in ROWS if row[0] in part]
+        prompt, position, latent, activation = (np.array(column) for column in zip(*rows, strict=True))
+        block = RowBlock(
+            SAE,
+            prompt.astype(np.int32),
+            position.astype(np.int32),
+            latent.astype(np.int32),
+            activation.astype(np.float32),
+        )
+        write_shard(tmp_path / ACTIVATIONS, key, [block], [moments(n) for n in part])
+    with create_store(tmp_path) as store:
+        store.insert("suite", [{"suite": "u", "title": "U", "domain": "d", "version": "1", "digest": "x"}])
+        store.insert("concept", [{"concept": "c", "suite": "u", "domain": "d", "title": "C", "frames": 2}])
+        store.insert(
+            "scenario", [{"scenario": s, "concept": "c", "split": "discovery", "number": n} for n, s in enumerate("ab")]
+        )
+        store.insert(
+            "prompt",
+            [
+                {"prompt": n, "concept": "c", "scenario": s, "split": "discovery", "arm": arm, "frame": f, "text": "t"}
+                for n, (s, arm, f) in PROMPTS.items()
+            ],
+        )
+        store.insert(
+            "token",
+            [
+                {"prompt": 0, "position": n, "piece": piece, "content": n > 0}
+                for n, piece in enumerate(["<", "x", " y", " z"])
+            ],
+        )
+        store.ingest_shards()
+    return tmp_path
+
+
+def read(bundle: Path) -> scores.ScenarioScores:
+    """Return the discovery scores of concept against control."""
+    with Store(bundle) as store:
+        return scores.read_scores(
+            store, sae=SAE, concept="c", split=Split.DISCOVERY, arm=Arm.CONCEPT, baseline=Arm.CONTROL
+        )
+
+
+def test_scores_are_means_over_frames_of_differences_of_maxima(bundle: Path) -> None:
+    """a: latent 7 is (4 - 1)/2 + (2 - 0)/2 = 2.5, latent 9 is -2.5. b: latent 7 is -1.5, latent 11 is 0.25."""
+    found = read(bundle)
+    assert found.latents.tolist() == [7, 9, 11]
+    np.testing.assert_allclose(found.score, [[2.5, -2.5, 0.0], [-1.5, 0.0, 0.25]])
+    np.testing.assert_allclose(found.firing, [[0.5, -0.5, 0.0], [-0.5, 0.0, 0.5]])
+    assert found.fired.tolist() == [2, 1, 1]
+
+
+def test_residual_differences_are_averaged_over_frames(bundle: Path) -> None:
+    """Prompts 0 and 1 against 2 and 3 differ by -2 in the first coordinate, and last is twice the mean."""
+    with Store(bundle) as store:
+        found = scores.read_residuals(store, concept="c", split=Split.DISCOVERY, arm=Arm.CONCEPT, baseline=Arm.CONTROL)
+    np.testing.assert_allclose(found.mean, [[-2.0, 0.0], [-2.0, 0.0]])
+    np.testing.assert_allclose(found.last, [[-4.0, 0.0], [-4.0, 0.0]])
+
+
+def test_a_split_without_scenarios_is_empty(bundle: Path) -> None:
+    """No confirmation scenario: no row, no crash."""
+    with Store(bundle) as store:
+        found = scores.read_scores(
+            store, sae=SAE, concept="c", split=Split.CONFIRMATION, arm=Arm.CONCEPT, baseline=Arm.CONTROL
+        )
+    assert found.score.shape == (0, 0)
+
+
+def test_fidelity_is_about_the_mean(bundle: Path) -> None:
+    """The total variance subtracts the mean: 800 minus 24 tokens times the squared norm of the centre."""
+    with Store(bundle) as store:
+        found = scores.read_fidelity(store, sae=SAE)
+    assert found.tokens == 8 * KEPT
+    assert found.total_variance == pytest.approx(800 - 24 * (3.5**2 + 1))
+    assert found.error == pytest.approx(16.0)
+    assert found.cosine == pytest.approx(8 * 2.7 / 24)
+    # Seven rows on seven token positions; the other kept tokens are silent and count as 0.
+    assert found.l0_mean == pytest.approx(7 / 24)
+
+
+def test_predicting_the_mean_explains_nothing(tmp_path: Path) -> None:
+    """An SAE whose error is the distance to the mean has FVU 1."""
+    (tmp_path / ACTIVATIONS).mkdir()
+    x = np.array([[1.0, 0.0], [3.0, 0.0], [5.0, 6.0]])
+    block = RowBlock(SAE, *(np.array([0], dtype=np.int32) for _ in range(3)), np.array([1.0], dtype=np.float32))
+    error = float(((x - x.mean(axis=0)) ** 2).sum())
+    item = PromptMoments(
+        0,
+        3,
+        3,
+        0,
+        3,
+        x.mean(axis=0).astype(np.float32),
+        x[-1].astype(np.float32),
+        float((x**2).sum()),
+        {SAE: error},
+        {SAE: 1.0},
+    )
+    write_shard(tmp_path / ACTIVATIONS, "k", [block], [item])
+    with create_store(tmp_path) as store:
+        row = {
+            "prompt": 0,
+            "concept": "c",
+            "scenario": "a",
+            "split": "discovery",
+            "arm": "concept",
+            "frame": "f",
+            "text": "t",
+        }
+        store.insert("prompt", [row])
+        store.ingest_shards()
+        found = scores.read_fidelity(store, sae=SAE)
+    assert found.error / found.total_variance == pytest.approx(1.0)
+
+
+def test_contexts_show_own_tokens_with_activations(bundle: Path) -> None:
+    """The template token is left out; silent tokens read 0; one prompt a scenario, strongest first."""
+    with Store(bundle) as store:
+        contexts = scores.read_contexts(store, sae=SAE, latent=7, most=3)
+    assert [context.prompt for context in contexts] == ["0", "6"]
+    assert [(t.text, t.activation) for t in contexts[0].tokens] == [("x", 1.0), (" y", 4.0), (" z", 0.0)]
+
+
+def test_counts_of_excluded_tokens(bundle: Path) -> None:
+    """48 tokens: 16 of the template, 8 outliers, 24 kept."""
+    with Store(bundle) as store:
+        counts = scores.read_exclusions(store)
+    assert (counts.total, counts.template, counts.outliers, counts.kept) == (48, 16, 8, 24)
+
+
+def test_sql_reads_tables_and_activations(bundle: Path) -> None:
+    """A user's statement sees the tables and the sparse rows."""
+    result = answer(bundle, "SELECT latent, count(*) AS n FROM activation GROUP BY latent ORDER BY latent")
+    assert result.columns == ("latent", "n")
+    assert result.rows == ((7, 5), (9, 1), (11, 1))
+    assert answer(bundle, "SELECT count(*) FROM prompt").rows == ((8,),)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DROP TABLE evidence.prompt",
+        "INSERT INTO evidence.suite VALUES ('a','b','c','d','e')",
+        "SELECT * FROM read_csv('/etc/passwd')",
+        "COPY (SELECT 1) TO '/tmp/affidavit-leak.csv'",
+        "SET enable_external_access = true",
+        "ATTACH '/tmp/other.db'",
+        "SELECT nothing FROM nowhere",
+        "not sql",
+    ],
+)
+def test_sql_neither_writes_nor_leaves_the_bundle(bundle: Path, statement: str) -> None:
+    """Whatever is not a read of this evidence is one usage error."""
+    with pytest.raises(UsageError):
+        answer(bundle, statement)
+
+
+def test_null_stays_null(bundle: Path) -> None:
+    """An interval that does not exist is NULL in the database, not NaN."""
+    row = {
+        "finding": "f", "concept": "c", "contrast": "topic", "sae": SAE, "latent": 1, "rung": "associated", "d_z": 1.0,
+        "d_z_low": None, "d_z_high": 2.0, "auroc": 1.0, "p_value": 0.1, "p_holm": 0.1, "p_max_t": 0.1, "n_scenarios": 2,
+        "lexical": "not tested",
+    }  # fmt: skip
+    with Store(bundle, writable=True) as store:
+        store.insert("finding", [row])
+    assert answer(bundle, "SELECT d_z_low IS NULL, d_z_high FROM finding").rows == ((True, 2.0),)
+
+
+def test_a_folder_without_evidence_is_refused(tmp_path: Path) -> None:
+    """Neither is a database made by asking."""
+    with pytest.raises(EvidenceError):
+        answer(tmp_path, "SELECT 1")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_damaged_database_is_refused(bundle: Path) -> None:
+    """Bytes that are no database are invalid evidence."""
+    (bundle / "evidence.duckdb").write_bytes(b"not a database" * 1000)
+    with pytest.raises(EvidenceError):
+        answer(bundle, "SELECT 1")
+
+
+def test_an_unwritable_folder_gives_one_error(tmp_path: Path) -> None:
+    """A shard that cannot be written leaves no half file."""
+    block = RowBlock(SAE, *(np.zeros(1, dtype=np.int32) for _ in range(3)), np.ones(1, dtype=np.float32))
+    with pytest.raises(OutputError):
+        write_shard(tmp_path / "missing", "k", [block], [moments(0)])
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,212 @@
+"""The real default model from probes to a verified bundle. One audit is shared by all tests of this file."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pikepdf
+import pytest
+
+from audit.capture.model import load_model
+from audit.config import AuditConfig, ModelConfig, ProbeConfig, SaeConfig
+from audit.digests import canonical_json, digest_bytes, digest_file
+from audit.errors import ModelUnavailable, OutputError, ShapeMismatch, SiteNotFound, SuiteError
+from audit.evidence.store import answer
+from audit.pipeline import run_audit
+from audit.progress import Silent
+from audit.records import Colour, Contrast, Reading, Rung
+from audit.signing.checks import CheckStatus
+from audit.signing.verify import verify_bundle
+from tests.capture.conftest import save_model
+from tests.capture.test_sae import write_sae
+from tests.conftest import SealedAudit
+
+
+def test_the_bundle_verifies(audit: SealedAudit) -> None:
+    """Every check passes with the pinned certificate; only the timestamp, which was not asked for, is not checked."""
+    result = verify_bundle(audit.folder, trusted=audit.certificate)
+    assert result.ok
+    assert result.trusted
+    open_checks = {check.name.value for check in result.checks if check.status is CheckStatus.NOT_CHECKED}
+    assert open_checks == {"timestamp"}
+
+
+def test_a_changed_byte_anywhere_is_named(bundle_copy: Path) -> None:
+    """One byte in the middle of each file in turn: verify fails and names that file."""
+    names = sorted(p.relative_to(bundle_copy).as_posix() for p in bundle_copy.rglob("*") if p.is_file())
+    # Shards are many and alike: the first and the last stand for them.
+    shards = [name for name in names if name.startswith("activations/")]
+    for name in [shards[0], shards[-1], *(n for n in names if n not in shards)]:
+        path = bundle_copy / name
+        original = path.read_bytes()
+        damaged = bytearray(original)
+        damaged[len(damaged) // 2] ^= 1
+        path.write_bytes(damaged)
+        result = verify_bundle(bundle_copy, trusted=None)
+        assert not result.ok, name
+        assert any(name in check.files or name in check.detail for check in result.checks), name
+        path.write_bytes(original)
+    assert verify_bundle(bundle_copy, trusted=None).ok
+
+
+def test_poppler_finds_a_valid_signature_over_the_whole_document(audit: SealedAudit) -> None:
+    """An outside verifier agrees."""
+    done = subprocess.run(["pdfsig", str(audit.folder / "report.pdf")], capture_output=True, text=True, check=False)
+    assert "Signature is Valid" in done.stdout
+    assert "Total document signed" in done.stdout
+
+
+def test_a_second_audit_gives_the_same_findings(audit: SealedAudit, tmp_path: Path) -> None:
+    """Equal inputs give an equal digest."""
+    again = run_audit(replace(audit.request, out=tmp_path / "again"), progress=Silent())
+    assert again.findings_digest == audit.result.findings_digest
+    assert again.folder.is_dir()
+    assert [p.name for p in tmp_path.iterdir()] == ["again"]
+
+
+def test_findings_are_what_the_reports_carry(audit: SealedAudit) -> None:
+    """findings.json is canonical, the PDF attaches it, and the digest is the one that was signed."""
+    data = (audit.folder / "findings.json").read_bytes()
+    assert data == canonical_json(json.loads(data))
+    assert digest_bytes(data) == audit.result.findings_digest
+    with pikepdf.open(audit.folder / "report.pdf") as pdf:
+        assert pdf.attachments["findings.json"].get_file().read_bytes() == data
+    manifest = json.loads((audit.folder / "manifest.json").read_text())
+    for name, digest in manifest["files"].items():
+        assert digest_file(audit.folder / name) == digest
+
+
+def test_the_audit_says_something(audit: SealedAudit) -> None:
+    """An empty audit never looks like a pass: tokens, tests, probes and controls were really measured."""
+    findings = audit.result.findings
+    assert findings.format == "chat"
+    assert findings.exclusions.kept_tokens > 5000
+    assert findings.exclusions.template_tokens > findings.exclusions.kept_tokens / 2
+    assert 0.05 < findings.fidelity.fvu < 0.4
+    assert findings.fidelity.colour is not Colour.RED
+    assert findings.fidelity.l0_mean == pytest.approx(32, abs=0.5)
+    assert findings.fidelity.delta_ce is not None
+    (concept,) = findings.concepts
+    topic, distinction = concept.contrasts
+    assert (topic.contrast, distinction.contrast) == (Contrast.TOPIC, Contrast.DISTINCTION)
+    for contrast in concept.contrasts:
+        assert contrast.tested > 100
+        assert contrast.random_control.tested > 100
+        assert (contrast.n_discovery, contrast.n_confirmation) == (40, 24)
+    assert topic.probe.separates
+    assert topic.probe.auroc.value > 0.9
+    assert topic.reading in {Reading.DECOMPOSED, Reading.NOT_DECOMPOSED}
+    assert topic.selected > 0
+    assert concept.outcome is not None
+    assert concept.outcome.n_scenarios == 64
+    assert findings.permutation_control.passed
+    assert sum(findings.ladder.values()) == topic.selected + distinction.selected
+    assert findings.ladder[Rung.CAUSAL.value] == 0
+
+
+def test_sql_answers_with_the_printed_numbers(audit: SealedAudit) -> None:
+    """The evidence holds every finding with the numbers of findings.json."""
+    rows = answer(audit.folder, "SELECT finding, d_z, p_holm FROM finding ORDER BY finding").rows
+    told = sorted(
+        (f.id, f.d_z.value, f.p_holm)
+        for concept in audit.result.findings.concepts
+        for contrast in concept.contrasts
+        for f in contrast.findings
+    )
+    assert list(rows) == told
+    assert len(rows) > 0
+
+
+def test_a_printed_effect_follows_from_the_activations(audit: SealedAudit) -> None:
+    """d_z of a finding, recomputed in plain SQL from the sparse rows, is the printed one."""
+    finding = next(f for c in audit.result.findings.concepts for k in c.contrasts for f in k.findings)
+    other = {Contrast.TOPIC: "neutral", Contrast.DISTINCTION: "control"}[finding.contrast]
+    statement = f"""
+        WITH top AS (
+            SELECT prompt, max(activation)::DOUBLE AS a FROM activation
+            WHERE sae = '{finding.sae}' AND latent = {finding.latent} GROUP BY prompt
+        ),
+        score AS (
+            SELECT p.scenario, avg(coalesce(a, 0)) FILTER (p.arm = 'concept')
+                - avg(coalesce(a, 0)) FILTER (p.arm = '{other}') AS s
+            FROM prompt AS p LEFT JOIN top USING (prompt)
+            WHERE p.split = 'confirmation' AND p.frame <> 'outcome' AND p.arm IN ('concept', '{other}')
+            GROUP BY p.scenario
+        )
+        SELECT avg(s) / stddev_samp(s) FROM score
+    """  # noqa: S608 - a test's own values
+    ((value,),) = answer(audit.folder, statement).rows
+    assert value == pytest.approx(finding.d_z.value, rel=1e-9)
+
+
+def test_a_sealed_bundle_is_not_overwritten(audit: SealedAudit) -> None:
+    """Running into it is refused before anything happens."""
+    before = digest_file(audit.folder / "attestation.sigstore.json")
+    with pytest.raises(OutputError):
+        run_audit(audit.request, progress=Silent())
+    assert digest_file(audit.folder / "attestation.sigstore.json") == before
+
+
+def small_config(model: Path, sae: Path, **probes: object) -> AuditConfig:
+    """Return a configuration for a small model and SAE."""
+    return AuditConfig(
+        model=ModelConfig(source=str(model)),
+        sae=SaeConfig(source=str(sae)),
+        probes=ProbeConfig(**probes),  # type: ignore[arg-type]
+    )
+
+
+@pytest.mark.parametrize(
+    ("site", "error"), [("resid_post.9", SiteNotFound), ("mlp.1", SiteNotFound), ("resid_post.15", SiteNotFound)]
+)
+def test_an_sae_for_another_depth_is_refused(
+    audit: SealedAudit, tmp_path: Path, site: str, error: type[Exception]
+) -> None:
+    """Nothing is left behind."""
+    model, sae = save_model(tmp_path / "m", "llama"), write_sae(tmp_path / "sae", site=site)
+    with pytest.raises(error):
+        run_audit(replace(audit.request, config=small_config(model, sae), out=tmp_path / "out"), progress=Silent())
+    assert not [p for p in tmp_path.iterdir() if "out" in p.name]
+
+
+def test_an_sae_of_another_width_is_refused(audit: SealedAudit, tmp_path: Path) -> None:
+    """The small SAE has width 32, the default model 576."""
+    config = replace(audit.request.config, sae=SaeConfig(source=str(write_sae(tmp_path / "sae"))))
+    with pytest.raises(ShapeMismatch):
+        run_audit(replace(audit.request, config=config, out=tmp_path / "out"), progress=Silent())
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_outcome_of_two_tokens_is_refused(audit: SealedAudit, tmp_path: Path) -> None:
+    """The small tokenizer splits Yes: the concept and the continuation are named."""
+    model, sae = save_model(tmp_path / "m", "llama"), write_sae(tmp_path / "sae")
+    with pytest.raises(SuiteError) as caught:
+        run_audit(replace(audit.request, config=small_config(model, sae), out=tmp_path / "out"), progress=Silent())
+    assert "outcome" in caught.value.item
+
+
+def test_a_model_that_does_not_exist_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name that is neither folder nor reachable id gives one environment error."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(ModelUnavailable):
+        load_model(ModelConfig(source="nobody/no-such-model"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ModelUnavailable):
+        load_model(ModelConfig(source=str(tmp_path / "empty")))
+
+
+def test_a_killed_run_resumes_with_the_same_findings(audit: SealedAudit, tmp_path: Path) -> None:
+    """Shards of an unfinished run are used; one that belongs to other inputs is thrown away."""
+    unfinished = tmp_path / ".again.unfinished" / "activations"
+    unfinished.mkdir(parents=True)
+    for path in sorted((audit.folder / "activations").iterdir())[::2]:
+        shutil.copy(path, unfinished)
+    (unfinished / "0123456789abcdef.rows.parquet").write_bytes(b"of another run")
+    (unfinished / ".0123.rows.parquet.unfinished").write_bytes(b"half")
+    again = run_audit(replace(audit.request, out=tmp_path / "again"), progress=Silent())
+    assert again.findings_digest == audit.result.findings_digest
+    assert not (again.folder / "activations" / "0123456789abcdef.rows.parquet").exists()
