@@ -43,9 +43,6 @@ _SALT = "affidavit"
 _NO_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
 _FONTS = (("NotoSans-Regular.ttf", 400), ("NotoSans-SemiBold.ttf", 600))
 
-ET.register_namespace("", _SVG)
-ET.register_namespace("xlink", _XLINK)
-
 
 @dataclass(frozen=True, slots=True)
 class EffectRow:
@@ -290,8 +287,23 @@ def _svg(figure: Figure, *, chart_id: str, title: str, description: str) -> Mark
         _inline_style(element)
         _rename(element, ids)
     _describe(root, chart_id=chart_id, title=title, description=description)
+    _write_plain_names(root)
     text = ET.tostring(root, encoding="unicode", short_empty_elements=False)
     return Markup(text)  # noqa: S704 - every label went through ElementTree's escaping
+
+
+def _write_plain_names(root: ET.Element) -> None:
+    """Name every element without a prefix.
+
+    ElementTree takes prefixes from a registry of the whole process, which other libraries write to; HTML knows
+    `<svg>` by its plain name only.
+    """
+    for element in root.iter():
+        element.tag = element.tag.removeprefix(f"{{{_SVG}}}")
+        for name in [name for name in element.attrib if name.startswith(f"{{{_XLINK}}}")]:
+            element.set(f"xlink:{name.removeprefix(f'{{{_XLINK}}}')}", element.attrib.pop(name))
+    root.set("xmlns", _SVG)
+    root.set("xmlns:xlink", _XLINK)
 
 
 def _inline_style(element: ET.Element) -> None:

@@ -63,3 +63,15 @@ def test_other_charts_survive_missing_values() -> None:
     assert "<svg" in overview_chart(rows, chart_id="o", title="t", description="d")
     bars = (FidelityBar("all", 3.2, Colour.RED), FidelityBar("c", 0.0, Colour.GREEN))
     assert "red" in fidelity_chart(bars, green=0.2, amber=0.4, chart_id="f", title="t", description="d")
+
+
+def test_other_libraries_namespaces_do_not_rename_elements() -> None:
+    """A prefix that something else registered for SVG in this process must not turn `<svg>` into text."""
+    known = dict(ET._namespace_map)
+    ET.register_namespace("rival", "http://www.w3.org/2000/svg")
+    try:
+        assert draw().startswith("<svg ")
+        assert "rival:" not in draw()
+    finally:
+        ET._namespace_map.clear()
+        ET._namespace_map.update(known)
