@@ -41,9 +41,12 @@ def run(
     from audit.config import AuditConfig, load_config
     from audit.signing.keys import certificate_path, load_signer, passphrase_from_environment
     from audit.workspace import refuse_taken
+    from probes.loader import load_suites
 
     refuse_taken(out)
     settings = load_config(config) if config is not None else AuditConfig()
+    # Before torch is imported: a misspelt suite is told at once.
+    load_suites(settings.probes.suites)
     now = datetime.now(UTC).replace(microsecond=0)
     passphrase = passphrase_from_environment(passphrase_env) if passphrase_env is not None else None
     pem = key.suffix not in {".p12", ".pfx"}
