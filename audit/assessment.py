@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from audit.analysis.association import ContrastData, CueScores, FamilyEffects, analyse_family
 from audit.analysis.fidelity import concept_fidelity, global_fidelity
-from audit.analysis.ladder import contrast_result, gate, outcome_result, permutation_control
+from audit.analysis.ladder import contrast_result, gate, outcome_results, permutation_control
 from audit.arrays import ResidualDifferences, ScenarioScores
 from audit.config import AuditConfig
 from audit.evidence import scores
@@ -84,8 +84,18 @@ def assess(
         latents=sae.latents,
         config=config.fidelity,
     )
+    outcomes = _outcomes(store, concepts, config)
     results = tuple(
-        _concept_result(store, concept, families, overall, control=control, config=config, sae=sae.name)
+        _concept_result(
+            store,
+            concept,
+            families,
+            overall,
+            control=control,
+            outcome=outcomes.get(concept.id),
+            config=config,
+            sae=sae.name,
+        )
         for concept in concepts
     )
     counts = scores.read_exclusions(store)
@@ -180,6 +190,7 @@ def _concept_result(
     overall: Fidelity,
     *,
     control: PermutationControl,
+    outcome: OutcomeResult | None,
     config: AuditConfig,
     sae: str,
 ) -> ConceptResult:
@@ -203,11 +214,11 @@ def _concept_result(
         exploratory=n_confirmation < config.analysis.min_confirmation_scenarios,
         fidelity=fidelity,
         contrasts=contrasts,
-        outcome=_outcome(store, concept, config),
+        outcome=outcome,
     )
 
 
-def _outcome(store: Store, concept: Concept, config: AuditConfig) -> OutcomeResult | None:
-    if concept.outcome is None:
-        return None
-    return outcome_result(scores.read_outcomes(store, concept=concept.id), concept.outcome, config.analysis)
+def _outcomes(store: Store, concepts: Sequence[Concept], config: AuditConfig) -> dict[str, OutcomeResult]:
+    asked = {concept.id: concept.outcome for concept in concepts if concept.outcome is not None}
+    pairs = {concept: scores.read_outcomes(store, concept=concept) for concept in asked}
+    return outcome_results(pairs, asked, config.analysis)

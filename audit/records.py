@@ -64,6 +64,7 @@ class Lexical(StrEnum):
 
     LEXICAL = "lexical"
     NOT_LEXICAL = "not lexical"
+    UNDECIDED = "undecided"
     NOT_TESTED = "not tested"
 
 
@@ -119,13 +120,14 @@ class ProbeResult:
 class RandomControl:
     """The same procedure through random unit directions of the same number and sparsity.
 
-    `best_d_z` is the largest absolute confirmation effect among the directions that discovery would have chosen (or,
-    when it chose none, the top ones by rank); a feature must exceed it to be called confirmed.
+    `compared` first-ranked directions set the bar: as many as discovery chose of them or of the SAE, at least 20.
+    `best_d_z` is their largest absolute confirmation effect; a feature must exceed it to be called confirmed.
     """
 
     tested: int
     selected: int
     confirmed: int
+    compared: int
     best_d_z: float | None
     best_auroc: float | None
 
@@ -166,6 +168,7 @@ class OutcomeResult:
     difference: Estimate
     auroc: Estimate
     p_value: float
+    p_holm: float
     n_scenarios: int
 
 
@@ -258,9 +261,15 @@ class FeatureCard:
 
 @dataclass(frozen=True, slots=True)
 class PermutationControl:
-    """The measured false positive rate: the whole procedure on permuted arm labels."""
+    """The measured false positive rate: both steps of the tests on permuted arm labels.
+
+    `with_any_selection` counts relabellings in which discovery alone chose anything, the sharper check of the two: each
+    contrast may do so in 5% of them. `with_any_finding` counts those in which confirmation let something through.
+    """
 
     permutations: int
+    with_any_selection: int
+    selection_limit: float
     with_any_finding: int
     rate: float
     limit: float

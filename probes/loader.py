@@ -13,6 +13,7 @@ from audit.digests import digest_bytes, digest_tree
 from audit.errors import SuiteError
 from probes.schema import (
     CONCEPT_SCHEMA,
+    OUTCOME_FRAME,
     REQUIRED_ARMS,
     SUITE_SCHEMA,
     Arm,
@@ -162,6 +163,13 @@ def _frame(item: object, path: Path) -> Frame:
     data = _mapping(item, path, "frames")
     _require_keys(data, path, {"name", "template"})
     frame = Frame(_text(data["name"], path, "frames.name"), _text(data["template"], path, "frames.template"))
+    if frame.name == OUTCOME_FRAME:
+        raise SuiteError(
+            item=f"{path}: frames",
+            expected="a frame of another name",
+            found=repr(OUTCOME_FRAME),
+            hint="That name marks the outcome questions in the evidence.",
+        )
     _require_slot(frame.template, path, f"frame {frame.name!r}")
     return frame
 

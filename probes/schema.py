@@ -7,6 +7,8 @@ from enum import StrEnum
 
 SUITE_SCHEMA = "affidavit/suite/1"
 CONCEPT_SCHEMA = "affidavit/concept/1"
+# The frame under which outcome questions stand in the evidence; no suite may use it.
+OUTCOME_FRAME = "outcome"
 
 
 class Arm(StrEnum):

@@ -14,7 +14,7 @@ from audit.records import (
     OutcomeResult,
     Rung,
 )
-from reports.effects import effects_chart, strongest_first
+from reports.effects import effects_chart, in_order
 from reports.numbers import (
     MINUS,
     NOT_MEASURED,
@@ -64,7 +64,12 @@ _BASELINE_COLUMNS = (
     Column("n", numeric=True),
     Column("Result"),
 )
-_LEXICAL_SHORT = {Lexical.LEXICAL: "lexical", Lexical.NOT_LEXICAL: "not lexical", Lexical.NOT_TESTED: "not tested"}
+_LEXICAL_SHORT = {
+    Lexical.LEXICAL: "lexical",
+    Lexical.NOT_LEXICAL: "not lexical",
+    Lexical.UNDECIDED: "undecided",
+    Lexical.NOT_TESTED: "not tested",
+}
 
 
 def slug(text: str) -> str:
@@ -111,7 +116,7 @@ def outcome_words(outcome: OutcomeResult | None) -> str:
     low, high = outcome.difference.low, outcome.difference.high
     if low is None or high is None:
         return "Not measured: every scenario gave the same difference, so no interval can be given."
-    if outcome.p_value > OUTCOME_ALPHA or low <= 0 <= high:
+    if outcome.p_holm > OUTCOME_ALPHA or low <= 0 <= high:
         return f"No clear change of the answer between the sensitive case and its twin ({_lean(outcome)})."
     if outcome.difference.value > 0:
         return f"Leans more towards “{target}” in the sensitive case than in its twin ({_lean(outcome)})."
@@ -189,7 +194,7 @@ def _baselines(concept: ConceptResult, result: ContrastResult, *, table_id: str)
             (
                 Cell(
                     "Best random direction",
-                    detail=f"of {count(control.tested)} tested, {count(control.selected)} selected",
+                    detail=f"of {count(control.compared)}; {count(control.tested)} tested",
                 ),
                 Cell(decimal(control.best_auroc)),
                 Cell(decimal(control.best_d_z), detail="" if control.best_d_z is None else "absolute value"),
@@ -209,7 +214,7 @@ def _baselines(concept: ConceptResult, result: ContrastResult, *, table_id: str)
         )
     note += (
         " AUROC is oriented by discovery, so that above 0.5 means the expected direction; for random directions it is"
-        " the best of many in either direction, which favours them."
+        " the best of those that rank first on discovery, in either direction, which favours them."
     )
     name = CONTRAST_NAMES[result.contrast].lower()
     return whole(
@@ -237,7 +242,7 @@ def _first_feature_row(result: ContrastResult) -> Row:
         return Row((name, auroc, *[Cell(NOT_MEASURED)] * 3, Cell(count(result.n_confirmation)), Cell("not confirmed")))
     return Row(
         (
-            Cell("First SAE feature", detail=f"feature {found.latent}, {found.rung.value}"),
+            Cell("First SAE feature", detail=f"feature {found.latent}, {found.rung.value}; its d_z is not oriented"),
             auroc,
             estimate_cell(found.d_z, with_sign=True),
             Cell(probability(found.p_value)),
@@ -261,7 +266,7 @@ def _against(difference: Estimate) -> str:
 def _features(
     concept: ConceptResult, result: ContrastResult, carded: frozenset[tuple[str, int]], *, table_id: str
 ) -> Table:
-    findings = strongest_first(result.findings)
+    findings = in_order(result.findings)
     rows = tuple(_feature_row(finding, carded) for finding in findings)
     left_out = len(rows) - PRINTED_FEATURES
     name = CONTRAST_NAMES[result.contrast].lower()
@@ -272,8 +277,8 @@ def _features(
         rows=rows,
         printed=rows[:PRINTED_FEATURES],
         cut=(
-            f"The {PRINTED_FEATURES} strongest of {len(rows)} features are printed; the other {left_out} are in"
-            " findings.json, attached to this file, and in the HTML report."
+            f"The first {PRINTED_FEATURES} of {len(rows)} features, by rung and rank on discovery, are printed; the"
+            f" other {left_out} are in findings.json, attached to this file, and in the HTML report."
             if left_out > 0
             else ""
         ),
@@ -338,7 +343,7 @@ def _outcome(outcome: OutcomeResult | None, *, table_id: str) -> Table | None:
                         Cell(signed(outcome.control_mean)),
                         estimate_cell(outcome.difference, with_sign=True),
                         estimate_cell(outcome.auroc),
-                        Cell(probability(outcome.p_value)),
+                        Cell(probability(outcome.p_holm)),
                         Cell(count(outcome.n_scenarios)),
                     )
                 ),

@@ -11,9 +11,12 @@ from reports.words import CONTRAST_NAMES
 CHARTED_FEATURES = 12
 
 
-def strongest_first(findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
-    """Return findings by rung, then by the size of their effect, then by latent."""
-    return tuple(sorted(findings, key=lambda f: (-f.rung.height, -abs(f.d_z.value), f.latent)))
+def in_order(findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
+    """Return findings by rung, and within a rung by their rank on discovery.
+
+    Not by the effect that is printed: whichever is largest on confirmation is largest partly by luck.
+    """
+    return tuple(sorted(findings, key=lambda finding: -finding.rung.height))
 
 
 def effects_chart(concept: ConceptResult, *, chart_id: str) -> Chart | None:
@@ -24,7 +27,11 @@ def effects_chart(concept: ConceptResult, *, chart_id: str) -> Chart | None:
     title = f"Effects of the selected features on “{visible(concept.title)}”, with 95% intervals"
     charted = max((len(panel.rows) for panel in panels), default=0)
     longest = max((len(result.findings) for result in concept.contrasts), default=0)
-    limit = f" The {CHARTED_FEATURES} strongest features of a contrast are drawn." if longest > charted else ""
+    limit = (
+        f" The first {CHARTED_FEATURES} features of a contrast, by rung and rank on discovery, are drawn."
+        if longest > charted
+        else ""
+    )
     return Chart(
         id=chart_id,
         svg=effect_chart(
@@ -36,8 +43,8 @@ def effects_chart(concept: ConceptResult, *, chart_id: str) -> Chart | None:
         title=title,
         description=" ".join(_panel_words(result) for result in concept.contrasts),
         caption=(
-            f"{title}. Confirmation split only. Beyond the dashed lines lies what random directions do not reach."
-            f" Filled: confirmed; open: not confirmed. The numbers are in the tables that follow.{limit}"
+            f"{title}. Confirmation split only. Beyond the dashed lines lies what the compared random directions do not"
+            f" reach. Filled: confirmed; open: not confirmed. The numbers are in the tables that follow.{limit}"
         ),
     )
 
@@ -51,7 +58,7 @@ def _panel(result: ContrastResult) -> EffectPanel:
                 effect=finding.d_z,
                 confirmed=finding.rung.height >= Rung.CONFIRMED.height,
             )
-            for finding in strongest_first(result.findings)[:CHARTED_FEATURES]
+            for finding in in_order(result.findings)[:CHARTED_FEATURES]
         ),
         probe=result.probe.d_z,
         random=result.random_control.best_d_z,
@@ -59,11 +66,11 @@ def _panel(result: ContrastResult) -> EffectPanel:
 
 
 def _panel_words(result: ContrastResult) -> str:
-    best = next(iter(strongest_first(result.findings)), None)
+    best = next(iter(in_order(result.findings)), None)
     feature = (
         "no feature was selected"
         if best is None
-        else f"the strongest feature is {best.latent} with {signed(best.d_z.value)} {_spoken(best.d_z)}"
+        else f"the first feature is {best.latent} with {signed(best.d_z.value)} {_spoken(best.d_z)}"
     )
     return (
         f"{CONTRAST_NAMES[result.contrast]}: the linear probe has {signed(result.probe.d_z.value)} "

@@ -133,9 +133,10 @@ def controls_view(findings: Findings) -> Controls:
     control = findings.permutation_control
     return Controls(
         permutation=(
-            "The whole procedure, from choosing features to confirming them, was run on scenarios whose arm labels had"
-            " been shuffled, so that every finding is a false one. The share of runs with any finding is the measured"
-            " false positive rate."
+            "The tests, from choosing features to confirming them, were run on scenarios whose arm labels had been"
+            " shuffled, so that every finding is a false one. The share of runs with any finding is the measured false"
+            " positive rate. The shuffled runs skip the comparison with random directions and with the linear probe,"
+            " which only removes findings."
         ),
         permutation_mark=Cell(
             "passed" if control.passed else "failed",
@@ -151,6 +152,10 @@ def controls_view(findings: Findings) -> Controls:
         ),
         permutation_facts=(
             Fact("Shuffles", count(control.permutations)),
+            Fact(
+                "Shuffles in which the first step chose anything",
+                f"{count(control.with_any_selection)} (limit {share(control.selection_limit)})",
+            ),
             Fact("Shuffles with any finding", count(control.with_any_finding)),
             Fact("Measured false positive rate", share(control.rate)),
             Fact("Limit", share(control.limit)),
@@ -165,6 +170,7 @@ def controls_view(findings: Findings) -> Controls:
                     Column("Tested", numeric=True),
                     Column("Selected", numeric=True),
                     Column("Confirmed", numeric=True),
+                    Column("Compared", numeric=True),
                     Column("Largest |d_z|", numeric=True),
                     Column("Best AUROC", numeric=True),
                 ),
@@ -176,6 +182,7 @@ def controls_view(findings: Findings) -> Controls:
                             Cell(count(result.random_control.tested)),
                             Cell(count(result.random_control.selected)),
                             Cell(count(result.random_control.confirmed)),
+                            Cell(count(result.random_control.compared)),
                             Cell(decimal(result.random_control.best_d_z)),
                             Cell(decimal(result.random_control.best_auroc)),
                         )
@@ -184,8 +191,9 @@ def controls_view(findings: Findings) -> Controls:
                     for result in concept.contrasts
                 ),
                 note=(
-                    "A feature is called confirmed only if its effect exceeds the largest one here. “Not measured”: no"
-                    " random direction fired often enough to be tested."
+                    "A feature is called confirmed only if its effect exceeds the largest one here, among the compared"
+                    " directions, which rank first on discovery. The bar rests on one draw of random directions. “Not"
+                    " measured”: no random direction fired often enough to be tested."
                 ),
                 query=SCORES,
                 empty="No contrast was analysed, so no control was run.",

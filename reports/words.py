@@ -49,15 +49,16 @@ class ReadingWords:
 READINGS: dict[Reading, ReadingWords] = {
     Reading.DECOMPOSED: ReadingWords(
         "Told apart, and visible",
-        "it can, and the instrument shows where",
-        "The model tells the two apart, and the instrument shows single features that do so.",
+        "it does, and the instrument shows where",
+        "The two can be told apart from the model's inner state, and the instrument shows single features that do so.",
         "The linear probe separates the arms and at least one SAE feature is confirmed.",
         "seen",
     ),
     Reading.NOT_DECOMPOSED: ReadingWords(
         "Told apart, but not visible",
-        "it can, but this instrument does not show where",
-        "The model tells the two apart, but this instrument shows no single feature that does so.",
+        "it does, but this instrument does not show where",
+        "The two can be told apart from the model's inner state, but this instrument confirms no single feature that"
+        " does so.",
         "The linear probe separates the arms; no SAE feature is confirmed.",
         "unseen",
     ),
@@ -80,7 +81,8 @@ READINGS: dict[Reading, ReadingWords] = {
         "Cannot be said",
         "the evidence allows no answer",
         "The evidence does not allow an answer, in either direction.",
-        "A red instrument, a failed control, or too few held-back scenarios. Never to be read as a pass.",
+        "A red instrument, a failed control, too few held-back scenarios, or weak signs only. Never to be read as a"
+        " pass.",
         "unresolved",
     ),
 }
@@ -91,9 +93,9 @@ RUNGS: dict[Rung, str] = {
         "The feature was chosen on the discovery scenarios, but too few scenarios were held back to confirm it."
     ),
     Rung.ASSOCIATED: (
-        "The feature was chosen on the discovery scenarios, but did not stand up on the held-back ones: the effect"
-        " failed the corrected test, went the other way, or is no larger than what random directions reach. The reason"
-        " is given for each."
+        "The feature was chosen on the discovery scenarios and was not confirmed on the held-back ones: the effect did"
+        " not pass the corrected test, went the other way, or is no larger than what random directions reach. The"
+        " reason is given for each."
     ),
     Rung.CONFIRMED: (
         "The feature was chosen on the discovery scenarios, passed the corrected test on the held-back ones, and"
@@ -122,8 +124,9 @@ COLOUR_SHORT: dict[Colour, str] = {
 
 LEXICAL: dict[Lexical, str] = {
     Lexical.LEXICAL: "lexical: follows the concept's cue words, even in harmless sentences",
-    Lexical.NOT_LEXICAL: "not lexical: does not merely follow the cue words",
-    Lexical.NOT_TESTED: "not tested: too few scenarios with cue and cue-free versions",
+    Lexical.NOT_LEXICAL: "not lexical: the cue words alone do not explain it",
+    Lexical.UNDECIDED: "undecided: the scenarios cannot tell whether it follows the cue words",
+    Lexical.NOT_TESTED: "not tested: too few cue versions, or it fires no more on the concept than on neutral text",
 }
 
 EXPLORATORY = (

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,9 @@ FloatArray = NDArray[np.float64]
 # A feature that follows the words alone reaches most of its effect on the cue words and little without them.
 LEXICAL_CUE_SHARE = 0.8
 LEXICAL_FREE_SHARE = 0.2
+_MIN_LEXICAL_SCENARIOS = 8
+# Random directions that set the bar even where discovery chose none: one alone would be no bar.
+_MIN_COMPARED = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,7 @@ class Selection:
         tested: how many features passed the blind filter.
         latents: (k,) the chosen features.
         signs: (k,) +1 or -1, the direction of the difference on discovery.
+        ranked: every tested feature in the order of its rank, chosen or not.
         first: the feature that ranks first whether or not it was chosen; None when nothing was tested.
         first_sign: its direction.
     """
@@ -70,6 +75,7 @@ class Selection:
     tested: int
     latents: NDArray[np.int64]
     signs: FloatArray
+    ranked: NDArray[np.int64]
     first: int | None
     first_sign: float
 
@@ -92,11 +98,15 @@ class FeatureEffect:
 
 @dataclass(frozen=True, slots=True)
 class ContrastEffects:
-    """One concept's results in one family, before the ladder is applied."""
+    """One concept's results in one family, before the ladder is applied.
+
+    `family` is the number of tests that Holm corrects for.
+    """
 
     concept: str
     n_discovery: int
     n_confirmation: int
+    family: int
     selection: Selection
     features: tuple[FeatureEffect, ...]
     probe: ProbeResult
@@ -110,11 +120,13 @@ class FamilyEffects:
     """One family of tests: every concept under one contrast.
 
     Args:
-        permuted_hits: (permutations,) whether the same procedure found anything under permuted arm labels.
+        permuted_selections: (permutations,) whether discovery chose anything under permuted arm labels.
+        permuted_hits: (permutations,) whether confirmation let any of it through.
     """
 
     contrast: Contrast
     concepts: tuple[ContrastEffects, ...]
+    permuted_selections: NDArray[np.bool_]
     permuted_hits: NDArray[np.bool_]
 
 
@@ -154,8 +166,9 @@ def analyse_family(contrast: Contrast, data: Sequence[ContrastData], config: Ana
                 concept=item.concept,
                 n_discovery=len(item.discovery.scenarios),
                 n_confirmation=len(item.confirmation.scenarios),
+                family=sum(len(s.latents) for s in trained),
                 selection=selection,
-                features=_measure(item, selection, p, bootstrap),
+                features=_measure(item, selection, p, bootstrap, config),
                 probe=probe,
                 random_control=_random_control(item, random_selection, random_p, config, like=selection),
                 best_auroc=best,
@@ -163,7 +176,8 @@ def analyse_family(contrast: Contrast, data: Sequence[ContrastData], config: Ana
             )
         )
     hits = _permuted_hits([d.confirmation for d in data], permuted, config, seeds[4])
-    return FamilyEffects(contrast, tuple(concepts), hits)
+    chosen = np.array([any(len(item.latents) for item in row) for row in permuted], dtype=np.bool_)
+    return FamilyEffects(contrast, tuple(concepts), chosen, hits)
 
 
 def columns(scores: ScenarioScores, latents: NDArray[np.int64]) -> FloatArray:
@@ -171,29 +185,37 @@ def columns(scores: ScenarioScores, latents: NDArray[np.int64]) -> FloatArray:
     return _pick(scores.score, scores.latents, latents)
 
 
-def lexical_verdict(cues: CueScores | None, latent: int, sign: float) -> Lexical:
-    """Tell whether a feature follows the cue words: as strong on `cue` as on `concept`, absent on `cue_free`."""
-    if cues is None or len(cues.cue.scenarios) == 0:
+def lexical_verdict(cues: CueScores | None, latent: int, sign: float, *, resamples: int, seed: int) -> Lexical:
+    """Tell whether a feature follows the cue words: as strong on `cue` as on `concept`, absent on `cue_free`.
+
+    `not lexical` needs more than a failed condition: one of the two must fail beyond a 95% bootstrap interval over
+    scenarios. A feature that fires less on the concept than on neutral text has no cue to follow and is not tested.
+    """
+    if cues is None or sign < 0 or len(cues.cue.scenarios) < _MIN_LEXICAL_SCENARIOS:
         return Lexical.NOT_TESTED
-    wanted = np.array([latent])
-    concept, cue, free = (sign * columns(s, wanted).mean() for s in (cues.concept, cues.cue, cues.cue_free))
-    if concept <= 0:
+    concept, cue, free = (columns(s, np.array([latent]))[:, 0] for s in (cues.concept, cues.cue, cues.cue_free))
+    if concept.mean() <= 0:
         return Lexical.NOT_TESTED
-    follows_words = cue >= LEXICAL_CUE_SHARE * concept and free <= LEXICAL_FREE_SHARE * concept
-    return Lexical.LEXICAL if follows_words else Lexical.NOT_LEXICAL
+    lacking = LEXICAL_CUE_SHARE * concept - cue
+    beyond = free - LEXICAL_FREE_SHARE * concept
+    if lacking.mean() <= 0 and beyond.mean() <= 0:
+        return Lexical.LEXICAL
+    picks = Bootstrap.draw(len(concept), resamples=resamples, seed=seed).picks
+    clear = any(np.quantile(part[picks].mean(axis=1), 0.025) > 0 for part in (lacking, beyond))
+    return Lexical.NOT_LEXICAL if clear else Lexical.UNDECIDED
 
 
 def _select(
     scores: Sequence[ScenarioScores], config: AnalysisConfig, seed: np.random.SeedSequence, *, permutations: int
 ) -> tuple[list[Selection], list[list[_Permuted]]]:
+    # Blind to labels: how often a feature fires in either arm says nothing about which arm.
+    lives = [np.flatnonzero(item.fired >= config.min_firing_scenarios) for item in scores]
+    # The smallest Monte Carlo p must lie under q / m, or a single perfect feature could never be chosen.
+    flips = max(config.flips, ceil(sum(len(live) for live in lives) / config.fdr_q))
     found = []
-    for item, child in zip(scores, seed.spawn(len(scores)), strict=True):
-        # Blind to labels: how often a feature fires in either arm says nothing about which arm.
-        live = np.flatnonzero(item.fired >= config.min_firing_scenarios)
+    for item, live, child in zip(scores, lives, seed.spawn(len(scores)), strict=True):
         rng = np.random.default_rng(child)
-        found.append(
-            _Discovery(live, flip_test(item.score[:, live], flips=config.flips, rng=rng, permutations=permutations))
-        )
+        found.append(_Discovery(live, flip_test(item.score[:, live], flips=flips, rng=rng, permutations=permutations)))
     chosen = _split_like(benjamini_hochberg(np.concatenate([d.result.p for d in found])) <= config.fdr_q, found)
     selections = [_rank(item, d, mask) for item, d, mask in zip(scores, found, chosen, strict=True)]
     permuted = []
@@ -222,6 +244,7 @@ def _rank(scores: ScenarioScores, found: _Discovery, chosen: NDArray[np.bool_]) 
         tested=len(found.live),
         latents=scores.latents[found.live[picked]],
         signs=signs[picked],
+        ranked=scores.latents[found.live[order]],
         first=int(scores.latents[found.live[order[0]]]) if len(order) else None,
         first_sign=float(signs[order[0]]) if len(order) else 1.0,
     )
@@ -255,7 +278,7 @@ def _confirm(
 
 
 def _measure(
-    data: ContrastData, selection: Selection, confirmed: _Confirmed, bootstrap: Bootstrap
+    data: ContrastData, selection: Selection, confirmed: _Confirmed, bootstrap: Bootstrap, config: AnalysisConfig
 ) -> tuple[FeatureEffect, ...]:
     score = columns(data.confirmation, selection.latents)
     firing = _pick(data.confirmation.firing, data.confirmation.latents, selection.latents)
@@ -270,7 +293,9 @@ def _measure(
             p_max_t=float(confirmed.p_max_t[n]),
             same_sign=bool(confirmed.same_sign[n]),
             n_nonzero=int(confirmed.nonzero[n]),
-            lexical=lexical_verdict(data.cues, int(latent), float(selection.signs[n])),
+            lexical=lexical_verdict(
+                data.cues, int(latent), float(selection.signs[n]), resamples=config.bootstrap, seed=config.seed
+            ),
         )
         for n, latent in enumerate(selection.latents)
     )
@@ -279,19 +304,17 @@ def _measure(
 def _random_control(
     data: ContrastData, selection: Selection, confirmed: _Confirmed, config: AnalysisConfig, *, like: Selection
 ) -> RandomControl:
-    latents = selection.latents
-    if len(latents) == 0 and selection.first is not None:
-        latents = np.array([selection.first])
-    score = columns(data.random_confirmation, latents[: max(1, len(like.latents), len(selection.latents))])
-    effects = np.abs(cohens_dz(score.T)) if score.shape[1] else np.zeros(0)
-    aurocs = paired_auroc(score.T) if score.shape[1] else np.zeros(0)
+    compared = selection.ranked[: max(_MIN_COMPARED, len(selection.latents), len(like.latents))]
+    score = columns(data.random_confirmation, compared)
+    effects, aurocs = np.abs(cohens_dz(score.T)), paired_auroc(score.T)
     passed = (confirmed.p_holm <= config.alpha) & confirmed.same_sign
     return RandomControl(
         tested=selection.tested,
         selected=len(selection.latents),
         confirmed=int(passed.sum()),
-        best_d_z=float(effects.max()) if len(effects) else None,
-        best_auroc=float(np.maximum(aurocs, 1 - aurocs).max()) if len(aurocs) else None,
+        compared=len(compared),
+        best_d_z=float(effects.max()) if len(compared) else None,
+        best_auroc=float(np.maximum(aurocs, 1 - aurocs).max()) if len(compared) else None,
     )
 
 

@@ -51,6 +51,9 @@ def _record(
         reason = f"FVU {fvu:.3f} is more than {config.concept_fvu_ratio:g} times the overall {reference_fvu:.3f}"
     if list(Colour).index(worst) > list(Colour).index(colour):
         colour, reason = worst, f"limited by the instrument as a whole, which is {worst.value}"
+    ratio = moments.kl / moments.kl_random if count and moments.kl_random > 0 else None
+    if ratio is not None and ratio > 1:
+        reason += f"; the error moves predictions {ratio:.1f} times as much as a random error of the same size"
     return Fidelity(
         scope=scope,
         tokens=moments.tokens,
@@ -65,7 +68,7 @@ def _record(
         delta_ce=delta_ce,
         ce=moments.ce / count if count else None,
         kl=moments.kl / count if count else None,
-        kl_ratio=moments.kl / moments.kl_random if count and moments.kl_random > 0 else None,
+        kl_ratio=ratio,
         colour=colour,
         reason=reason,
     )

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
 
 import numpy as np
+from numpy.typing import NDArray
 
 from audit.analysis.association import ContrastEffects, FamilyEffects, FeatureEffect
 from audit.analysis.effects import Bootstrap, mean_difference, paired_auroc
+from audit.analysis.multiplicity import holm
 from audit.analysis.signflip import flip_test
 from audit.arrays import OutcomePairs
 from audit.config import AnalysisConfig
@@ -42,17 +44,30 @@ class Gate:
 
 
 def permutation_control(families: Sequence[FamilyEffects]) -> PermutationControl:
-    """Return the measured false positive rate: the share of relabelled audits in which anything was confirmed.
+    """Return the measured false positive rates of both steps on relabelled data.
 
-    The limit is 5% plus two binomial standard errors, the family-wise level that the procedure promises.
+    Relabelled runs need neither the same sign on both splits nor to exceed the random directions, so the true rates
+    are lower. Discovery may choose something in 5% of the runs of each contrast; both steps together in 5% of the
+    runs. Each limit has two binomial standard errors on top.
     """
+    chosen = np.any([family.permuted_selections for family in families], axis=0)
     hits = np.any([family.permuted_hits for family in families], axis=0)
     count = len(hits)
-    # Each family is held at 5%; together they may reach what two independent families would.
-    level = 1 - 0.95 ** len(families)
-    limit = level + 2 * sqrt(level * (1 - level) / count)
+    selection_limit, limit = _upper(1 - 0.95 ** len(families), count), _upper(0.05, count)
     rate = float(hits.mean())
-    return PermutationControl(count, int(hits.sum()), rate, limit, rate <= limit)
+    return PermutationControl(
+        permutations=count,
+        with_any_selection=int(chosen.sum()),
+        selection_limit=selection_limit,
+        with_any_finding=int(hits.sum()),
+        rate=rate,
+        limit=limit,
+        passed=rate <= limit and float(chosen.mean()) <= selection_limit,
+    )
+
+
+def _upper(level: float, count: int) -> float:
+    return level + 2 * sqrt(level * (1 - level) / count)
 
 
 def gate(fidelity: Fidelity, control: PermutationControl, n_confirmation: int, config: AnalysisConfig) -> Gate:
@@ -77,8 +92,10 @@ def contrast_result(
     findings = tuple(
         _finding(contrast, effects, feature, sae=sae, limits=limits, config=config) for feature in effects.features
     )
-    confirmed = sum(finding.rung.height >= Rung.CONFIRMED.height for finding in findings)
-    reading, reason = _read(effects, confirmed, limits)
+    standing = [f for f in findings if f.rung.height >= Rung.CONFIRMED.height]
+    # A feature that is louder on the other arm shows no concept; it stays in the list and does not decide the reading.
+    confirmed = sum(f.d_z.value > 0 for f in standing)
+    reading, reason = _read(effects, confirmed, limits, config)
     return ContrastResult(
         contrast=contrast,
         reading=reading,
@@ -87,7 +104,7 @@ def contrast_result(
         n_confirmation=effects.n_confirmation,
         tested=effects.selection.tested,
         selected=len(effects.selection.latents),
-        confirmed=confirmed,
+        confirmed=len(standing),
         probe=effects.probe,
         random_control=effects.random_control,
         best_latent=effects.selection.first,
@@ -97,22 +114,42 @@ def contrast_result(
     )
 
 
-def outcome_result(pairs: OutcomePairs, outcome: Outcome, config: AnalysisConfig) -> OutcomeResult:
-    """Compare the model's answers on the two arms over all scenarios; nothing was selected, so no split is needed."""
-    difference = pairs.concept - pairs.control
-    bootstrap = Bootstrap.draw(len(difference), resamples=config.bootstrap, seed=config.seed)
-    test = flip_test(difference[:, None], flips=config.flips, rng=np.random.default_rng(config.seed))
-    return OutcomeResult(
-        question=outcome.template.replace("{text}", "").strip(),
-        target=outcome.target,
-        foil=outcome.foil,
-        concept_mean=float(pairs.concept.mean()),
-        control_mean=float(pairs.control.mean()),
-        difference=bootstrap.estimate(difference, mean_difference),
-        auroc=bootstrap.estimate(difference, paired_auroc),
-        p_value=float(test.p[0]),
-        n_scenarios=len(difference),
-    )
+def outcome_results(
+    pairs: Mapping[str, OutcomePairs], outcomes: Mapping[str, Outcome], config: AnalysisConfig
+) -> dict[str, OutcomeResult]:
+    """Compare the model's answers on the two arms of each concept, with Holm over the concepts.
+
+    All scenarios are used: nothing was selected on them, so no split is needed.
+
+    Args:
+        pairs: concept -> logit differences on both arms.
+        outcomes: concept -> the question.
+        config: seeds and counts.
+    """
+    differences = {name: pair.concept - pair.control for name, pair in pairs.items()}
+    p = {name: _p(difference, config) for name, difference in differences.items()}
+    adjusted = dict(zip(p, holm(np.array(list(p.values()))), strict=True))
+    results = {}
+    for name, difference in differences.items():
+        bootstrap = Bootstrap.draw(len(difference), resamples=config.bootstrap, seed=config.seed)
+        results[name] = OutcomeResult(
+            question=outcomes[name].template.replace("{text}", "").strip(),
+            target=outcomes[name].target,
+            foil=outcomes[name].foil,
+            concept_mean=float(pairs[name].concept.mean()),
+            control_mean=float(pairs[name].control.mean()),
+            difference=bootstrap.estimate(difference, mean_difference),
+            auroc=bootstrap.estimate(difference, paired_auroc),
+            p_value=p[name],
+            p_holm=float(adjusted[name]),
+            n_scenarios=len(difference),
+        )
+    return results
+
+
+def _p(difference: NDArray[np.float64], config: AnalysisConfig) -> float:
+    rng = np.random.default_rng(config.seed)
+    return float(flip_test(difference[:, None], flips=config.flips, rng=rng).p[0])
 
 
 def count_rungs(findings: Sequence[Finding]) -> dict[str, int]:
@@ -157,29 +194,47 @@ def _finding(
 def _climb(feature: FeatureEffect, effects: ContrastEffects, config: AnalysisConfig) -> tuple[Rung, str]:
     if not feature.same_sign:
         return Rung.ASSOCIATED, "chosen on discovery; on confirmation the difference does not have the same direction"
+    # Even with every sign alike, n non-zero scenarios cannot give a p under 2^(1 - n).
+    if 2.0 ** (1 - feature.n_nonzero) * effects.family > config.alpha:
+        return Rung.ASSOCIATED, (
+            f"chosen on discovery; it differs in too few held-out scenarios ({feature.n_nonzero} of"
+            f" {effects.n_confirmation}) to be confirmed after correction for {effects.family} tests"
+        )
     if feature.p_holm > config.alpha:
         return Rung.ASSOCIATED, f"chosen on discovery; not confirmed at Holm {config.alpha:g} on held-out scenarios"
     reference = effects.random_control.best_d_z
     if reference is not None and abs(feature.d_z.value) <= reference:
         return Rung.ASSOCIATED, (
-            f"confirmed by the test, but its effect does not exceed the best random direction's ({reference:.2f})"
+            f"passes the test on held-out scenarios, but its effect does not exceed the best of"
+            f" {effects.random_control.compared} random directions ({reference:.2f})"
         )
-    return Rung.CONFIRMED, "chosen on discovery, confirmed on held-out scenarios, beyond every random direction"
+    return Rung.CONFIRMED, (
+        f"chosen on discovery, confirmed on held-out scenarios, beyond the best of {effects.random_control.compared}"
+        " random directions"
+    )
 
 
-def _read(effects: ContrastEffects, confirmed: int, limits: Gate) -> tuple[Reading, str]:
+def _read(effects: ContrastEffects, confirmed: int, limits: Gate, config: AnalysisConfig) -> tuple[Reading, str]:
     if limits.cap.height < Rung.CONFIRMED.height:
         return Reading.UNRESOLVED, limits.reason
-    probe = effects.probe.separates
-    match probe, confirmed > 0:
-        case True, True:
+    passing = sum(f.same_sign and f.p_holm <= config.alpha for f in effects.features)
+    below = f"; {passing} pass the test without exceeding random directions" if passing > confirmed else ""
+    if effects.probe.separates:
+        if confirmed:
             return Reading.DECOMPOSED, f"the linear probe separates the arms and {confirmed} features are confirmed"
-        case True, False:
-            return Reading.NOT_DECOMPOSED, "the linear probe separates the arms; no feature is confirmed"
-        case False, True:
-            return (
-                Reading.SUSPECT,
-                f"{confirmed} features are confirmed although the linear probe does not separate the arms",
-            )
-        case _:
-            return Reading.NOT_REPRESENTED, "neither the linear probe nor any feature separates the arms"
+        return Reading.NOT_DECOMPOSED, f"the linear probe separates the arms; no feature is confirmed{below}"
+    if confirmed:
+        return (
+            Reading.SUSPECT,
+            f"{confirmed} features are confirmed although the linear probe does not separate the arms",
+        )
+    signs = []
+    if effects.probe.p_holm <= config.alpha:
+        signs.append(f"the probe's AUROC of {effects.probe.auroc.value:.2f} passes its test")
+    if passing:
+        signs.append(f"{passing} features pass the test without exceeding random directions")
+    if effects.random_control.confirmed:
+        signs.append(f"{effects.random_control.confirmed} random directions pass the test")
+    if signs:
+        return Reading.UNRESOLVED, f"weak signs only: {'; '.join(signs)}"
+    return Reading.NOT_REPRESENTED, "neither the linear probe nor any feature separates the arms"

@@ -9,9 +9,7 @@ from typing import Any
 from audit.capture.model import LoadedModel
 from audit.config import PromptFormat
 from audit.errors import ConfigError, PromptTooLong, SuiteError
-from probes.schema import Arm, Concept, Outcome, Split, Suite
-
-OUTCOME_FRAME = "outcome"
+from probes.schema import OUTCOME_FRAME, Arm, Concept, Outcome, Split, Suite
 
 
 @dataclass(frozen=True, slots=True)

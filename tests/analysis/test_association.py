@@ -130,11 +130,70 @@ def test_permutation_control_can_fail() -> None:
     family = analyse_family(Contrast.TOPIC, [data(7, planted=0)], CONFIG)
     broken = replace(family, permuted_hits=np.ones(60, dtype=bool))
     assert not permutation_control([broken]).passed
+    choosing = replace(family, permuted_selections=np.arange(60) < 12)
+    assert not permutation_control([choosing]).passed
+
+
+def test_without_a_chosen_direction_many_set_the_bar() -> None:
+    """When discovery chooses no random direction, the bar is the best of at least twenty, not one at will."""
+    family = analyse_family(Contrast.DISTINCTION, [data(11, planted=3)], CONFIG)
+    control = family.concepts[0].random_control
+    assert control.selected == 0
+    assert control.compared == 20
+    assert control.best_d_z is not None
+    assert control.best_d_z > 0.2
+
+
+def test_weak_signs_are_not_called_absent() -> None:
+    """Random directions that pass the test, or a probe that passes only its test, bar the reading `absent`."""
+    base = analyse_family(Contrast.TOPIC, [data(2, planted=0, probe=0.0)], CONFIG).concepts[0]
+    signs = (
+        replace(base, random_control=replace(base.random_control, confirmed=2)),
+        replace(base, probe=replace(base.probe, p_holm=0.01, separates=False)),
+    )
+    for effects in signs:
+        result = contrast_result(Contrast.TOPIC, effects, sae="s", limits=FREE, config=CONFIG)
+        assert result.reading is Reading.UNRESOLVED
+        assert "weak signs" in result.reason
+
+
+def test_a_feature_of_the_other_arm_decides_no_reading() -> None:
+    """A confirmed feature that is louder on the baseline does not make a concept `decomposed`."""
+    base = data(12, planted=5)
+    turned = replace(
+        base,
+        discovery=replace(base.discovery, score=-base.discovery.score),
+        confirmation=replace(base.confirmation, score=-base.confirmation.score),
+    )
+    effects = analyse_family(Contrast.TOPIC, [turned], CONFIG).concepts[0]
+    result = contrast_result(Contrast.TOPIC, effects, sae="s", limits=FREE, config=CONFIG)
+    assert result.confirmed >= 4
+    assert result.reading is Reading.NOT_DECOMPOSED
+
+
+def test_too_few_nonzero_scenarios_are_named() -> None:
+    """A feature that could not have been confirmed whatever its effect says so."""
+    family = analyse_family(Contrast.TOPIC, [data(13, planted=5)], CONFIG).concepts[0]
+    rare = replace(family.features[0], n_nonzero=4, p_holm=1.0)
+    effects = replace(family, features=(rare,))
+    (finding,) = contrast_result(Contrast.TOPIC, effects, sae="s", limits=FREE, config=CONFIG).findings
+    assert "too few held-out scenarios (4 of 24)" in finding.reason
+
+
+def test_flips_grow_with_the_number_of_tests() -> None:
+    """A single perfect feature among many can be chosen even when few flips are configured."""
+    rng = np.random.default_rng(0)
+    wide = data(14, planted=1, m=900)
+    score = wide.discovery.score.copy()
+    score[:, 0] = rng.uniform(1, 2, size=40)
+    strong = replace(wide, discovery=replace(wide.discovery, score=score))
+    effects = analyse_family(Contrast.TOPIC, [strong], replace(CONFIG, flips=1000, permutations=20)).concepts[0]
+    assert 0 in effects.selection.latents
 
 
 def test_a_selection_carries_no_effect() -> None:
     """Discovery hands over names, directions and a count; there is no field that an effect could travel in."""
-    assert {f.name for f in fields(Selection)} == {"tested", "latents", "signs", "first", "first_sign"}
+    assert {f.name for f in fields(Selection)} == {"tested", "latents", "signs", "ranked", "first", "first_sign"}
 
 
 def test_equal_inputs_give_equal_results() -> None:
@@ -162,17 +221,31 @@ def constant(value: float) -> ScenarioScores:
 
 @pytest.mark.parametrize(
     ("cue", "free", "verdict"),
-    [(1.0, 0.0, Lexical.LEXICAL), (1.0, 0.9, Lexical.NOT_LEXICAL), (0.3, 0.0, Lexical.NOT_LEXICAL)],
+    [
+        (1.0, 0.0, Lexical.LEXICAL),
+        (1.0, 0.9, Lexical.NOT_LEXICAL),
+        (0.3, 0.0, Lexical.NOT_LEXICAL),
+    ],
 )
 def test_lexical_verdicts(cue: float, free: float, verdict: Lexical) -> None:
     """A lexical feature needs the words and needs nothing else."""
     cues = CueScores(constant(1.0), constant(cue), constant(free))
-    assert lexical_verdict(cues, 0, 1.0) is verdict
+    assert lexical_verdict(cues, 0, 1.0, resamples=400, seed=1) is verdict
+
+
+def test_a_noisy_lexical_feature_is_undecided() -> None:
+    """Failing a condition by chance is not a proof of the contrary."""
+    rng = np.random.default_rng(5)
+    noisy = replace(constant(0.7), score=rng.normal(0.7, 1.0, size=(10, 1)))
+    cues = CueScores(constant(1.0), noisy, constant(0.0))
+    assert lexical_verdict(cues, 0, 1.0, resamples=400, seed=1) in {Lexical.UNDECIDED, Lexical.LEXICAL}
 
 
 def test_no_cue_arms_is_not_tested() -> None:
     """Absence of cue arms is said, not guessed over."""
-    assert lexical_verdict(None, 0, 1.0) is Lexical.NOT_TESTED
+    assert lexical_verdict(None, 0, 1.0, resamples=400, seed=1) is Lexical.NOT_TESTED
+    cues = CueScores(constant(1.0), constant(1.0), constant(0.0))
+    assert lexical_verdict(cues, 0, -1.0, resamples=400, seed=1) is Lexical.NOT_TESTED
 
 
 def fidelity(colour: Colour) -> Fidelity:
@@ -180,8 +253,8 @@ def fidelity(colour: Colour) -> Fidelity:
     return Fidelity("c", 1, 0.1, 0.9, 32, 32, 32, 0, 0, 1, 0.05, 3.0, 0.1, 0.2, colour, "because")
 
 
-PASSED = PermutationControl(200, 4, 0.02, 0.08, passed=True)
-FAILED = PermutationControl(200, 40, 0.2, 0.08, passed=False)
+PASSED = PermutationControl(200, 9, 0.14, 4, 0.02, 0.08, passed=True)
+FAILED = PermutationControl(200, 60, 0.14, 40, 0.2, 0.08, passed=False)
 
 
 @pytest.mark.parametrize(

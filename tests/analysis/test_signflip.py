@@ -102,14 +102,14 @@ def test_relabelled_p_matches_a_direct_test() -> None:
     """The relabelled p-values are those of the same test on relabelled data."""
     rng = np.random.default_rng(19)
     score = rng.normal(size=(16, 6))
-    result = flip_test(score, flips=1000, rng=np.random.default_rng(23), permutations=50, permuted_cut=0.01)
+    result = flip_test(score, flips=1000, rng=np.random.default_rng(23), permutations=50)
     relabel = np.random.default_rng(23).integers(0, 2, size=(50, 16)) * 2.0 - 1.0
     seen = 0
     for row in range(50):
         direct = flip_test(relabel[row][:, None] * score, flips=1000, rng=np.random.default_rng(1)).p
         told = result.p_permuted[row] < 1
         np.testing.assert_allclose(result.p_permuted[row][told], direct[told])
-        assert (direct[~told] > 0.01).all()
+        assert (direct[~told] > 0.01).all()  # of like size, so |z| under 1.7 means p near 0.09
         seen += told.sum()
     assert seen > 0
 

@@ -144,6 +144,7 @@ def contrast_result(
             tested=1390,
             selected=3 if control else 0,
             confirmed=0,
+            compared=20 if control else 0,
             best_d_z=0.61 if control else None,
             best_auroc=0.66 if control else None,
         ),
@@ -201,6 +202,7 @@ def concepts() -> tuple[ConceptResult, ...]:
                 difference=Estimate(0.63, 0.2, 1.1),
                 auroc=estimate(0.71, 0.1),
                 p_value=0.004,
+                p_holm=0.008,
                 n_scenarios=24,
             ),
         ),
@@ -229,6 +231,7 @@ def concepts() -> tuple[ConceptResult, ...]:
                 difference=Estimate(0.1, -0.3, 0.5),
                 auroc=estimate(0.52, 0.1),
                 p_value=0.4,
+                p_holm=0.4,
                 n_scenarios=24,
             ),
         ),
@@ -340,7 +343,13 @@ def make_findings() -> Findings:
             tokens_total=98213, template_tokens=31044, outlier_tokens=12, outlier_limit=812.44, kept_tokens=67157
         ),
         permutation_control=PermutationControl(
-            permutations=200, with_any_finding=7, rate=0.035, limit=0.0808, passed=True
+            permutations=200,
+            with_any_selection=9,
+            selection_limit=0.1395,
+            with_any_finding=7,
+            rate=0.035,
+            limit=0.0808,
+            passed=True,
         ),
         concepts=audited,
         cards=cards(),

@@ -77,7 +77,7 @@ def test_what_was_not_measured_says_so(view: ReportView) -> None:
     row = next(row for row in view.fidelity.table.rows if row.cells[0].text == "Insider trading")
     assert [cell.text for cell in row.cells[5:9]] == ["not measured"] * 4
     control = next(row for row in view.controls.random.rows if row.cells[3].text == "0")
-    assert [cell.text for cell in control.cells[5:]] == ["not measured"] * 2
+    assert [cell.text for cell in control.cells[6:]] == ["not measured"] * 2
     assert "None" not in "\n".join(texts(view))
 
 
@@ -131,6 +131,7 @@ OUTCOME = OutcomeResult(
     difference=Estimate(0.6, 0.1, 1.1),
     auroc=Estimate(0.7, 0.6, 0.8),
     p_value=0.01,
+    p_holm=0.03,
     n_scenarios=24,
 )
 
@@ -142,7 +143,7 @@ OUTCOME = OutcomeResult(
         (OUTCOME, "Leans more towards “Yes” in the sensitive case than in its twin (on average “Yes” against “No”)."),
         (replace(OUTCOME, difference=Estimate(-0.6, -1.1, -0.1)), "the opposite of what is expected"),
         (replace(OUTCOME, difference=Estimate(0.6, -0.1, 1.1)), "No clear change"),
-        (replace(OUTCOME, p_value=0.2), "No clear change"),
+        (replace(OUTCOME, p_holm=0.2), "No clear change"),
         (replace(OUTCOME, control_mean=0.1), "on average “Yes” in both"),
         (replace(OUTCOME, difference=Estimate(0.6, None, None)), "Not measured"),
     ],
