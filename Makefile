@@ -1,5 +1,6 @@
 # Two commands: `make demo` audits the embedded model, `make test` checks everything.
 PYTHON ?= python3
+TORCH_OPTIONS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 PANGO := libpango-1.0-0 libpangoft2-1.0-0 libharfbuzz-subset0 fontconfig
@@ -36,11 +37,13 @@ dev: $(VENV)/.dev
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit("affidavit needs Python 3.11 or newer, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
-	$(PYTHON) -m venv $(VENV) || { echo "the venv module is missing: run  apt-get install -y python3-venv"; rm -rf $(VENV); exit 4; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || $(MAKE) --no-print-directory apt WANT=python3-venv
+	$(PYTHON) -m venv $(VENV)
 
-# torch first and by its exact version: a range would pull the newest build with gigabytes of GPU libraries.
+# torch first and by its exact version: a range would pull the newest build. Where the package index serves a build with GPU libraries
+# for it, TORCH_OPTIONS="--index-url ..." chooses an index with the CPU build.
 $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt "$$(grep '^torch==' constraints.txt)"
+	$(BIN)/python -m pip install --quiet $(TORCH_OPTIONS) --constraint constraints.txt "$$(grep '^torch==' constraints.txt)"
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
 	touch $@
 

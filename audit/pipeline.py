@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -15,7 +15,7 @@ from audit.assessment import Assessment, assess, card_latents, feature_cards
 from audit.capture.outputs import promoted_tokens
 from audit.config import AuditConfig
 from audit.digests import Json, canonical_json, digest_bytes, digest_file
-from audit.errors import OutputError
+from audit.errors import OutputError, UsageError
 from audit.evidence.store import ACTIVATIONS, DATABASE, Store, create_store
 from audit.gathering import Subject, fill_store, gather, load_subject
 from audit.progress import Progress
@@ -98,6 +98,13 @@ def run_audit(request: AuditRequest, *, progress: Progress) -> AuditResult:
             next run with the same `out`.
     """
     check_pdf_libraries()
+    if request.tsa_url is not None and not request.tsa_url.startswith(("http://", "https://")):
+        raise UsageError(
+            item="timestamp authority",
+            expected="an http or https address",
+            found=request.tsa_url,
+            hint="Give the address at which the authority answers RFC 3161 requests.",
+        )
     request.signer.require_valid_at(request.created_at)
     suites = load_suites(request.config.probes.suites)
     with open_workspace(request.out) as workspace:
@@ -204,7 +211,7 @@ def _publish(findings: Findings, subject: Subject, request: AuditRequest, folder
         created_at=request.created_at.isoformat(timespec="seconds"),
         tool_version=__version__,
         command=request.command,
-        config=_object(as_json(request.config)),
+        config=_public_config(request.config),
         environment=_environment(),
         findings_digest=digest,
         bundle_name=request.out.name,
@@ -271,7 +278,24 @@ def _environment() -> dict[str, str]:
     return found | {"python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}"}
 
 
-def _object(value: Json) -> dict[str, Json]:
+def _public_config(config: AuditConfig) -> dict[str, Json]:
+    """Return the configuration for the record, with local folders by their own name.
+
+    A bundle is handed to strangers; the paths of the machine that made it are none of their business, and digests say
+    what was used.
+    """
+    public = replace(
+        config,
+        model=replace(config.model, source=_own_name(config.model.source)),
+        sae=replace(config.sae, source=_own_name(config.sae.source)),
+        probes=replace(config.probes, suites=tuple(_own_name(name) for name in config.probes.suites)),
+    )
+    value = as_json(public)
     if not isinstance(value, Mapping):
         raise TypeError("a configuration serialises to an object")
     return dict(value)
+
+
+def _own_name(source: str) -> str:
+    path = Path(source).expanduser()
+    return path.resolve().name if path.exists() else source

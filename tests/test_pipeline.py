@@ -14,7 +14,7 @@ import pytest
 from audit.capture.model import load_model
 from audit.config import AuditConfig, ModelConfig, ProbeConfig, SaeConfig
 from audit.digests import canonical_json, digest_bytes, digest_file
-from audit.errors import ModelUnavailable, OutputError, ShapeMismatch, SiteNotFound, SuiteError
+from audit.errors import ModelUnavailable, OutputError, ShapeMismatch, SiteNotFound, SuiteError, UsageError
 from audit.evidence.store import answer
 from audit.pipeline import run_audit
 from audit.progress import Silent
@@ -58,14 +58,6 @@ def test_poppler_finds_a_valid_signature_over_the_whole_document(audit: SealedAu
     done = subprocess.run(["pdfsig", str(audit.folder / "report.pdf")], capture_output=True, text=True, check=False)
     assert "Signature is Valid" in done.stdout
     assert "Total document signed" in done.stdout
-
-
-def test_a_second_audit_gives_the_same_findings(audit: SealedAudit, tmp_path: Path) -> None:
-    """Equal inputs give an equal digest."""
-    again = run_audit(replace(audit.request, out=tmp_path / "again"), progress=Silent())
-    assert again.findings_digest == audit.result.findings_digest
-    assert again.folder.is_dir()
-    assert [p.name for p in tmp_path.iterdir()] == ["again"]
 
 
 def test_findings_are_what_the_reports_carry(audit: SealedAudit) -> None:
@@ -200,7 +192,10 @@ def test_a_model_that_does_not_exist_is_refused(tmp_path: Path, monkeypatch: pyt
 
 
 def test_a_killed_run_resumes_with_the_same_findings(audit: SealedAudit, tmp_path: Path) -> None:
-    """Shards of an unfinished run are used; one that belongs to other inputs is thrown away."""
+    """Half the shards are there and are used, the other half is captured again: equal inputs give an equal digest.
+
+    A shard that belongs to other inputs and a half-written file are thrown away.
+    """
     unfinished = tmp_path / ".again.unfinished" / "activations"
     unfinished.mkdir(parents=True)
     for path in sorted((audit.folder / "activations").iterdir())[::2]:
@@ -209,4 +204,21 @@ def test_a_killed_run_resumes_with_the_same_findings(audit: SealedAudit, tmp_pat
     (unfinished / ".0123.rows.parquet.unfinished").write_bytes(b"half")
     again = run_audit(replace(audit.request, out=tmp_path / "again"), progress=Silent())
     assert again.findings_digest == audit.result.findings_digest
+    assert [p.name for p in tmp_path.iterdir()] == ["again"]
     assert not (again.folder / "activations" / "0123456789abcdef.rows.parquet").exists()
+
+
+def test_the_bundle_tells_no_path_of_this_machine(audit: SealedAudit) -> None:
+    """The suite was given as a folder: its name is in the manifest, its place is not."""
+    manifest = (audit.folder / "manifest.json").read_text()
+    assert json.loads(manifest)["run"]["config"]["probes"]["suites"] == ["finance"]
+    place = audit.request.config.probes.suites[0].removesuffix("finance").encode()
+    for path in audit.folder.rglob("*"):
+        assert not path.is_file() or place not in path.read_bytes(), path.name
+
+
+def test_a_timestamp_address_is_checked_before_work(audit: SealedAudit, tmp_path: Path) -> None:
+    """A scheme that no authority speaks is refused at once."""
+    with pytest.raises(UsageError):
+        run_audit(replace(audit.request, out=tmp_path / "out", tsa_url="ftp://tsa"), progress=Silent())
+    assert list(tmp_path.iterdir()) == []
