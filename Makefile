@@ -41,7 +41,7 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 # torch first and by its exact version: a range would pull the newest build. Where the package index serves a build with GPU libraries
-# for it, TORCH_OPTIONS="--index-url ..." chooses an index with the CPU build.
+# for it, TORCH_OPTIONS takes the pip options that choose an index with the CPU build.
 $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet $(TORCH_OPTIONS) --constraint constraints.txt "$$(grep '^torch==' constraints.txt)"
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .

@@ -12,6 +12,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 from audit.errors import ConfigError
 
 DEFAULT_SOURCE = "default"
+TITLE_MOST = 120
 
 
 class PromptFormat(StrEnum):
@@ -115,6 +116,7 @@ class AuditConfig:
 _LIMITS: dict[str, tuple[float, float]] = {
     "capture.batch_tokens": (16, 1 << 24),
     "capture.outlier_norm_factor": (1.0, 1e6),
+    "analysis.seed": (0, 2**63 - 1),
     "analysis.flips": (1000, 1e8),
     "analysis.permutations": (20, 1e6),
     "analysis.bootstrap": (200, 1e6),
@@ -178,15 +180,19 @@ def _build(kind: Any, data: Mapping[str, object], *, path: str, origin: str) -> 
 
 
 def _convert(hint: Any, value: object, *, path: str, origin: str) -> object:  # noqa: ANN401 - reflection
-    if is_dataclass(hint) and isinstance(value, Mapping):
-        return _build(hint, value, path=f"{path}.", origin=origin)
+    if is_dataclass(hint):
+        if isinstance(value, Mapping):
+            return _build(hint, value, path=f"{path}.", origin=origin)
+        raise _wrong_type(path, f"a table [{path}]", value, origin=origin)
     if get_origin(hint) is tuple:
         if isinstance(value, list) and value and all(isinstance(item, str) for item in value):
             return tuple(value)
         raise _wrong_type(path, "a list of at least one text", value, origin=origin)
     options = [option for option in get_args(hint) if isinstance(option, type)] or [hint]
     for option in options:
-        if isinstance(option, type) and issubclass(option, StrEnum) and value in {member.value for member in option}:
+        # A list or a table is unhashable: only a text can be looked up in a set.
+        words = {member.value for member in option} if issubclass(option, StrEnum) else set()
+        if isinstance(value, str) and value in words:
             return option(value)
         if option is float and isinstance(value, int | float) and not isinstance(value, bool):
             return float(value)
@@ -218,10 +224,20 @@ def _check_ranges(config: AuditConfig, *, origin: str) -> None:
                 found=str(value),
                 hint="See docs/config.md for the key's meaning.",
             )
-    if config.fidelity.green_fvu > config.fidelity.amber_fvu:
+    for measure in ("fvu", "delta_ce"):
+        green, amber = (getattr(config.fidelity, f"{colour}_{measure}") for colour in ("green", "amber"))
+        if green > amber:
+            raise ConfigError(
+                item=f"{origin}: fidelity.green_{measure}",
+                expected=f"at most fidelity.amber_{measure}",
+                found=f"{green} > {amber}",
+                hint="Green is the stricter limit.",
+            )
+    title = config.report.title
+    if not title.strip() or len(title) > TITLE_MOST or not title.isprintable():
         raise ConfigError(
-            item=f"{origin}: fidelity.green_fvu",
-            expected="at most fidelity.amber_fvu",
-            found=f"{config.fidelity.green_fvu} > {config.fidelity.amber_fvu}",
-            hint="Green is the stricter limit.",
+            item=f"{origin}: report.title",
+            expected=f"1 to {TITLE_MOST} printable characters on one line",
+            found=f"{len(title)} characters: {title[:TITLE_MOST]!a}",
+            hint="Shorten the title, or take out its control characters.",
         )

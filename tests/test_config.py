@@ -38,7 +38,19 @@ def test_values_arrive_typed() -> None:
         ({"probes": {"suites": []}}, "probes.suites"),
         ({"probes": {"format": "xml"}}, "probes.format"),
         ({"fidelity": {"green_fvu": 0.9}}, "fidelity.green_fvu"),
+        ({"fidelity": {"green_delta_ce": 0.9}}, "fidelity.green_delta_ce"),
         ({"model": "gpt2"}, "model"),
+        ({"probes": {"format": []}}, "probes.format"),
+        ({"probes": {"format": {}}}, "probes.format"),
+        ({"model": {"dtype": {}}}, "model.dtype"),
+        ({"model": {"dtype": ["fp32"]}}, "model.dtype"),
+        ({"analysis": {"seed": -1}}, "analysis.seed"),
+        ({"analysis": {"seed": 2**63}}, "analysis.seed"),
+        ({"report": {"title": ""}}, "report.title"),
+        ({"report": {"title": "  "}}, "report.title"),
+        ({"report": {"title": "x" * 121}}, "report.title"),
+        ({"report": {"title": "a\nb"}}, "report.title"),
+        ({"report": {"title": "a\u202eb"}}, "report.title"),
     ],
 )
 def test_bad_values_are_named(data: dict[str, object], item: str) -> None:
@@ -57,3 +69,20 @@ def test_broken_toml_and_missing_file(tmp_path: Path) -> None:
     path.write_text("[analysis\n")
     with pytest.raises(ConfigError):
         load_config(path)
+
+
+def test_a_section_that_is_no_table_is_told_so() -> None:
+    """`model = 3` stands where `[model]` belongs."""
+    with pytest.raises(ConfigError) as caught:
+        parse_config({"model": 3}, origin="audit.toml")
+    assert caught.value.expected == "a table [model]"
+
+
+def test_the_ends_of_the_ranges_are_inside() -> None:
+    """The greatest seed, the longest title, equal limits."""
+    data = {
+        "analysis": {"seed": 2**63 - 1},
+        "report": {"title": "é" * 120},
+        "fidelity": {"green_delta_ce": 0.4, "amber_delta_ce": 0.4},
+    }
+    assert parse_config(data, origin="t").analysis.seed == 2**63 - 1

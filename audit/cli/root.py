@@ -45,7 +45,10 @@ def run(arguments: Sequence[str]) -> int:
         check_installation()
         code = affidavit.main(args=list(arguments), prog_name="affidavit", standalone_mode=False)
     except AffidavitError as error:
-        click.echo(f"error: {error}", err=True)
+        from audit.signing.checks import printable
+
+        # A message may quote a name or a cell of a bundle.
+        click.echo("\n".join(printable(line) for line in f"error: {error}".split("\n")), err=True)
         return int(error.exit_code)
     except click.UsageError as error:
         error.show()
@@ -53,8 +56,12 @@ def run(arguments: Sequence[str]) -> int:
     except click.ClickException as error:
         error.show()
         return int(ExitCode.USAGE)
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("stopped; finished parts are kept and the same command resumes", err=True)
+    except (click.Abort, KeyboardInterrupt) as stop:
+        # click turns Ctrl-C into Abort too, with the interrupt as its cause; a prompt without an answer has none.
+        interrupted = isinstance(stop, KeyboardInterrupt) or isinstance(stop.__cause__, KeyboardInterrupt)
+        click.echo(
+            "stopped; finished parts are kept and the same command resumes" if interrupted else "stopped", err=True
+        )
         return INTERRUPTED
     except BrokenPipeError:
         # The reader went away (`| head`): no error, and nothing more can be said.

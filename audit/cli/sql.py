@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
+from collections import Counter
 from pathlib import Path
 
 import click
+
+from audit.errors import UsageError
 
 
 @click.command()
@@ -18,17 +22,42 @@ def sql(*, bundle: Path, statement: str, as_json: bool) -> None:
     The view `activation` (sae, prompt, position, latent, activation) holds every active latent at every token.
     """
     from audit.evidence.store import answer
+    from audit.signing.checks import printable
 
     result = answer(bundle, statement)
     if as_json:
+        _refuse_twins(result.columns)
         for row in result.rows:
-            click.echo(json.dumps(dict(zip(result.columns, row, strict=True)), default=str))
+            record = dict(zip(result.columns, map(_json, row), strict=True))
+            click.echo(json.dumps(record, default=str, allow_nan=False))
         return
-    cells: list[list[str]] = [list(result.columns)]
-    cells += [[_text(value) for value in row] for row in result.rows]
+    cells = [[printable(_text(value)) for value in row] for row in (result.columns, *result.rows)]
     widths = [max(len(row[n]) for row in cells) for n in range(len(result.columns))]
     for line in cells:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def _refuse_twins(columns: tuple[str, ...]) -> None:
+    """Refuse two columns of one name: a JSON object would keep only the last."""
+    twins = [name for name, count in Counter(columns).items() if count > 1]
+    if twins:
+        raise UsageError(
+            item=f"column {twins[0]!r}",
+            expected="a name of its own for each column under --json",
+            found="the name twice",
+            hint="Rename one: SELECT a.x AS ax, b.x AS bx.",
+        )
+
+
+def _json(value: object) -> object:
+    # JSON has no NaN and no infinity.
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, list | tuple):
+        return [_json(item) for item in value]
+    if isinstance(value, dict):
+        return {str(key): _json(item) for key, item in value.items()}
+    return value
 
 
 def _text(value: object) -> str:

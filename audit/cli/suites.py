@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import click
 
 
@@ -11,12 +13,30 @@ def suites() -> None:
 
 
 @suites.command("list")
-def list_suites() -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def list_suites(*, as_json: bool) -> None:
     """List the shipped suites with their concepts."""
     from probes.loader import builtin_names, load_suite
 
-    for name in builtin_names():
-        suite = load_suite(name)
+    loaded = [load_suite(name) for name in builtin_names()]
+    if as_json:
+        listed = [
+            {
+                "id": suite.id,
+                "title": suite.title,
+                "domain": suite.domain,
+                "version": suite.version,
+                "digest": suite.digest,
+                "concepts": [
+                    {"id": concept.id, "title": concept.title, "scenarios": len(concept.scenarios)}
+                    for concept in suite.concepts
+                ],
+            }
+            for suite in loaded
+        ]
+        click.echo(json.dumps(listed, sort_keys=True, indent=2))
+        return
+    for suite in loaded:
         click.echo(f"{suite.id}  {suite.title}, version {suite.version}, {suite.digest[:19]}")
         for concept in suite.concepts:
             click.echo(f"  {concept.id}  {concept.title}: {len(concept.scenarios)} scenarios")

@@ -12,6 +12,9 @@ from typing import Self
 
 import duckdb
 import pandas as pd
+import pyarrow as pa
+import pyarrow.dataset
+import pyarrow.parquet
 
 from audit.errors import EvidenceError, UsageError
 
@@ -19,8 +22,24 @@ DATABASE = "evidence.duckdb"
 ACTIVATIONS = "activations"
 _ROWS = "*.rows.parquet"
 _PROMPTS = "*.prompts.parquet"
-_ROW_COLUMNS = "sae, prompt, position, latent, activation"
+_ROW_SCHEMA = pa.schema(
+    [
+        ("sae", pa.string()),
+        ("prompt", pa.int32()),
+        ("position", pa.int32()),
+        ("latent", pa.int32()),
+        ("activation", pa.float32()),
+    ]
+)
 _LOADS = ("load_residual", "load_reconstruction", "load_prompt_feature", "load_feature", "load_sparsity")
+
+_TABLES = 'Tables: select table_name from duckdb_tables(). The sparse rows are in the view "activation".'
+_MISTAKES = (duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException, duckdb.PermissionException)
+_LOCKS = (
+    "SET temp_directory = ''",
+    "SET python_enable_replacements = false",
+    "SET enable_external_access = false",
+)
 
 Value = str | int | float | bool | None | list[str]
 Parameters = Mapping[str, Value]
@@ -48,12 +67,12 @@ class Store:
             raise EvidenceError(
                 item=str(path), expected="an evidence database", found="no file", hint="Give the folder of a bundle."
             )
+        if not writable and path.is_symlink():
+            raise _damaged(path, "a link that leads out of the bundle")
         try:
             self._connection = duckdb.connect(str(path), read_only=not writable)
         except duckdb.Error as error:
-            raise EvidenceError(
-                item=str(path), expected="a DuckDB file", found=str(error).splitlines()[0], hint="Verify the bundle."
-            ) from error
+            raise _damaged(path, _first_line(error)) from error
         self._folder = folder
 
     def __enter__(self) -> Self:
@@ -108,35 +127,109 @@ def answer(folder: Path, sql: str) -> QueryResult:
     are there.
 
     Raises:
-        UsageError: the statement is not valid, or tries to write or to leave the bundle.
-        EvidenceError: the folder holds no evidence.
+        UsageError: not exactly one valid SELECT, or one that tries to write or to leave the bundle.
+        EvidenceError: the folder holds no evidence, or a file of it is damaged.
     """
     with Store(folder) as store:
-        shards = store.row_shards
-    # An in-memory database in front: the view over the shards must not need a write to the sealed file.
+        shards = [Path(shard) for shard in store.row_shards]
+    for shard in shards:
+        _check_schema(shard)
     with contextlib.closing(duckdb.connect()) as connection:
-        path = str(folder / DATABASE).replace("'", "''")
-        connection.execute(f"ATTACH '{path}' AS evidence (READ_ONLY)")
-        listed = ", ".join("'" + shard.replace("'", "''") + "'" for shard in shards)
+        statement = _only_select(connection, sql)
+        _load_copy(connection, folder / DATABASE)
         if shards:
-            # The bundle's own paths, quoted: a view cannot take bound parameters.
-            view = f"CREATE VIEW activation AS SELECT {_ROW_COLUMNS} FROM read_parquet([{listed}])"  # noqa: S608
-            connection.execute(view)
-            connection.execute(f"SET allowed_paths = [{listed}, '{path}']")
-        connection.execute("SET search_path = 'memory.main,evidence.main'")
-        connection.execute("SET enable_external_access = false")
+            # Read by Arrow: a path that DuckDB itself may read is one that it may also write.
+            connection.register("activation", pa.dataset.dataset(shards, schema=_ROW_SCHEMA, format="parquet"))
         connection.execute("SET lock_configuration = true")
+        # A SELECT may hide an INSERT in its WITH; even the copy stays what was sealed.
+        connection.execute("BEGIN TRANSACTION READ ONLY")
         try:
-            cursor = connection.execute(sql)
-            columns = tuple(column[0] for column in cursor.description or ())
-            return QueryResult(columns, tuple(cursor.fetchall()))
-        except duckdb.Error as error:
-            raise UsageError(
-                item="SQL",
-                expected="one statement that reads the evidence",
-                found=str(error).splitlines()[0],
-                hint='Tables: select table_name from duckdb_tables(). The sparse rows are in the view "activation".',
-            ) from error
+            cursor = connection.execute(statement)
+            columns = cursor.description or []
+            zoned = [column[0] for column in columns if "TIMESTAMP WITH TIME ZONE" in str(column[1])]
+            if zoned:
+                raise _refused(f"column {zoned[0]} has a time zone", "Cast it to text: column::VARCHAR.")
+            return QueryResult(tuple(column[0] for column in columns), tuple(cursor.fetchall()))
+        except (duckdb.Error, pa.ArrowException, OSError) as error:
+            # The reader does not say in which file it stumbled.
+            if not isinstance(error, _MISTAKES):
+                for shard in shards:
+                    _check_rows(shard)
+            raise _refused(_first_line(error), _TABLES) from error
+
+
+def _only_select(connection: duckdb.DuckDBPyConnection, sql: str) -> duckdb.Statement:
+    """Return the one SELECT that the text consists of; nothing is run."""
+    try:
+        sql.encode()  # A command line may hold bytes that are no text; DuckDB has no error of its own for them.
+        statements = connection.extract_statements(sql)
+    except (duckdb.Error, UnicodeEncodeError) as error:
+        raise _refused(_first_line(error), _TABLES) from error
+    if len(statements) != 1:
+        raise _refused(f"{len(statements)} statements", _TABLES)
+    # EXPLAIN is refused too: EXPLAIN ANALYZE runs what it explains, a COPY for one.
+    if statements[0].type != duckdb.StatementType.SELECT:
+        raise _refused(f"a statement of type {statements[0].type.name}", _TABLES)
+    return statements[0]
+
+
+def _load_copy(connection: duckdb.DuckDBPyConnection, database: Path) -> None:
+    """Copy the tables of a sealed database into the memory catalogue `evidence`, then shut every file away.
+
+    DuckDB lets a statement read and write the path of an attached file, READ_ONLY or not: a SELECT with a COPY in its
+    WITH would overwrite the sealed database. So the file is no longer attached when the user's statement runs.
+    """
+    path = str(database).replace("'", "''")
+    try:
+        connection.execute("ATTACH ':memory:' AS evidence")
+        connection.execute(f"ATTACH '{path}' AS sealed (READ_ONLY)")
+        listed = connection.execute(
+            "SELECT table_name FROM duckdb_tables() WHERE database_name = 'sealed' AND schema_name = 'main' ORDER BY 1"
+        )
+        # Tables only: a view or a macro of a forged database could reach for other files here.
+        for (name,) in listed.fetchall():
+            table = '"' + str(name).replace('"', '""') + '"'
+            connection.execute(f"CREATE TABLE evidence.main.{table} AS SELECT * FROM sealed.main.{table}")  # noqa: S608
+        # First the detaching, then the locks: a path that is attached while they fall stays open for good.
+        connection.execute("DETACH sealed")
+        for setting in _LOCKS:
+            connection.execute(setting)
+        connection.execute("SET search_path = 'memory.main,evidence.main'")
+    except duckdb.Error as error:
+        raise _damaged(database, _first_line(error)) from error
+
+
+def _check_schema(shard: Path) -> None:
+    if shard.is_symlink() or shard.parent.is_symlink():
+        raise _damaged(shard, "a link that leads out of the bundle")
+    try:
+        found = pa.parquet.read_schema(shard)
+    except (OSError, pa.ArrowException) as error:
+        raise _damaged(shard, _first_line(error)) from error
+    if not found.equals(_ROW_SCHEMA):
+        raise _damaged(shard, "columns " + ", ".join(f"{item.name} {item.type}" for item in found))
+
+
+def _check_rows(shard: Path) -> None:
+    try:
+        for _ in pa.parquet.ParquetFile(shard).iter_batches():
+            pass
+    except (OSError, pa.ArrowException) as error:
+        raise _damaged(shard, _first_line(error)) from error
+
+
+def _damaged(path: Path, found: str) -> EvidenceError:
+    return EvidenceError(
+        item=str(path), expected="evidence as it was sealed", found=found, hint="Run `affidavit verify` on the bundle."
+    )
+
+
+def _refused(found: str, hint: str) -> UsageError:
+    return UsageError(item="SQL", expected="one SELECT that reads the evidence", found=found, hint=hint)
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ from audit.signing.checks import printable
 
 ATTESTATION = "attestation.sigstore.json"
 CERTIFICATE = "certificate.pem"
+EVIDENCE = "evidence.duckdb"
 FINDINGS = "findings.json"
 MANIFEST = "manifest.json"
 REPORT_HTML = "report.html"
@@ -27,7 +28,8 @@ class FolderContents:
 
     Attributes:
         digests: POSIX relative name -> `sha256:<hex>`, for every regular file, sorted by name.
-        refused: name -> why, for links, devices, pipes, names that are not safe and files that cannot be read.
+        refused: name -> why, for links, devices, pipes, folders without files, names that are not safe and
+            files that cannot be read.
     """
 
     digests: dict[str, str]
@@ -42,6 +44,7 @@ def scan_folder(folder: Path) -> FolderContents:
     """
     digests: dict[str, str] = {}
     refused: dict[str, str] = {}
+    folders: list[str] = []
     waiting = [folder]
     while waiting:
         here = waiting.pop()
@@ -64,11 +67,16 @@ def scan_folder(folder: Path) -> FolderContents:
                 refused[name] = problem
             elif entry.is_dir(follow_symlinks=False):
                 waiting.append(path)
+                folders.append(name)
             else:
                 try:
                     digests[name] = digest_file(path)
                 except OSError as error:
                     refused[name] = error.strerror or type(error).__name__
+    # Deepest first: the innermost empty folder is named, not those around it.
+    for name in sorted(folders, key=lambda name: name.count("/"), reverse=True):
+        if not any(found.startswith(f"{name}/") for found in (*digests, *refused)):
+            refused[name] = "a folder without files"
     return FolderContents(dict(sorted(digests.items())), dict(sorted(refused.items())))
 
 

@@ -12,7 +12,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509.oid import NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from audit.errors import KeyProblem
 from audit.signing.algorithms import PublicKey, SealAlgorithm, algorithm_of
@@ -30,6 +30,10 @@ _HOSTILE_DER_ERRORS = (
 _ISSUING_HASHES = (hashes.SHA256, hashes.SHA384, hashes.SHA512)
 # A CA's critical extension that this room does not evaluate would be ignored, and critical means: do not ignore.
 _KNOWN_CRITICAL = frozenset({x509.BasicConstraints.oid, x509.KeyUsage.oid, x509.ExtendedKeyUsage.oid})
+
+# A CA issues for servers and people too. documentSigning is RFC 9336; emailProtection is what came before it.
+_SEALING_USAGES = frozenset({x509.ObjectIdentifier("1.3.6.1.5.5.7.3.36"), ExtendedKeyUsageOID.EMAIL_PROTECTION})
+_HINT = "Make a sealing key and certificate with `affidavit keys new`."
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,19 +98,23 @@ def read_certificate_file(path: Path) -> Certificate:
     return describe(read_x509_file(path), item=str(path))
 
 
-def read_x509_file(path: Path) -> x509.Certificate:
-    """Return the one certificate in a PEM file, whatever it may be used for: a seal, a CA, a TSA."""
+def read_x509_file(path: Path, *, hint: str = _HINT) -> x509.Certificate:
+    """Return the one certificate in a PEM file, whatever it may be used for: a seal, a CA, a TSA.
+
+    Raises:
+        KeyProblem: the file is missing, or holds no certificate or several; `hint` says what to do.
+    """
     try:
         with path.open("rb") as stream:
             pem = stream.read(_MAX_PEM_BYTES)
     except OSError as error:
-        raise _unreadable(str(path), error.strerror or type(error).__name__) from error
+        raise _unreadable(str(path), error.strerror or type(error).__name__, hint=hint) from error
     try:
         found = x509.load_pem_x509_certificates(pem)
     except _HOSTILE_DER_ERRORS as error:
-        raise _unreadable(str(path), str(error)) from error
+        raise _unreadable(str(path), str(error), hint=hint) from error
     if len(found) != 1:
-        raise _unreadable(str(path), f"{len(found)} certificates")
+        raise _unreadable(str(path), f"{len(found)} certificates", hint=hint)
     return found[0]
 
 
@@ -143,8 +151,8 @@ def issue_problem(certificate: x509.Certificate, issuer: x509.Certificate, *, mo
     """Return why the issuer does not vouch for the certificate at a moment, or None when it does.
 
     The issuer must be a CA that may sign certificates, must be valid at the moment, and must have signed this
-    certificate itself with SHA-256 or better. Longer chains are not followed: pin the CA that issues the seals.
-    Revocation is not checked.
+    certificate itself with SHA-256 or better, for documents or for mail. Longer chains are not followed: pin the CA
+    that issues the seals. Revocation is not checked.
     """
     try:
         problem = _authority_problem(issuer, moment=moment)
@@ -153,12 +161,25 @@ def issue_problem(certificate: x509.Certificate, issuer: x509.Certificate, *, mo
         if not isinstance(certificate.signature_hash_algorithm, _ISSUING_HASHES):
             return "the certificate was not signed with SHA-256 or better"
         certificate.verify_directly_issued_by(issuer)
+        return _usage_problem(certificate)
     except x509.ExtensionNotFound as error:
         return f"the trusted certificate is not a CA: {error}"
     except InvalidSignature:
         return "the trusted CA's key did not sign the certificate"
     except _HOSTILE_DER_ERRORS as error:
         return str(error)
+
+
+def _usage_problem(certificate: x509.Certificate) -> str | None:
+    try:
+        usages = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    except x509.ExtensionNotFound:
+        usages = x509.ExtendedKeyUsage([])
+    if _SEALING_USAGES.isdisjoint(usages):
+        return (
+            f"the certificate of {certificate.subject.rfc4514_string()} is not for sealing: its extended key usage "
+            "names neither documentSigning nor emailProtection"
+        )
     return None
 
 
@@ -179,10 +200,10 @@ def _texts(certificate: x509.Certificate, oid: x509.ObjectIdentifier) -> list[st
     return [value if isinstance(value, str) else value.decode("utf-8") for value in values]
 
 
-def _unreadable(item: str, found: str) -> KeyProblem:
+def _unreadable(item: str, found: str, *, hint: str = _HINT) -> KeyProblem:
     return KeyProblem(
         item=item,
         expected="one X.509 sealing certificate (PEM), for ECDSA P-256 or RSA",
         found=found or "bytes that are not a certificate",
-        hint="Make a sealing key and certificate with `affidavit keys new`.",
+        hint=hint,
     )

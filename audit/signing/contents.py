@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import functools
 import zlib
-from collections.abc import Callable, Mapping
 from io import BytesIO
 
 from audit.digests import digest_json
 from audit.errors import EvidenceError
-from audit.signing.bundle_files import FINDINGS, MANIFEST, REPORT_HTML, REPORT_PDF
+from audit.signing.bundle_files import CERTIFICATE, EVIDENCE, FINDINGS, MANIFEST, REPORT_HTML, REPORT_PDF
+from audit.signing.certificates import Certificate
 from audit.signing.checks import Check, CheckName, failed, one_line, passed, printable
+from audit.signing.claims import ReadFile, claim_problems
 from audit.signing.html_findings import findings_in_html
 from audit.signing.pdf_check import silence_parsers
+from audit.signing.statement import Statement
 from audit.signing.strict_json import expect_object, expect_text, parse_json
 
 # What pikepdf and its C++ core raise on hostile PDFs, beside pikepdf.PdfError.
@@ -27,45 +29,73 @@ _HOSTILE_PDF_ERRORS = (
     OSError,
 )
 
-ReadFile = Callable[[str], bytes]
+# The manifest cannot list itself, nor what is made from it or after it. The signed statement lists these.
+_NOT_EVIDENCE = frozenset({MANIFEST, REPORT_PDF, REPORT_HTML, CERTIFICATE})
+_ALWAYS_EVIDENCE = frozenset({EVIDENCE, FINDINGS})
 
 
-def check_manifest(read: ReadFile, subjects: Mapping[str, str]) -> Check:
-    """Return whether every file that manifest.json lists is a subject with the same digest."""
+def check_manifest(read: ReadFile, statement: Statement, certificate: Certificate) -> Check:
+    """Return whether manifest.json, findings.json and the signed statement claim the same.
+
+    That is: the manifest lists exactly the evidence, with the signed digests; it names the certificate's owner, the
+    statement's moment, and the same model, SAE, suites and ladder as findings.json and the statement; and it is the
+    manifest that is attached to the PDF.
+    """
     name = CheckName.MANIFEST_AGREES
     try:
-        manifest = expect_object(parse_json(read(MANIFEST), item=MANIFEST), item=MANIFEST)
+        data = read(MANIFEST)
+        manifest = expect_object(parse_json(data, item=MANIFEST), item=MANIFEST)
         files = expect_object(manifest.get("files"), item=f"{MANIFEST}, files")
         listed = {key: expect_text(value, item=f"{MANIFEST}, files") for key, value in files.items()}
     except EvidenceError as error:
         return failed(name, one_line(error), files=[MANIFEST])
-    if not listed:
-        return failed(name, f"{MANIFEST} lists no file: there is nothing to agree with", files=[MANIFEST])
-    absent = sorted(set(listed) - set(subjects))
-    different = sorted(key for key in listed if key in subjects and subjects[key] != listed[key])
-    if absent or different:
-        parts = [f"not in the signed statement: {', '.join(absent)}"] if absent else []
-        parts += [f"another digest than in the signed statement: {', '.join(different)}"] if different else []
-        return failed(name, printable("; ".join(parts)), files=[*absent, *different])
-    return passed(name, f"{len(listed)} files are listed in {MANIFEST} with the digests that were signed")
+    subjects = statement.subjects
+    groups = {
+        "not in the signed statement": sorted(set(listed) - set(subjects)),
+        "another digest than in the signed statement": sorted(
+            key for key in listed if key in subjects and subjects[key] != listed[key]
+        ),
+        f"not listed in {MANIFEST}": sorted(set(subjects) - _NOT_EVIDENCE - set(listed)),
+        f"missing in {MANIFEST}": sorted(_ALWAYS_EVIDENCE - set(listed) - set(subjects)),
+        f"listed in {MANIFEST}, which cannot vouch for it": sorted(_NOT_EVIDENCE & set(listed)),
+    }
+    if any(groups.values()):
+        detail = "; ".join(f"{what}: {', '.join(names)}" for what, names in groups.items() if names)
+        return failed(
+            name, printable(detail), files=sorted({printable(key) for names in groups.values() for key in names})
+        )
+    problems = claim_problems(manifest, read, statement, certificate)
+    try:
+        if attachment_in_pdf(read(REPORT_PDF), MANIFEST) != data:
+            problems[REPORT_PDF] = f"the attachment {MANIFEST} of {REPORT_PDF} is not the bundle's {MANIFEST}"
+    except EvidenceError as error:
+        problems[REPORT_PDF] = one_line(error)
+    if problems:
+        return failed(name, printable("; ".join(problems.values())), files=problems)
+    return passed(
+        name, f"{MANIFEST} lists all {len(listed)} evidence files, and claims what {FINDINGS} and the statement claim"
+    )
 
 
 def check_findings(read: ReadFile) -> Check:
-    """Return whether findings.json, report.html and report.pdf carry the same findings, by canonical digest."""
+    """Return whether findings.json, report.html and report.pdf embed the same findings, by canonical digest."""
     name = CheckName.FINDINGS_AGREE
     digests: dict[str, str] = {}
     problems: dict[str, str] = {}
     for source, extract in (
         (FINDINGS, lambda data: data),
         (REPORT_HTML, functools.partial(findings_in_html, item=REPORT_HTML)),
-        (REPORT_PDF, findings_in_pdf),
+        (REPORT_PDF, functools.partial(attachment_in_pdf, name=FINDINGS)),
     ):
         try:
             digests[source] = digest_json(parse_json(extract(read(source)), item=f"findings in {source}"))
         except EvidenceError as error:
             problems[source] = one_line(error)
     if not problems and len(set(digests.values())) == 1:
-        return passed(name, f"{FINDINGS}, {REPORT_HTML} and {REPORT_PDF} carry the findings {digests[FINDINGS]}")
+        found = digests[FINDINGS]
+        return passed(
+            name, f"{FINDINGS}, {REPORT_HTML} and {REPORT_PDF} hold the same findings as embedded data, {found}"
+        )
     if len(set(digests.values())) > 1:
         reference = digests.get(FINDINGS)
         for source, digest in digests.items():
@@ -74,8 +104,8 @@ def check_findings(read: ReadFile) -> Check:
     return failed(name, "; ".join(problems.values()), files=problems)
 
 
-def findings_in_pdf(data: bytes) -> bytes:
-    """Return the bytes of the PDF's attachment findings.json.
+def attachment_in_pdf(data: bytes, name: str) -> bytes:
+    """Return the bytes of one of the PDF's attachments.
 
     Raises:
         EvidenceError: not a PDF, or one without that attachment.
@@ -85,18 +115,18 @@ def findings_in_pdf(data: bytes) -> bytes:
     silence_parsers()
     try:
         with pikepdf.open(BytesIO(data)) as pdf:
-            if FINDINGS not in pdf.attachments:
-                raise _not_found(f"attachments {sorted(pdf.attachments)}")
-            content: bytes = pdf.attachments[FINDINGS].get_file().read_bytes()
+            if name not in pdf.attachments:
+                raise _not_found(name, f"attachments {sorted(pdf.attachments)}")
+            content: bytes = pdf.attachments[name].get_file().read_bytes()
             return content
     except (pikepdf.PdfError, *_HOSTILE_PDF_ERRORS) as error:
-        raise _not_found(f"a PDF that cannot be read: {error}"[:300]) from error
+        raise _not_found(name, f"a PDF that cannot be read: {error}"[:300]) from error
 
 
-def _not_found(found: str) -> EvidenceError:
+def _not_found(name: str, found: str) -> EvidenceError:
     return EvidenceError(
         item=REPORT_PDF,
-        expected=f"the findings as the attachment {FINDINGS}",
+        expected=f"the attachment {name}",
         found=found,
         hint="The report was changed, or was not made by affidavit. Get an intact copy of the bundle.",
     )

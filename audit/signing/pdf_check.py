@@ -66,6 +66,13 @@ class PdfVerification:
         """Whether nothing is wrong with the seal."""
         return not self.problems
 
+    def problems_at(self, signed_at: datetime) -> tuple[str, ...]:
+        """Return the problems, and another if the seal does not say that it was made at that second."""
+        if self.claimed_at is None or self.claimed_at.replace(microsecond=0) == signed_at.replace(microsecond=0):
+            return self.problems
+        claimed, expected = self.claimed_at.isoformat(), signed_at.isoformat()
+        return (*self.problems, f"the seal says that it was made at {claimed}, the statement says {expected}")
+
 
 def verify_pdf(
     pdf_bytes: bytes,
@@ -189,6 +196,9 @@ def _form_problems(
         problems.append(f"the signature field is {printable(str(embedded.field_name))[:80]}, not {FIELD_NAME}")
     if embedded.sig_object_type != "/Sig" or embedded.sig_object.get("/SubFilter") != _SUBFILTER:
         problems.append("the signature is not in the PAdES form")
+    # PAdES has one place for the time (ETSI EN 319 142-1, 6.3). With two, each viewer could show another one.
+    if "signing_time" in [attribute["type"].native for attribute in embedded.signer_info["signed_attrs"]]:
+        problems.append("the signature says in two places when it was made")
     certification = read_certification_data(reader)
     if (
         certification is None

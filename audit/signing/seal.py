@@ -81,7 +81,7 @@ def seal_bundle(
         _write(partial_certificate, signer.certificate.pem)
         partial_certificate.replace(folder / CERTIFICATE)
     statement = build_statement(
-        _checked_contents(folder, signer, signed_at),
+        _digests(folder, signer),
         predicate,
         signer=SignerBlock.of(signer.certificate),
         signed_at=signed_at,
@@ -89,6 +89,7 @@ def seal_bundle(
         sequence=sequence,
         previous=previous,
     )
+    _check_contents(folder, signer, statement)
     with _output_errors(folder):
         _write(partial, sign_payload(statement.payload, signer))
         _move_new(partial, target)
@@ -96,23 +97,27 @@ def seal_bundle(
     return statement
 
 
-def _checked_contents(folder: Path, signer: Signer, signed_at: datetime) -> dict[str, str]:
-    """Return the digests of all files, if the bundle is one that will verify."""
+def _digests(folder: Path, signer: Signer) -> dict[str, str]:
+    """Return the digests of all files, if each is one that may be sealed."""
     contents = scan_folder(folder)
     if contents.refused:
         found = "; ".join(f"{name} ({why})" for name, why in contents.refused.items())
         raise _refused(str(folder), "regular files with plain names", printable(found))
-    digests = contents.digests
-    if digests.get(CERTIFICATE) != digest_bytes(signer.certificate.pem):
+    if contents.digests.get(CERTIFICATE) != digest_bytes(signer.certificate.pem):
         raise _refused(CERTIFICATE, "the signer's certificate, just written", "other bytes")
+    return contents.digests
+
+
+def _check_contents(folder: Path, signer: Signer, statement: Statement) -> None:
+    """Raise if the bundle, once sealed with this statement, would not verify."""
     read = functools.partial(read_content, folder)
-    for check in (check_manifest(read, digests), check_findings(read)):
+    result = verify_pdf(read(REPORT_PDF), signer.certificate.x509, moment=statement.signed_at)
+    problems = result.problems_at(statement.signed_at)
+    if problems:
+        raise _refused(REPORT_PDF, "one seal by the same signer over the entire file", "; ".join(problems))
+    for check in (check_manifest(read, statement, signer.certificate), check_findings(read)):
         if check.status is not CheckStatus.PASS:
             raise _refused(str(folder), f"a bundle in which {check.name}", check.detail)
-    result = verify_pdf(read(REPORT_PDF), signer.certificate.x509, moment=signed_at)
-    if not result.ok:
-        raise _refused(REPORT_PDF, "one seal by the same signer over the entire file", "; ".join(result.problems))
-    return digests
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -1,18 +1,27 @@
-"""Verify a sealed bundle: ten checks, each with its own line, and none passes on the word of an unsigned statement."""
+"""Verify a sealed bundle: a line for each check, made or not; none passes on the word of an unsigned statement."""
 
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
 
 from audit.digests import Json
-from audit.errors import AffidavitError, EvidenceError
-from audit.signing.bundle_files import ATTESTATION, CERTIFICATE, REPORT_PDF, FolderContents, read_content, scan_folder
+from audit.errors import AffidavitError, EvidenceError, UsageError
+from audit.signing.bundle_files import (
+    ATTESTATION,
+    CERTIFICATE,
+    FINDINGS,
+    REPORT_PDF,
+    FolderContents,
+    read_content,
+    scan_folder,
+)
 from audit.signing.certificates import Certificate, fingerprint, issue_problem, read_x509_file
 from audit.signing.checks import Check, CheckName, CheckStatus, failed, not_checked, one_line, passed, printable
 from audit.signing.contents import check_findings, check_manifest
@@ -22,6 +31,13 @@ from audit.signing.statement import SignerBlock, Statement, read_statement
 
 # The statement's time and the timestamp's are taken within one run of the tool; a longer gap is a back-dated statement.
 TIMESTAMP_TOLERANCE = timedelta(hours=24)
+# What two clocks that are set may differ by.
+CLOCK_TOLERANCE = timedelta(minutes=5)
+_SIGNER_HINT = "Get the sealer's certificate from outside the bundle: from the sealer, or from where they publish it."
+_TSA_HINT = "Get the timestamp authority's certificate from outside the bundle, from the authority itself."
+_PRINTED_TEXT = (
+    f"whether the words and charts of the reports follow from {FINDINGS} is not checked; the sealer is trusted for that"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +71,16 @@ class VerifyResult:
             return "INVALID"
         return "valid" if self.trusted else "intact, signer not trusted"
 
+    @property
+    def conclusion(self) -> str:
+        """The verdict; without a pinned signer also whose seal it is, and that this proves nothing about the sealer."""
+        if not self.ok or self.trusted:
+            return self.verdict
+        return (
+            f"{self.verdict}: sealed by {self.fingerprint}. Anyone's seal gives this answer, an impostor's too: "
+            "give --trust"
+        )
+
     def __getitem__(self, name: CheckName) -> Check:
         return next(check for check in self.checks if check.name is name)
 
@@ -80,7 +106,9 @@ class VerifyResult:
         }
 
 
-def verify_bundle(folder: Path, *, trusted: Path | None, trusted_tsa: Path | None = None) -> VerifyResult:
+def verify_bundle(
+    folder: Path, *, trusted: Path | None, trusted_tsa: Path | None = None, now: datetime | None = None
+) -> VerifyResult:
     """Return the outcome of every check of a sealed bundle.
 
     Args:
@@ -88,19 +116,30 @@ def verify_bundle(folder: Path, *, trusted: Path | None, trusted_tsa: Path | Non
         trusted: a PEM certificate obtained out of band: the signer's own, or that of the CA which issued it directly.
             None leaves the signer unchecked, which the verdict says.
         trusted_tsa: a PEM certificate of the timestamp authority or its root, obtained out of band.
+        now: the verifier's clock, with a time zone: a bundle that was signed after it fails. None compares nothing.
 
     Raises:
-        EvidenceError: the folder is missing or cannot be listed.
+        UsageError: there is no such folder.
+        EvidenceError: the folder cannot be listed.
         KeyProblem: a trusted certificate cannot be read.
     """
-    pinned = read_x509_file(trusted) if trusted is not None else None
-    pinned_tsa = read_x509_file(trusted_tsa) if trusted_tsa is not None else None
+    if not os.path.isdir(folder):  # noqa: PTH112 - Path.is_dir raises where this answers no
+        raise UsageError(
+            item=str(folder),
+            expected="the folder of a sealed bundle",
+            found="a file" if os.path.lexists(folder) else "no such folder",
+            hint="Give the path of a sealed bundle's folder.",
+        )
+    pinned = read_x509_file(trusted, hint=_SIGNER_HINT) if trusted is not None else None
+    pinned_tsa = read_x509_file(trusted_tsa, hint=_TSA_HINT) if trusted_tsa is not None else None
     contents = scan_folder(folder)
     try:
         attestation = read_attestation(read_content(folder, ATTESTATION))
         statement = read_statement(attestation.payload)
     except AffidavitError as error:
-        first = failed(CheckName.ATTESTATION_READABLE, f"{ATTESTATION}: {one_line(error)}", files=[ATTESTATION])
+        line = one_line(error)
+        detail = line if line.startswith(ATTESTATION) else f"{ATTESTATION}: {line}"
+        first = failed(CheckName.ATTESTATION_READABLE, detail, files=[ATTESTATION])
         rest = [not_checked(name, f"{ATTESTATION} cannot be read") for name in list(CheckName)[1:]]
         return VerifyResult((first, *rest), None, None)
     signature = _check_signature(attestation)
@@ -110,11 +149,12 @@ def verify_bundle(folder: Path, *, trusted: Path | None, trusted_tsa: Path | Non
         _check_files(contents, statement),
         _check_trust(attestation.certificate, pinned, statement),
         _check_identity(attestation.certificate, statement, read),
-        _check_validity(attestation.certificate, statement),
+        _check_validity(attestation.certificate, statement, now),
         _check_timestamp(pdf, statement),
-        _check_pdf(pdf),
+        _check_pdf(pdf, statement),
         check_findings(read),
-        check_manifest(read, statement.subjects),
+        check_manifest(read, statement, attestation.certificate),
+        not_checked(CheckName.PRINTED_TEXT, _PRINTED_TEXT),
     ]
     if signature.status is not CheckStatus.PASS:
         checks = [_without_signature(check) for check in checks]
@@ -183,10 +223,13 @@ def _check_identity(certificate: Certificate, statement: Statement, read: Callab
     return passed(name, printable(f"the signed statement and the certificate both name {who}"))
 
 
-def _check_validity(certificate: Certificate, statement: Statement) -> Check:
+def _check_validity(certificate: Certificate, statement: Statement, now: datetime | None) -> Check:
     span = f"{certificate.not_before.isoformat()} to {certificate.not_after.isoformat()}"
     detail = f"signed at {statement.signed_at.isoformat()} by the signer's own clock, certificate valid {span}"
     if not certificate.covers(statement.signed_at):
+        return failed(CheckName.VALIDITY, detail, files=[ATTESTATION])
+    if now is not None and statement.signed_at - now > CLOCK_TOLERANCE:
+        detail = f"{detail}: that is in the future, it is {now.isoformat(timespec='seconds')}"
         return failed(CheckName.VALIDITY, detail, files=[ATTESTATION])
     return passed(CheckName.VALIDITY, detail)
 
@@ -206,9 +249,10 @@ def _check_timestamp(pdf: PdfVerification, statement: Statement) -> Check:
     return passed(name, f"timestamp {when}, chain to the trusted authority")
 
 
-def _check_pdf(pdf: PdfVerification) -> Check:
-    if not pdf.ok:
-        return failed(CheckName.PDF_SIGNATURE, "; ".join(pdf.problems), files=[REPORT_PDF])
+def _check_pdf(pdf: PdfVerification, statement: Statement) -> Check:
+    problems = pdf.problems_at(statement.signed_at)
+    if problems:
+        return failed(CheckName.PDF_SIGNATURE, "; ".join(problems), files=[REPORT_PDF])
     return passed(CheckName.PDF_SIGNATURE, f"one seal by the statement's signer covers all of {REPORT_PDF}")
 
 

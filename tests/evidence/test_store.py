@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
+import duckdb
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 
 from audit.capture.shards import PromptMoments, RowBlock, write_shard
 from audit.errors import EvidenceError, OutputError, UsageError
 from audit.evidence import scores
-from audit.evidence.store import ACTIVATIONS, Store, answer, create_store
+from audit.evidence.store import ACTIVATIONS, DATABASE, Store, answer, create_store
 from probes.schema import Arm, Split
 
 SAE = "s"
@@ -153,7 +157,12 @@ def test_predicting_the_mean_explains_nothing(tmp_path: Path) -> None:
 
 
 def test_contexts_show_own_tokens_with_activations(bundle: Path) -> None:
-    """The template token is left out; silent tokens read 0; one prompt a scenario, strongest first."""
+    """The template token is left out; silent tokens read 0; one prompt a scenario, strongest first.
+
+    Contexts come from the confirmation split.
+    """
+    with duckdb.connect(str(bundle / DATABASE)) as connection:
+        connection.execute("UPDATE prompt SET split = 'confirmation'")
     with Store(bundle) as store:
         contexts = scores.read_contexts(store, sae=SAE, latent=7, most=3)
     assert [context.prompt for context in contexts] == ["0", "6"]
@@ -175,23 +184,157 @@ def test_sql_reads_tables_and_activations(bundle: Path) -> None:
     assert answer(bundle, "SELECT count(*) FROM prompt").rows == ((8,),)
 
 
+def digests(folder: Path) -> dict[str, str]:
+    """Return the digest of every file below a folder."""
+    return {str(p): hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
 @pytest.mark.parametrize(
     "statement",
     [
+        # Of another kind than SELECT.
         "DROP TABLE evidence.prompt",
         "INSERT INTO evidence.suite VALUES ('a','b','c','d','e')",
-        "SELECT * FROM read_csv('/etc/passwd')",
-        "COPY (SELECT 1) TO '/tmp/affidavit-leak.csv'",
+        "WITH x AS (SELECT 'a') INSERT INTO suite SELECT *, 'b', 'c', 'd', 'e' FROM x",
+        "UPDATE evidence.suite SET title = 'x'",
+        "DELETE FROM evidence.suite",
+        "CREATE TABLE x AS SELECT 1",
+        "CREATE VIEW x AS SELECT 1",
+        "COPY (SELECT 1) TO '{shard}' {parquet}",
+        "COPY (SELECT 1) TO '{database}' {csv}",
+        "COPY (SELECT 1) TO '{folder}/new.csv'",
+        "EXPORT DATABASE '{folder}/new'",
+        "IMPORT DATABASE '{folder}'",
         "SET enable_external_access = true",
-        "ATTACH '/tmp/other.db'",
+        "RESET allowed_paths",
+        "PRAGMA enable_profiling",
+        "CALL enable_logging(storage = 'file', storage_path = '{folder}')",
+        "ATTACH '{folder}/other.db'",
+        "DETACH evidence",
+        "USE memory.main",
+        "INSTALL httpfs",
+        "LOAD httpfs",
+        "CHECKPOINT",
+        "BEGIN",
+        "VACUUM",
+        "PREPARE x AS SELECT 1",
+        "EXPLAIN ANALYZE COPY (SELECT 1) TO '{shard}' {parquet}",
+        "EXPLAIN ANALYZE COPY (SELECT 1) TO '{database}' {csv}",
+        # More than one, or none.
+        "USE memory.main; DETACH evidence; ATTACH '{database}' AS e (READ_WRITE); UPDATE e.suite SET title = 'x'",
+        "SELECT 1; COPY (SELECT 1) TO '{shard}' {parquet}",
+        "SELECT 1; SELECT 2",
+        "",
+        " ",
+        ";",
+        "-- nothing",
+        # A SELECT that would do more than read.
+        "WITH x AS (COPY (SELECT 1) TO '{shard}' {parquet}) SELECT * FROM x",
+        "WITH x AS (COPY (SELECT 1) TO '{database}' {csv}) SELECT * FROM x",
+        "WITH x AS (COPY (SELECT 1) TO '{database}.wal' {csv}) SELECT * FROM x",
+        "WITH x AS (COPY (SELECT 1) TO '{folder}/new.csv') SELECT * FROM x",
+        "WITH x AS (INSERT INTO suite VALUES ('a','b','c','d','e') RETURNING *) SELECT * FROM x",
+        "WITH x AS (DELETE FROM evidence.suite RETURNING *) SELECT * FROM x",
+        "FROM query('COPY (SELECT 1) TO ''{shard}'' ')",
+        "FROM query('DROP TABLE suite')",
+        "FROM query_table('/etc/passwd')",
+        "FROM enable_logging(storage = 'file', storage_path = '{folder}')",
+        "FROM enable_profiling(save_location = '{folder}/profile.json')",
+        "SELECT getenv('HOME')",
+        "SELECT * FROM read_text('/etc/passwd')",
+        "SELECT size FROM read_blob('{database}')",
+        "SELECT * FROM read_csv('/etc/passwd')",
+        "SELECT * FROM '{shard}'",
+        "SELECT * FROM glob('/etc/*')",
+        "SELECT * FROM shards",
+        # Not a query of this evidence.
         "SELECT nothing FROM nowhere",
         "not sql",
+        "SELECT '\udcff'",
     ],
 )
 def test_sql_neither_writes_nor_leaves_the_bundle(bundle: Path, statement: str) -> None:
-    """Whatever is not a read of this evidence is one usage error."""
+    """Whatever is not one read of this evidence is one usage error, and no file changes."""
+    before = digests(bundle)
+    shard = next(path for path in before if path.endswith(".rows.parquet"))
+    names = {"{folder}": str(bundle), "{database}": str(bundle / DATABASE), "{shard}": shard}
+    names |= {"{parquet}": "(FORMAT parquet, USE_TMP_FILE false)", "{csv}": "(FORMAT csv, USE_TMP_FILE false)"}
+    for name, value in names.items():
+        statement = statement.replace(name, value)
     with pytest.raises(UsageError):
         answer(bundle, statement)
+    assert digests(bundle) == before
+
+
+def test_sql_reads_qualified_names_and_changes_no_file(bundle: Path) -> None:
+    """`evidence.suite` is the sealed table; reading leaves neither a log nor a temporary file."""
+    before = digests(bundle)
+    assert answer(bundle, "WITH s AS (FROM evidence.suite) SELECT title FROM s;").rows == (("U",),)
+    assert digests(bundle) == before
+
+
+def test_a_time_zone_is_a_clear_error(bundle: Path) -> None:
+    """Such a column would need a package that is not required; as text it is fine."""
+    with pytest.raises(UsageError) as caught:
+        answer(bundle, "SELECT TIMESTAMPTZ '2026-01-01 00:00:00+00' AS t")
+    assert "pytz" not in str(caught.value)
+    assert "t has a time zone" in caught.value.found
+    assert len(answer(bundle, "SELECT (TIMESTAMPTZ '2026-01-01 00:00:00+00')::VARCHAR").rows) == 1
+
+
+def first_shard(bundle: Path) -> Path:
+    """Return the first row shard."""
+    return min((bundle / ACTIVATIONS).glob("*.rows.parquet"))
+
+
+def test_a_shard_that_is_no_parquet_is_named(bundle: Path) -> None:
+    """Even by a statement that reads no shard."""
+    shard = first_shard(bundle)
+    shard.write_bytes(b"no parquet")
+    with pytest.raises(EvidenceError) as caught:
+        answer(bundle, "SELECT 1")
+    assert caught.value.item == str(shard)
+
+
+def test_a_shard_with_damaged_rows_is_named(bundle: Path) -> None:
+    """The footer is whole, the data is not."""
+    shard = first_shard(bundle)
+    raw = bytearray(shard.read_bytes())
+    raw[4:200] = b"\xff" * 196
+    shard.write_bytes(raw)
+    with pytest.raises(EvidenceError) as caught:
+        answer(bundle, "SELECT sum(latent), max(sae), sum(prompt) FROM activation")
+    assert caught.value.item == str(shard)
+
+
+def test_a_shard_with_foreign_columns_is_named(bundle: Path) -> None:
+    """Its rows are not activations."""
+    shard = first_shard(bundle)
+    pa.parquet.write_table(pa.table({"a": [1]}), shard)
+    with pytest.raises(EvidenceError) as caught:
+        answer(bundle, "SELECT 1")
+    assert caught.value.item == str(shard)
+
+
+@pytest.mark.parametrize("name", [DATABASE, "shard"])
+def test_a_link_is_no_evidence(bundle: Path, tmp_path_factory: pytest.TempPathFactory, name: str) -> None:
+    """What lies outside was never sealed."""
+    path = first_shard(bundle) if name == "shard" else bundle / name
+    outside = tmp_path_factory.mktemp("outside") / path.name
+    path.rename(outside)
+    path.symlink_to(outside)
+    with pytest.raises(EvidenceError) as caught:
+        answer(bundle, "SELECT 1")
+    assert caught.value.item == str(path)
+
+
+def test_views_of_a_forged_database_reach_nothing(bundle: Path) -> None:
+    """Only tables are read: a view that was slipped in is not there."""
+    with duckdb.connect(str(bundle / DATABASE)) as connection:
+        connection.execute("CREATE VIEW spy AS SELECT * FROM read_text('/etc/hostname')")
+    assert answer(bundle, "SELECT title FROM suite").rows == (("U",),)
+    with pytest.raises(UsageError):
+        answer(bundle, "SELECT * FROM spy")
 
 
 def test_null_stays_null(bundle: Path) -> None:

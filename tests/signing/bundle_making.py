@@ -2,17 +2,37 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from io import BytesIO
 from pathlib import Path
 
-from audit.digests import digest_file
+import pikepdf
+
+from audit.digests import Json, canonical_json, digest_file
+from audit.signing.bundle_files import scan_folder
+from audit.signing.dsse import sign_payload
 from audit.signing.keys import KeyKind, SealingKey, Signer, load_signer, new_sealing_key
+from audit.signing.pdf import sign_pdf
+from audit.signing.statement import SignerBlock, build_statement
 
 SIGNED_AT = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 NOT_BEFORE = datetime(2026, 1, 1, tzinfo=UTC)
-FINDINGS = {"schema": "affidavit/findings/1", "findings": [{"feature": 17, "effect": 0.25, "note": "</script> <b>é"}]}
+FINDINGS = {
+    "schema": "affidavit/findings/1",
+    "model": {"name": "small", "digest": "sha256:" + "a" * 64, "layers": 2},
+    "sae": {"name": "small.resid_post.1", "digest": "sha256:" + "b" * 64, "width": 8},
+    "suites": [
+        {"id": "finance", "digest": "sha256:" + "c" * 64, "prompts": 4},
+        {"id": "defense", "digest": "sha256:" + "d" * 64, "prompts": 6},
+    ],
+    "concepts": [],
+    "fidelity": [],
+    "ladder": {"confirmed": 1},
+    "findings": [{"feature": 17, "effect": 0.25, "note": "</script> <b>é"}],
+}
+CONTROL = {"name": "random-directions", "digest": "sha256:" + "e" * 64}
+ATTESTATION = "attestation.sigstore.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +51,10 @@ def make_keyed(folder: Path, name: str, algorithm: KeyKind = KeyKind.ECDSA_P256)
     return Keyed(files, load_signer(files.key_path, files.certificate_path, at=SIGNED_AT))
 
 
-def write_bundle(folder: Path, pdf: bytes, findings: bytes) -> None:
-    """Write an unsealed bundle with every kind of file of the layout."""
+def write_bundle(
+    folder: Path, pdf: bytes, findings: bytes, signer: Signer, *, at: datetime = SIGNED_AT, tsa_url: str | None = None
+) -> None:
+    """Write an unsealed bundle with every kind of file of the layout; its PDF is sealed."""
     (folder / "activations").mkdir(parents=True)
     (folder / "exports").mkdir()
     (folder / "findings.json").write_bytes(findings)
@@ -42,7 +64,60 @@ def write_bundle(folder: Path, pdf: bytes, findings: bytes) -> None:
     embedded = findings.decode().replace("<", "\\u003c")
     html = f'<!doctype html><p>x</p><script type="application/json" id="affidavit-findings">{embedded}</script>'
     (folder / "report.html").write_text(html, encoding="utf-8")
-    (folder / "report.pdf").write_bytes(pdf)
-    names = ["findings.json", "evidence.duckdb", "activations/shard-0.parquet"]
-    manifest = {"schema": "affidavit/manifest/1", "files": {name: digest_file(folder / name) for name in names}}
-    (folder / "manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+    write_manifest(folder, signer, at=at)
+    attached = attach_manifest(pdf, folder)
+    (folder / "report.pdf").write_bytes(sign_pdf(attached, signer, signed_at=at, reason="r", tsa_url=tsa_url))
+
+
+def write_manifest(folder: Path, signer: Signer, *, at: datetime = SIGNED_AT) -> None:
+    """Write the manifest that an honest run would write over the evidence as it is."""
+    names = ["findings.json", "evidence.duckdb", "activations/shard-0.parquet", "exports/summary.md"]
+    block = SignerBlock.of(signer.certificate)
+    manifest = {
+        "schema": "affidavit/manifest/1",
+        "run": {
+            "created_at": at.isoformat(),
+            "findings_digest": digest_file(folder / "findings.json"),
+            "seal": {**block.as_json(), "organisation": block.organisation or ""},
+        },
+        "model": FINDINGS["model"],
+        "saes": [FINDINGS["sae"], CONTROL],
+        "suites": FINDINGS["suites"],
+        "ladder": FINDINGS["ladder"],
+        "files": {name: digest_file(folder / name) for name in names},
+    }
+    (folder / "manifest.json").write_bytes(canonical_json(manifest))
+
+
+def attach_manifest(pdf: bytes, folder: Path) -> bytes:
+    """Return the unsigned PDF with the folder's manifest.json attached."""
+    changed = BytesIO()
+    with pikepdf.open(BytesIO(pdf)) as document:
+        data = (folder / "manifest.json").read_bytes()
+        document.attachments["manifest.json"] = pikepdf.AttachedFileSpec(document, data, filename="manifest.json")
+        document.save(changed)
+    return changed.getvalue()
+
+
+def claims(folder: Path) -> dict[str, Json]:
+    """Return the predicate that an honest run would sign over the findings as they are."""
+    return {
+        "findings": digest_file(folder / "findings.json"),
+        "model": {key: FINDINGS["model"][key] for key in ("name", "digest")},
+        "sae": {key: FINDINGS["sae"][key] for key in ("name", "digest")},
+        "suites": {suite["id"]: suite["digest"] for suite in FINDINGS["suites"]},
+        "ladder": FINDINGS["ladder"],
+    }
+
+
+def reseal(folder: Path, keyed: Keyed, *, predicate: dict[str, Json] | None = None, **changes: object) -> None:
+    """Sign the folder as it is, without the checks that `seal_bundle` makes first: a dishonest signer."""
+    arguments: dict[str, object] = {
+        "signer": SignerBlock.of(keyed.signer.certificate),
+        "signed_at": SIGNED_AT,
+        "tool_version": "0.1.0",
+    }
+    (folder / ATTESTATION).unlink(missing_ok=True)
+    claimed = claims(folder) if predicate is None else predicate
+    statement = build_statement(scan_folder(folder).digests, claimed, **(arguments | changes))
+    (folder / ATTESTATION).write_bytes(sign_payload(statement.payload, keyed.signer))

@@ -12,7 +12,7 @@ from audit.digests import canonical_json
 from audit.signing.keys import KeyKind
 from audit.signing.pdf import sign_pdf
 from audit.signing.seal import seal_bundle
-from tests.signing.bundle_making import FINDINGS, SIGNED_AT, Keyed, make_keyed, write_bundle
+from tests.signing.bundle_making import FINDINGS, SIGNED_AT, Keyed, claims, make_keyed, write_bundle
 
 
 @pytest.fixture(scope="session")
@@ -61,12 +61,13 @@ def sealed_pdf(plain_pdf: bytes, keyed: Keyed) -> bytes:
 
 @pytest.fixture(scope="session")
 def sealed_bundle(
-    tmp_path_factory: pytest.TempPathFactory, sealed_pdf: bytes, keyed: Keyed, findings_json: bytes
+    tmp_path_factory: pytest.TempPathFactory, plain_pdf: bytes, keyed: Keyed, findings_json: bytes
 ) -> Path:
     """A sealed bundle; tests change copies of it only."""
     folder = tmp_path_factory.mktemp("sealed") / "bundle"
-    write_bundle(folder, sealed_pdf, findings_json)
-    seal_bundle(folder, keyed.signer, predicate={"audit": "demo"}, signed_at=SIGNED_AT, tool_version="0.1.0")
+    write_bundle(folder, plain_pdf, findings_json, keyed.signer)
+    predicate = {**claims(folder), "audit": "demo"}
+    seal_bundle(folder, keyed.signer, predicate=predicate, signed_at=SIGNED_AT, tool_version="0.1.0")
     return folder
 
 
@@ -79,8 +80,8 @@ def bundle(sealed_bundle: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def unsealed(tmp_path: Path, sealed_pdf: bytes, findings_json: bytes) -> Path:
+def unsealed(tmp_path: Path, sealed_bundle: Path) -> Path:
     """A bundle that is ready to be sealed."""
     folder = tmp_path / "unsealed"
-    write_bundle(folder, sealed_pdf, findings_json)
+    shutil.copytree(sealed_bundle, folder, ignore=shutil.ignore_patterns("attestation.*", "certificate.pem"))
     return folder

@@ -13,14 +13,17 @@ from audit.errors import EvidenceError, KeyProblem, OutputError
 from audit.signing import seal
 from audit.signing.seal import seal_bundle
 from audit.signing.verify import verify_bundle
-from tests.signing.bundle_making import SIGNED_AT, Keyed
+from tests.signing.bundle_making import SIGNED_AT, Keyed, claims
 
 ATTESTATION = "attestation.sigstore.json"
 
 
 def do_seal(folder: Path, keyed: Keyed, **changes: object) -> object:
     """Seal with the usual arguments."""
-    arguments = {"predicate": {"audit": "demo"}, "signed_at": SIGNED_AT, "tool_version": "0.1.0"}
+    predicate: dict[str, object] = {"audit": "demo"}
+    if (folder / "findings.json").exists():
+        predicate |= claims(folder)
+    arguments = {"predicate": predicate, "signed_at": SIGNED_AT, "tool_version": "0.1.0"}
     return seal_bundle(folder, keyed.signer, **(arguments | changes))
 
 

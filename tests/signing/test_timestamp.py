@@ -19,7 +19,7 @@ from audit.signing.keys import load_signer, new_sealing_key
 from audit.signing.pdf import sign_pdf, verify_pdf
 from audit.signing.seal import seal_bundle
 from audit.signing.verify import verify_bundle
-from tests.signing.bundle_making import SIGNED_AT, Keyed, write_bundle
+from tests.signing.bundle_making import SIGNED_AT, Keyed, claims, write_bundle
 
 CONFIG = """
 [tsa]
@@ -171,7 +171,7 @@ def test_an_answer_that_is_no_timestamp_is_an_environment_problem(
 
 
 def test_the_bundle_s_timestamp_check(
-    stamped: bytes,
+    plain_pdf: bytes,
     authority: Authority,
     fresh: tuple[Keyed, datetime],
     findings_json: bytes,
@@ -180,20 +180,21 @@ def test_the_bundle_s_timestamp_check(
     """PASS with the pinned authority, NOT_CHECKED without it, FAIL for a statement that is dated back."""
     pair, now = fresh
     folder = tmp_path / "bundle"
-    write_bundle(folder, stamped, findings_json)
-    seal_bundle(folder, pair.signer, predicate={}, signed_at=now, tool_version="0.1.0")
+    write_bundle(folder, plain_pdf, findings_json, pair.signer, at=now, tsa_url=authority.url)
+    seal_bundle(folder, pair.signer, predicate=claims(folder), signed_at=now, tool_version="0.1.0")
     trusted = verify_bundle(folder, trusted=pair.files.certificate_path, trusted_tsa=authority.root)
     assert trusted[CheckName.TIMESTAMP].status is CheckStatus.PASS
     assert trusted.verdict == "valid"
-    assert all(check.status is CheckStatus.PASS for check in trusted.checks)
+    unmade = {check.name for check in trusted.checks if check.status is not CheckStatus.PASS}
+    assert unmade == {CheckName.PRINTED_TEXT}
     untrusted = verify_bundle(folder, trusted=pair.files.certificate_path)
     assert untrusted[CheckName.TIMESTAMP].status is CheckStatus.NOT_CHECKED
 
-    (folder / "attestation.sigstore.json").unlink()
-    seal_bundle(folder, pair.signer, predicate={}, signed_at=now - timedelta(days=5), tool_version="0.1.0")
+    folder, before = tmp_path / "backdated", now - timedelta(days=5)
+    write_bundle(folder, plain_pdf, findings_json, pair.signer, at=before, tsa_url=authority.url)
+    seal_bundle(folder, pair.signer, predicate=claims(folder), signed_at=before, tool_version="0.1.0")
     backdated = verify_bundle(folder, trusted=pair.files.certificate_path, trusted_tsa=authority.root)
-    assert backdated[CheckName.TIMESTAMP].status is CheckStatus.FAIL
-    assert not backdated.ok
+    assert [check.name for check in backdated.checks if check.status is CheckStatus.FAIL] == [CheckName.TIMESTAMP]
 
 
 def test_without_an_authority_there_is_no_timestamp(plain_pdf: bytes, keyed: Keyed) -> None:

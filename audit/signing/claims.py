@@ -1,0 +1,124 @@
+"""What a bundle claims in three places, and whether the places agree: manifest.json, findings.json, the statement."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+
+from audit.digests import Json, canonical_json, digest_bytes
+from audit.errors import EvidenceError
+from audit.signing.bundle_files import FINDINGS, MANIFEST
+from audit.signing.certificates import Certificate
+from audit.signing.checks import one_line
+from audit.signing.statement import SignerBlock, Statement
+from audit.signing.strict_json import expect_array, expect_object, expect_text, parse_json
+
+ReadFile = Callable[[str], bytes]
+
+_STATEMENT = "signed statement"
+_MANIFEST_SCHEMA = "affidavit/manifest/1"
+_FINDINGS_SCHEMA = "affidavit/findings/1"
+_FINDINGS_KEYS = frozenset({"model", "sae", "suites", "concepts", "fidelity"})
+
+
+def claim_problems(
+    manifest: Mapping[str, Json], read: ReadFile, statement: Statement, certificate: Certificate
+) -> dict[str, str]:
+    """Return what is claimed differently in two places: the file at fault -> why. Empty when all agree.
+
+    Args:
+        manifest: manifest.json, parsed.
+        read: returns a file's bytes by its name.
+        statement: the signed statement.
+        certificate: the signer's.
+    """
+    try:
+        data = read(FINDINGS)
+        findings = expect_object(parse_json(data, item=FINDINGS), item=FINDINGS)
+        claimed = _claims(findings, item=FINDINGS)
+    except EvidenceError as error:
+        return {FINDINGS: one_line(error)}
+    missing = sorted(_FINDINGS_KEYS - set(findings))
+    if findings.get("schema") != _FINDINGS_SCHEMA or missing:
+        return {
+            FINDINGS: f"{FINDINGS} is not of the schema {_FINDINGS_SCHEMA} (missing: {', '.join(missing) or 'none'})"
+        }
+    digest = digest_bytes(data)
+    try:
+        different = _manifest_differences(manifest, claimed, digest, statement.signed_at, certificate)
+        if different:
+            return {
+                MANIFEST: f"{MANIFEST} disagrees with {FINDINGS} or the signed statement about: {', '.join(different)}"
+            }
+        signed = _claims(statement.predicate, item=_STATEMENT)
+        different = _differences(signed, claimed)
+        if statement.predicate.get("findings") != digest:
+            different.append("findings")
+    except EvidenceError as error:
+        return {MANIFEST: one_line(error)}
+    if different:
+        return {FINDINGS: f"{FINDINGS} and the signed statement disagree about: {', '.join(different)}"}
+    return {}
+
+
+def _manifest_differences(
+    manifest: Mapping[str, Json],
+    claimed: Mapping[str, Json],
+    digest: str,
+    signed_at: datetime,
+    certificate: Certificate,
+) -> list[str]:
+    run = expect_object(manifest.get("run"), item=f"{MANIFEST}, run")
+    saes = expect_array(manifest.get("saes"), item=f"{MANIFEST}, saes")
+    # The first SAE is the audited one; those after it are its controls.
+    stated = _claims({**manifest, "sae": saes[0] if saes else None}, item=MANIFEST)
+    different = _differences(stated, claimed)
+    if manifest.get("schema") != _MANIFEST_SCHEMA:
+        different.append("schema")
+    if run.get("findings_digest") != digest:
+        different.append("run.findings_digest")
+    seal = expect_object(run.get("seal"), item=f"{MANIFEST}, run.seal")
+    # The manifest writes an absent organisation as an empty text.
+    owner = {key: value or "" for key, value in SignerBlock.of(certificate).as_json().items()}
+    different += [f"run.seal.{key}" for key in sorted(set(owner) | set(seal)) if seal.get(key) != owner.get(key)]
+    if _moment(run.get("created_at")) != signed_at:
+        different.append("run.created_at")
+    return different
+
+
+def _claims(source: Mapping[str, Json], *, item: str) -> dict[str, Json]:
+    """Return what each of the three places says about the audit's subject, in one form."""
+    suites = source.get("suites")
+    # The statement has {id: digest}; manifest.json and findings.json have a list of records.
+    pairs = (
+        [(name, expect_text(digest, item=f"{item}, suites")) for name, digest in suites.items()]
+        if isinstance(suites, Mapping)
+        else [_text_pair(suite, "id", item=f"{item}, suites") for suite in expect_array(suites, item=f"{item}, suites")]
+    )
+    return {
+        "model": _text_pair(source.get("model"), "name", item=f"{item}, model"),
+        "sae": _text_pair(source.get("sae"), "name", item=f"{item}, sae"),
+        "suites": tuple(sorted(pairs)),
+        "ladder": source.get("ladder"),
+    }
+
+
+def _text_pair(value: Json, key: str, *, item: str) -> tuple[str, str]:
+    record = expect_object(value, item=item)
+    return expect_text(record.get(key), item=f"{item}, {key}"), expect_text(
+        record.get("digest"), item=f"{item}, digest"
+    )
+
+
+def _differences(one: Mapping[str, Json], other: Mapping[str, Json]) -> list[str]:
+    # As canonical JSON: in Python True equals 1.
+    return [key for key in one if canonical_json(one[key]) != canonical_json(other[key])]
+
+
+def _moment(value: Json) -> datetime | None:
+    item = f"{MANIFEST}, run.created_at"
+    try:
+        moment = datetime.fromisoformat(expect_text(value, item=item))
+    except ValueError:
+        return None
+    return moment if moment.tzinfo is not None else None
