@@ -332,7 +332,7 @@ def _outcome(outcome: OutcomeResult | None, *, table_id: str) -> Table | None:
                 Column("Control arm", numeric=True, detail="mean"),
                 Column("Difference", numeric=True, detail="95% interval"),
                 Column("AUROC", numeric=True, detail="95% interval"),
-                Column("p", numeric=True),
+                Column("p Holm", numeric=True),
                 Column("n", numeric=True),
             ),
             rows=(
