@@ -127,13 +127,20 @@ def test_finished_shards_are_not_run_again(small_model: LoadedModel, sae: Sae, t
 
 def test_outliers_are_excluded_and_counted(small_model: LoadedModel, sae: Sae, tmp_path: Path) -> None:
     """Positions above the limit give no rows and appear in the count."""
-    limit = calibrate_outlier_limit(small_model, SITE, tokenised(small_model), factor=1.0)
+    limit = calibrate_outlier_limit(small_model, SITE, tokenised(small_model), factor=1.1)
     run(small_model, sae, tmp_path / "a", limit=limit)
     moments = pd.concat([pd.read_parquet(p) for p in (tmp_path / "a").glob(f"*{PROMPTS_SUFFIX}")])
     assert 0 < moments["outliers"].sum() < moments["content"].sum()
     assert (moments["content"] == moments["kept"] + moments["outliers"]).all()
     kept = rows_of(tmp_path / "a").groupby("prompt")["position"].nunique()
     assert (kept <= moments.set_index("prompt")["kept"].reindex(kept.index)).all()
+
+
+def test_a_prompt_without_any_kept_token_is_an_error(small_model: LoadedModel, sae: Sae, tmp_path: Path) -> None:
+    """A limit that leaves nothing of a scenario is told with its name, not averaged over."""
+    with pytest.raises(EvidenceError, match="scenario-"):
+        run(small_model, sae, tmp_path / "a", limit=1e-6)
+    assert not rows_exist(tmp_path / "a")
 
 
 def test_moments_give_the_variance(small_model: LoadedModel, sae: Sae, tmp_path: Path) -> None:
