@@ -20,8 +20,9 @@ from audit.analysis.effects import (
     mean_difference,
     paired_auroc,
 )
+from audit.analysis.linear_probe import LinearProbe, fit_probe, measure_probes
 from audit.analysis.multiplicity import benjamini_hochberg, holm
-from audit.analysis.signflip import EXACT_MAX_NONZERO, FlipResult, exact_p, flip_test, t_statistic
+from audit.analysis.signflip import EXACT_MAX_NONZERO, FlipResult, exact_p, flip_test, single_p
 from audit.arrays import ResidualDifferences, ScenarioScores
 from audit.config import AnalysisConfig
 from audit.records import Contrast, Estimate, Lexical, ProbeResult, RandomControl
@@ -153,8 +154,8 @@ def analyse_family(contrast: Contrast, data: Sequence[ContrastData], config: Ana
     random, _ = _select([d.random_discovery for d in data], config, seeds[1], permutations=0)
     confirmed = _confirm([d.confirmation for d in data], trained, config, seeds[2])
     random_confirmed = _confirm([d.random_confirmation for d in data], random, config, seeds[3])
-    fitted = [_fit_probe(item) for item in data]
-    probes = _measure_probes(fitted, config)
+    fitted = [fit_probe(item.probe_discovery, item.probe_confirmation) for item in data]
+    probes = measure_probes(fitted, config)
     concepts = []
     for item, selection, p, random_selection, random_p, linear, probe in zip(
         data, trained, confirmed, random, random_confirmed, fitted, probes, strict=True
@@ -318,63 +319,8 @@ def _random_control(
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Probe:
-    name: str
-    score: FloatArray
-
-
-def _fit_probe(data: ContrastData) -> _Probe:
-    """Fit a difference of means on discovery, score confirmation.
-
-    Which pooling to read, the mean over tokens or the last token, is decided on discovery alone, by the t statistic of
-    the scores that each scenario gets from a probe fitted on all others.
-    """
-    candidates = (
-        ("difference of means, mean over tokens", data.probe_discovery.mean, data.probe_confirmation.mean),
-        ("difference of means, last token", data.probe_discovery.last, data.probe_confirmation.last),
-    )
-    names = [name for name, _, _ in candidates]
-    held_out = [t_statistic(_leave_one_out(fitted)[:, None])[0] for _, fitted, _ in candidates]
-    chosen = int(np.argmax(held_out))
-    _, fitted, measured = candidates[chosen]
-    return _Probe(names[chosen], measured @ fitted.mean(axis=0))
-
-
-def _leave_one_out(differences: FloatArray) -> FloatArray:
-    """Return (n,) scores: each difference along the mean of all others."""
-    others = (differences.sum(axis=0) - differences) / max(1, len(differences) - 1)
-    scores: FloatArray = (differences * others).sum(axis=1)
-    return scores
-
-
-def _measure_probes(fitted: Sequence[_Probe], config: AnalysisConfig) -> list[ProbeResult]:
-    p = np.array([_p(probe.score, config) for probe in fitted])
-    results = []
-    for probe, p_value, p_holm in zip(fitted, p, holm(p), strict=True):
-        bootstrap = Bootstrap.draw(len(probe.score), resamples=config.bootstrap, seed=config.seed)
-        auroc = bootstrap.estimate(probe.score, paired_auroc)
-        results.append(
-            ProbeResult(
-                name=probe.name,
-                auroc=auroc,
-                d_z=bootstrap.estimate(probe.score, cohens_dz),
-                p_value=float(p_value),
-                p_holm=float(p_holm),
-                separates=bool(p_holm <= config.alpha and auroc.value >= config.separation_auroc),
-                n_scenarios=len(probe.score),
-            )
-        )
-    return results
-
-
-def _p(score: FloatArray, config: AnalysisConfig) -> float:
-    rng = np.random.default_rng(config.seed)
-    return float(flip_test(score[:, None], flips=config.flips, rng=rng).p[0])
-
-
 def _best_against_probe(
-    data: ContrastData, selection: Selection, probe: _Probe, bootstrap: Bootstrap
+    data: ContrastData, selection: Selection, probe: LinearProbe, bootstrap: Bootstrap
 ) -> tuple[Estimate | None, Estimate | None]:
     if selection.first is None:
         return None, None
@@ -405,7 +351,7 @@ def _relabelled_p(values: FloatArray, signs: FloatArray, config: AnalysisConfig)
     nonzero = np.abs(values) > 0
     if nonzero.sum() <= EXACT_MAX_NONZERO:
         return exact_p(np.abs(values[nonzero]), float(signs @ values))
-    return _p(signs * values, config)
+    return single_p(signs * values, flips=config.flips, seed=config.seed)
 
 
 def _pick(matrix: FloatArray, known: NDArray[np.int64], wanted: NDArray[np.int64]) -> FloatArray:

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from math import sqrt
 
 import numpy as np
-from numpy.typing import NDArray
 
 from audit.analysis.association import ContrastEffects, FamilyEffects, FeatureEffect
 from audit.analysis.effects import Bootstrap, mean_difference, paired_auroc
 from audit.analysis.multiplicity import holm
-from audit.analysis.signflip import flip_test
+from audit.analysis.signflip import single_p
 from audit.arrays import OutcomePairs
 from audit.config import AnalysisConfig
 from audit.records import (
@@ -127,7 +126,7 @@ def outcome_results(
         config: seeds and counts.
     """
     differences = {name: pair.concept - pair.control for name, pair in pairs.items()}
-    p = {name: _p(difference, config) for name, difference in differences.items()}
+    p = {name: single_p(d, flips=config.flips, seed=config.seed) for name, d in differences.items()}
     adjusted = dict(zip(p, holm(np.array(list(p.values()))), strict=True))
     results = {}
     for name, difference in differences.items():
@@ -145,11 +144,6 @@ def outcome_results(
             n_scenarios=len(difference),
         )
     return results
-
-
-def _p(difference: NDArray[np.float64], config: AnalysisConfig) -> float:
-    rng = np.random.default_rng(config.seed)
-    return float(flip_test(difference[:, None], flips=config.flips, rng=rng).p[0])
 
 
 def count_rungs(findings: Sequence[Finding]) -> dict[str, int]:

@@ -113,6 +113,11 @@ def flip_test(score: FloatArray, *, flips: int, rng: np.random.Generator, permut
     return FlipResult(np.asarray(p), np.asarray(p_max_t), t_statistic(score), nonzero, p_permuted)
 
 
+def single_p(differences: FloatArray, *, flips: int, seed: int) -> float:
+    """Return the two-sided sign-flip p-value of one (n,) array of paired differences."""
+    return float(flip_test(differences[:, None], flips=flips, rng=np.random.default_rng(seed)).p[0])
+
+
 def exact_p(magnitudes: FloatArray, observed: float) -> float:
     """Return the share of all 2^n sign assignments whose |sum| reaches the observed one.
 
