@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -12,6 +15,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from audit.errors import KeyProblem
@@ -76,6 +80,27 @@ def fingerprint(certificate: x509.Certificate) -> str:
     return f"sha256:{hashlib.sha256(certificate.public_bytes(Encoding.DER)).hexdigest()}"
 
 
+def load_der(der: bytes) -> x509.Certificate:
+    """Return the parsed certificate.
+
+    Raises:
+        ValueError: not one whole certificate, or one with a fault that cryptography only warns of, such as a negative
+            serial number (RFC 5280, 4.1.2.2).
+    """
+    with _malformed_is_an_error():
+        return x509.load_der_x509_certificate(der)
+
+
+@contextlib.contextmanager
+def _malformed_is_an_error() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", CryptographyDeprecationWarning)
+        try:
+            yield
+        except CryptographyDeprecationWarning as fault:
+            raise ValueError(str(fault)) from fault
+
+
 def read_certificate_der(der: bytes, *, item: str) -> Certificate:
     """Return the certificate in DER bytes.
 
@@ -83,7 +108,7 @@ def read_certificate_der(der: bytes, *, item: str) -> Certificate:
         KeyProblem: not one whole certificate, or one that cannot seal: no common name, Ed25519, a short RSA key.
     """
     try:
-        certificate = x509.load_der_x509_certificate(der)
+        certificate = load_der(der)
     except _HOSTILE_DER_ERRORS as error:
         raise _unreadable(item, str(error)) from error
     return describe(certificate, item=item)
@@ -110,7 +135,8 @@ def read_x509_file(path: Path, *, hint: str = _HINT) -> x509.Certificate:
     except OSError as error:
         raise _unreadable(str(path), error.strerror or type(error).__name__, hint=hint) from error
     try:
-        found = x509.load_pem_x509_certificates(pem)
+        with _malformed_is_an_error():
+            found = x509.load_pem_x509_certificates(pem)
     except _HOSTILE_DER_ERRORS as error:
         raise _unreadable(str(path), str(error), hint=hint) from error
     if len(found) != 1:

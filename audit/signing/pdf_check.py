@@ -18,7 +18,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from audit.signing.certificates import fingerprint
+from audit.signing.certificates import fingerprint, load_der
 from audit.signing.checks import printable
 from audit.signing.pdf_structure import cms_problem, coverage_problem
 
@@ -146,7 +146,7 @@ def _verify(
     if len(signatures) != 1:
         return PdfVerification((f"{len(signatures)} signatures where exactly one belongs",))
     embedded = signatures[0]
-    signing_cert = x509.load_der_x509_certificate(embedded.signer_cert.dump())
+    signing_cert = load_der(embedded.signer_cert.dump())
     problems = _form_problems(reader, embedded, pdf_bytes, signing_cert)
     found = fingerprint(signing_cert)
     if trusted_cert is not None and found != fingerprint(trusted_cert):

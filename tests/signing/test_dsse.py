@@ -17,8 +17,9 @@ from securesystemslib.dsse import Envelope
 from securesystemslib.signer import SSlibKey
 
 from audit.digests import canonical_json
-from audit.errors import AffidavitError, EvidenceError, SignatureInvalid
+from audit.errors import AffidavitError, EvidenceError, KeyProblem, SignatureInvalid
 from audit.signing.algorithms import _P256_ORDER
+from audit.signing.certificates import read_certificate_der
 from audit.signing.dsse import pre_authentication_encoding, read_attestation, sign_payload, verify_attestation
 from audit.signing.statement import SignerBlock, build_statement, read_statement
 from tests.signing.bundle_making import SIGNED_AT, Keyed
@@ -185,3 +186,11 @@ def test_the_refusal_says_what_is_wrong(name: str, reason: str, keyed: Keyed) ->
     with pytest.raises(EvidenceError) as refused:
         read_attestation(canonical_json(document))
     assert reason in refused.value.expected
+
+
+def test_a_negative_serial_number_is_an_error_not_a_warning(keyed: Keyed) -> None:
+    """Cryptography only warns of it; with any key and any settings a changed sign bit is refused."""
+    der = bytearray(keyed.signer.certificate.der)
+    der[der.index(b"\x02\x01\x02") + 5] |= 0x80  # behind the version, the serial number's first byte
+    with pytest.raises(KeyProblem):
+        read_certificate_der(bytes(der), item="certificate")
