@@ -52,7 +52,12 @@ class OutcomePairs:
 
 @dataclass(frozen=True, slots=True)
 class FidelityMoments:
-    """Sums that give an SAE's fidelity on one scope; `splice` fields are zero tokens when nothing was spliced."""
+    """Sums that give an SAE's fidelity on one scope.
+
+    Args:
+        clusters: (c, 3) float64: predicted tokens, cross-entropy and spliced cross-entropy of each cluster of spliced
+            prompts, in nats; clusters are scenarios or documents. Empty when nothing was spliced.
+    """
 
     tokens: int
     total_variance: float
@@ -64,8 +69,10 @@ class FidelityMoments:
     spliced_tokens: int
     ce: float
     ce_spliced: float
+    ce_ablated: float
     kl: float
     kl_random: float
+    clusters: FloatArray
 
 
 @dataclass(frozen=True, slots=True)

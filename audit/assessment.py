@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from audit.analysis.association import ContrastData, CueScores, FamilyEffects, analyse_family
-from audit.analysis.fidelity import concept_fidelity, global_fidelity
+from audit.analysis.fidelity import global_fidelity, part_fidelity
 from audit.analysis.ladder import contrast_result, gate, outcome_results, permutation_control
 from audit.arrays import ResidualDifferences, ScenarioScores
 from audit.config import AuditConfig
@@ -25,18 +25,37 @@ from audit.records import (
     Rule,
     Rung,
     SaeRecord,
+    SeedStability,
 )
 from probes.schema import Arm, Concept, Split, Suite
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """An SAE whose evidence is in the store, by name.
+
+    Args:
+        control: name of the untrained SAE that was captured beside it.
+        outlier_limit: the limit that capture applied at its site, for the record.
+    """
+
+    sae: SaeRecord
+    control: str
+    outlier_limit: float
+
 
 _BASELINE = {Contrast.TOPIC: Arm.NEUTRAL, Contrast.DISTINCTION: Arm.CONTROL}
 
 
 @dataclass(frozen=True, slots=True)
 class Assessment:
-    """All results of an audit except the feature cards, which need the model's vocabulary."""
+    """All results of an audit except the feature cards, which need the model's vocabulary.
 
-    fidelity: Fidelity
-    exclusions: Exclusions
+    `fidelity` and `exclusions` are by the name of the SAE.
+    """
+
+    fidelity: dict[str, Fidelity]
+    exclusions: dict[str, Exclusions]
     permutation_control: PermutationControl
     concepts: tuple[ConceptResult, ...]
 
@@ -47,14 +66,7 @@ class Assessment:
 
 
 def assess(
-    store: Store,
-    suites: Sequence[Suite],
-    config: AuditConfig,
-    *,
-    sae: SaeRecord,
-    control_sae: str,
-    outlier_limit: float,
-    progress: Progress,
+    store: Store, suites: Sequence[Suite], config: AuditConfig, readers: Sequence[Reader], *, progress: Progress
 ) -> Assessment:
     """Run every statistic of the audit on the evidence in the store.
 
@@ -62,54 +74,55 @@ def assess(
         store: evidence with captured prompts, outcomes and splices.
         suites: the suites that were run.
         config: thresholds, seeds and counts.
-        sae: the instrument.
-        control_sae: the name of the untrained SAE that was captured beside it.
-        outlier_limit: the limit that capture applied, for the record.
+        readers: the SAEs. Each has its own families of tests; the permutation control counts over all of them.
         progress: listener.
 
     Returns:
         Results that depend on the evidence and the configuration alone.
     """
     concepts = [concept for suite in suites for concept in suite.concepts]
-    families = []
-    with progress.stage("testing features", total=len(Contrast)) as advance:
-        for contrast in Contrast:
-            data = [_contrast_data(store, c, contrast, sae=sae.name, control=control_sae) for c in concepts]
-            families.append(analyse_family(contrast, data, config.analysis))
-            advance(1)
-    control = permutation_control(families)
-    overall = global_fidelity(
-        scores.read_fidelity(store, sae=sae.name),
-        scores.read_densities(store, sae=sae.name),
-        latents=sae.latents,
-        config=config.fidelity,
-    )
+    families: dict[str, list[FamilyEffects]] = {reader.sae.name: [] for reader in readers}
+    with progress.stage("testing features", total=len(Contrast) * len(readers)) as advance:
+        for reader in readers:
+            for contrast in Contrast:
+                data = [_contrast_data(store, concept, contrast, reader) for concept in concepts]
+                families[reader.sae.name].append(analyse_family(contrast, data, config.analysis))
+                advance(1)
+    control = permutation_control([family for own in families.values() for family in own])
+    overall = {
+        reader.sae.name: global_fidelity(
+            reader.sae.name,
+            scores.read_fidelity(store, sae=reader.sae.name),
+            scores.read_densities(store, sae=reader.sae.name),
+            latents=reader.sae.latents,
+            config=config.fidelity,
+        )
+        for reader in readers
+    }
     outcomes = _outcomes(store, concepts, config)
     results = tuple(
         _concept_result(
-            store,
-            concept,
-            families,
-            overall,
-            control=control,
-            outcome=outcomes.get(concept.id),
-            config=config,
-            sae=sae.name,
+            store, concept, families, overall, control=control, outcome=outcomes.get(concept.id), config=config
         )
         for concept in concepts
     )
-    counts = scores.read_exclusions(store)
-    exclusions = Exclusions(counts.total, counts.template, counts.outliers, outlier_limit, counts.kept)
+    exclusions = {reader.sae.name: _exclusions(store, reader) for reader in readers}
     return Assessment(overall, exclusions, control, results)
 
 
-def card_latents(assessment: Assessment, *, per_concept: int) -> tuple[int, ...]:
-    """Return the features worth a card: confirmed before associated, distinction before topic, by rank on discovery."""
+def _exclusions(store: Store, reader: Reader) -> Exclusions:
+    counts = scores.read_exclusions(store, site=reader.sae.site)
+    return Exclusions(counts.total, counts.template, counts.outliers, reader.outlier_limit, counts.kept)
+
+
+def card_latents(assessment: Assessment, *, sae: str, per_concept: int) -> tuple[int, ...]:
+    """Return the features of an SAE worth a card: confirmed before associated, distinction before topic, by rank."""
     chosen: dict[int, None] = {}
     for concept in assessment.concepts:
         ranked = sorted(
             (-finding.rung.height, contrast.contrast is not Contrast.DISTINCTION, rank, finding.latent)
             for contrast in concept.contrasts
+            if contrast.sae == sae
             for rank, finding in enumerate(contrast.findings)
             if finding.rung.height >= Rung.ASSOCIATED.height
         )
@@ -121,9 +134,10 @@ def card_latents(assessment: Assessment, *, per_concept: int) -> tuple[int, ...]
 def feature_cards(
     store: Store,
     assessment: Assessment,
-    promoted: dict[int, tuple[str, ...]],
+    promoted: Mapping[int, tuple[str, ...]],
     *,
     sae: SaeRecord,
+    stability: SeedStability | None,
     contexts: int,
 ) -> tuple[FeatureCard, ...]:
     """Return a card for each latent in `promoted`, in its order."""
@@ -133,23 +147,27 @@ def feature_cards(
         FeatureCard(
             sae=sae.name,
             latent=latent,
-            density=float(densities.tokens[where[latent]]) / assessment.fidelity.tokens,
+            density=float(densities.tokens[where[latent]]) / assessment.fidelity[sae.name].tokens,
             max_activation=float(densities.maximum[where[latent]]),
             promoted=tokens,
+            seed_cosine=stability.cosines[latent] if stability is not None else None,
             contexts=scores.read_contexts(store, sae=sae.name, latent=latent, most=contexts),
         )
         for latent, tokens in promoted.items()
     )
 
 
-def _contrast_data(store: Store, concept: Concept, contrast: Contrast, *, sae: str, control: str) -> ContrastData:
+def _contrast_data(store: Store, concept: Concept, contrast: Contrast, reader: Reader) -> ContrastData:
+    sae, control = reader.sae.name, reader.control
     baseline = _BASELINE[contrast]
 
     def read(name: str, split: Split, arm: Arm = Arm.CONCEPT, against: Arm = baseline) -> ScenarioScores:
         return scores.read_scores(store, sae=name, concept=concept.id, split=split, arm=arm, baseline=against)
 
     def residuals(split: Split) -> ResidualDifferences:
-        return scores.read_residuals(store, concept=concept.id, split=split, arm=Arm.CONCEPT, baseline=baseline)
+        return scores.read_residuals(
+            store, site=reader.sae.site, concept=concept.id, split=split, arm=Arm.CONCEPT, baseline=baseline
+        )
 
     return ContrastData(
         concept=concept.id,
@@ -186,21 +204,34 @@ def _only(part: ScenarioScores, scenarios: set[int]) -> ScenarioScores:
 def _concept_result(
     store: Store,
     concept: Concept,
-    families: Sequence[FamilyEffects],
-    overall: Fidelity,
+    families: Mapping[str, Sequence[FamilyEffects]],
+    overall: Mapping[str, Fidelity],
     *,
     control: PermutationControl,
     outcome: OutcomeResult | None,
     config: AuditConfig,
-    sae: str,
 ) -> ConceptResult:
-    moments = scores.read_fidelity(store, sae=sae, concept=concept.id)
-    fidelity = concept_fidelity(concept.id, moments, overall, config=config.fidelity)
     n_confirmation = len(concept.in_split(Split.CONFIRMATION))
-    limits = gate(fidelity, control, n_confirmation, config.analysis)
+    fidelity = {
+        sae: part_fidelity(
+            sae,
+            concept.id,
+            scores.read_fidelity(store, sae=sae, concept=concept.id),
+            overall[sae],
+            config=config.fidelity,
+        )
+        for sae in families
+    }
     contrasts = tuple(
-        contrast_result(family.contrast, effects, sae=sae, limits=limits, config=config.analysis)
-        for family in families
+        contrast_result(
+            family.contrast,
+            effects,
+            sae=sae,
+            limits=gate(fidelity[sae], control, n_confirmation, config.analysis),
+            config=config.analysis,
+        )
+        for sae, own in families.items()
+        for family in own
         for effects in family.concepts
         if effects.concept == concept.id
     )
@@ -212,7 +243,7 @@ def _concept_result(
         rules=tuple(Rule(rule.name, rule.clause) for rule in concept.rules),
         why=concept.why,
         exploratory=n_confirmation < config.analysis.min_confirmation_scenarios,
-        fidelity=fidelity,
+        fidelity=tuple(fidelity.values()),
         contrasts=contrasts,
         outcome=outcome,
     )

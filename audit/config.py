@@ -39,9 +39,12 @@ class ModelConfig:
 
 @dataclass(frozen=True, slots=True)
 class SaeConfig:
-    """Which SAE reads it: `default`, or a folder with `sae.safetensors` and `card.json`."""
+    """Which SAEs read it: `default` for the shipped set, or folders with `sae.safetensors` and `card.json`.
 
-    source: str = DEFAULT_SOURCE
+    The first is the one that the report's summary speaks of.
+    """
+
+    sources: tuple[str, ...] = (DEFAULT_SOURCE,)
 
 
 @dataclass(frozen=True, slots=True)

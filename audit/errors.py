@@ -99,5 +99,17 @@ class SaeInvalid(AffidavitError):  # noqa: N818 - the name is the claim
     """An SAE's weights or configuration cannot be used."""
 
 
+class CorpusError(AffidavitError):
+    """A text file for training or checking cannot be read, or holds too little."""
+
+
+class TooLarge(EnvironmentProblem):
+    """A computation needs more memory or disk than there is; told before it starts."""
+
+
+class TrainingDiverged(AffidavitError):  # noqa: N818 - the name is the claim
+    """The loss became NaN or infinite."""
+
+
 class PromptTooLong(AffidavitError):  # noqa: N818 - the name is the claim
     """A prompt does not fit the model's context. Nothing is ever cut silently."""

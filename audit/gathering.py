@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -17,11 +18,11 @@ from audit.capture.prompts import (
     resolve_format,
     tokenise,
 )
-from audit.capture.runner import calibrate_outlier_limit, capture
-from audit.capture.sae import Sae, load_sae, random_directions
+from audit.capture.runner import Calibration, Station, calibrate, capture
+from audit.capture.sae import Sae, expand_sources, load_sae, random_directions
 from audit.capture.sites import Site, parse_site
 from audit.config import AuditConfig, PromptFormat
-from audit.errors import ShapeMismatch
+from audit.errors import ConfigError, ShapeMismatch
 from audit.evidence.store import ACTIVATIONS, Store
 from audit.progress import Progress
 from audit.records import SuiteRecord
@@ -29,20 +30,27 @@ from probes.schema import Arm, Suite
 
 
 @dataclass(frozen=True, slots=True)
+class Instrument:
+    """A trained SAE at its site, with the untrained one of equal shape that is captured beside it."""
+
+    site: Site
+    sae: Sae
+    control: Sae
+
+
+@dataclass(frozen=True, slots=True)
 class Subject:
     """The loaded parts of an audit, checked against each other before anything is run.
 
     Args:
-        control: the untrained SAE that is captured beside the trained one.
+        instruments: the first is the one that the summary speaks of.
         prompts: every scenario arm in every frame.
         questions: the outcome prompts with the token ids of their continuations.
     """
 
     suites: tuple[Suite, ...]
     model: LoadedModel
-    site: Site
-    sae: Sae
-    control: Sae
+    instruments: tuple[Instrument, ...]
     prompt_format: PromptFormat
     prompts: tuple[TokenisedPrompt, ...]
     questions: tuple[tuple[TokenisedPrompt, OutcomeTokens], ...]
@@ -66,11 +74,16 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Gathered:
-    """What the model said, besides the shards."""
+    """What the model said, besides the shards.
 
-    outlier_limit: float
+    Args:
+        limits: SAE name -> the residual norm above which a position was excluded at its site.
+        splices: SAE name -> what each spliced prompt lost.
+    """
+
+    limits: dict[str, float]
     outcomes: tuple[OutcomeLogits, ...]
-    splices: tuple[SplicedPrompt, ...]
+    splices: dict[str, tuple[SplicedPrompt, ...]]
 
 
 def load_subject(suites: tuple[Suite, ...], config: AuditConfig, progress: Progress) -> Subject:
@@ -81,17 +94,11 @@ def load_subject(suites: tuple[Suite, ...], config: AuditConfig, progress: Progr
         not one
             token.
     """
-    sae = load_sae(config.sae.source)
+    saes = [load_sae(source) for source in expand_sources(config.sae.sources)]
+    _require_distinct(saes)
     progress.say("loading the model")
     model = load_model(config.model, say=progress.say)
-    site = parse_site(sae.record.site, layers=len(model.layers))
-    if sae.record.width != model.record.width:
-        raise ShapeMismatch(
-            item=f"SAE {sae.record.name} on {model.record.name}",
-            expected=f"a residual stream of width {sae.record.width}",
-            found=f"width {model.record.width}",
-            hint="This SAE belongs to another model.",
-        )
+    instruments = tuple(_instrument(sae, model, seed=config.analysis.seed) for sae in saes)
     prompt_format = resolve_format(model, config.probes.format)
     prompts = list_prompts(suites)
     continuations = {
@@ -104,9 +111,7 @@ def load_subject(suites: tuple[Suite, ...], config: AuditConfig, progress: Progr
     return Subject(
         suites=suites,
         model=model,
-        site=site,
-        sae=sae.to(model.device),
-        control=random_directions(sae, seed=config.analysis.seed).to(model.device),
+        instruments=instruments,
         prompt_format=prompt_format,
         prompts=tuple(tokenise(model, prompt, prompt_format) for prompt in prompts),
         questions=tuple((tokenise(model, q, prompt_format), continuations[q.concept]) for q in questions),
@@ -125,34 +130,72 @@ def gather(subject: Subject, config: AuditConfig, folder: Path, progress: Progre
     model, batch_tokens = subject.model, config.capture.batch_tokens
     shards = folder / ACTIVATIONS
     shards.mkdir(exist_ok=True)
-    limit = calibrate_outlier_limit(model, subject.site, subject.prompts, factor=config.capture.outlier_norm_factor)
+    sites = [instrument.site for instrument in subject.instruments]
+    calibrations = calibrate(model, sites, subject.prompts, factor=config.capture.outlier_norm_factor)
     with progress.stage("capturing activations", total=len(subject.prompts)) as advance:
         keys = capture(
             model,
-            (subject.sae, subject.control),
-            subject.site,
+            _stations(subject, calibrations),
             subject.prompts,
             folder=shards,
             batch_tokens=batch_tokens,
-            outlier_limit=limit,
             advance=advance,
         )
     _remove_foreign_shards(shards, set(keys))
     with progress.stage("asking outcome questions", total=len(subject.questions)) as advance:
         outcomes = answer_outcomes(model, subject.questions, batch_tokens=batch_tokens, advance=advance)
     sample = _fidelity_sample(subject, scenarios=config.fidelity.spliced_scenarios)
-    with progress.stage("measuring fidelity", total=len(sample)) as advance:
-        splices = splice(
-            model,
-            subject.sae,
-            subject.site,
-            sample,
-            batch_tokens=batch_tokens,
-            outlier_limit=limit,
-            seed=config.analysis.seed,
-            advance=advance,
+    with progress.stage("measuring fidelity", total=len(sample) * len(subject.instruments)) as advance:
+        splices = {
+            instrument.sae.record.name: splice(
+                model,
+                instrument.sae,
+                instrument.site,
+                sample,
+                batch_tokens=batch_tokens,
+                calibration=calibrations[instrument.site],
+                seed=config.analysis.seed,
+                advance=advance,
+            )
+            for instrument in subject.instruments
+        }
+    limits = {i.sae.record.name: calibrations[i.site].outlier_limit for i in subject.instruments}
+    return Gathered(limits, outcomes, splices)
+
+
+def _require_distinct(saes: Sequence[Sae]) -> None:
+    names = [sae.record.name for sae in saes]
+    if len(set(names)) < len(names):
+        raise ConfigError(
+            item="sae.sources",
+            expected="SAEs of different names",
+            found=", ".join(names),
+            hint="Rename one in its card, or name it once.",
         )
-    return Gathered(limit, outcomes, splices)
+
+
+def _instrument(sae: Sae, model: LoadedModel, *, seed: int) -> Instrument:
+    site = parse_site(sae.record.site, layers=len(model.layers))
+    if sae.record.width != model.record.width:
+        raise ShapeMismatch(
+            item=f"SAE {sae.record.name} on {model.record.name}",
+            expected=f"a residual stream of width {sae.record.width}",
+            found=f"width {model.record.width}",
+            hint="This SAE belongs to another model.",
+        )
+    return Instrument(site, sae.to(model.device), random_directions(sae, seed=seed).to(model.device))
+
+
+def _stations(subject: Subject, calibrations: Mapping[Site, Calibration]) -> tuple[Station, ...]:
+    """Return each site once, with all trained and untrained SAEs that read it."""
+    return tuple(
+        Station(
+            site,
+            tuple(sae for i in subject.instruments if i.site == site for sae in (i.sae, i.control)),
+            calibration.outlier_limit,
+        )
+        for site, calibration in calibrations.items()
+    )
 
 
 def fill_store(store: Store, subject: Subject, gathered: Gathered) -> None:
@@ -164,6 +207,14 @@ def fill_store(store: Store, subject: Subject, gathered: Gathered) -> None:
         [
             {"suite": s.id, "title": s.title, "domain": s.domain, "version": s.version, "digest": s.digest}
             for s in subject.suites
+        ],
+    )
+    store.insert(
+        "sae",
+        [
+            {"sae": s.name, "site": s.site, "role": role, "latents": s.latents, "digest": s.digest}
+            for instrument in subject.instruments
+            for role, s in (("instrument", instrument.sae.record), ("control", instrument.control.record))
         ],
     )
     store.insert(
@@ -193,7 +244,9 @@ def fill_store(store: Store, subject: Subject, gathered: Gathered) -> None:
     store.insert(
         "outcome", [{"prompt": o.prompt, "target_logit": o.target, "foil_logit": o.foil} for o in gathered.outcomes]
     )
-    store.insert("splice", [asdict(spliced) for spliced in gathered.splices])
+    store.insert(
+        "splice", [{"sae": name, **asdict(row)} for name, spliced in gathered.splices.items() for row in spliced]
+    )
     store.ingest_shards()
 
 

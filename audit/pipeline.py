@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from importlib.metadata import version
@@ -11,15 +11,27 @@ from pathlib import Path
 
 from audit import __version__
 from audit.analysis.ladder import count_rungs
-from audit.assessment import Assessment, assess, card_latents, feature_cards
+from audit.assessment import Assessment, Reader, assess, card_latents, feature_cards
 from audit.capture.outputs import promoted_tokens
+from audit.capture.sae import expand_sources, locate_sae
+from audit.certification import read_certificate, summary_of
 from audit.config import AuditConfig
 from audit.digests import Json, canonical_json, digest_bytes, digest_file
 from audit.errors import OutputError, UsageError
 from audit.evidence.store import ACTIVATIONS, DATABASE, Store, create_store
-from audit.gathering import Subject, fill_store, gather, load_subject
+from audit.gathering import Gathered, Instrument, Subject, fill_store, gather, load_subject
 from audit.progress import Progress
-from audit.records import FINDINGS_SCHEMA, Findings, RunInfo, SealInfo, as_json
+from audit.records import (
+    FINDINGS_SCHEMA,
+    Certificate,
+    FeatureCard,
+    Findings,
+    InstrumentResult,
+    RunInfo,
+    SealInfo,
+    SeedStability,
+    as_json,
+)
 from audit.signing.keys import Signer
 from audit.signing.pdf import sign_pdf
 from audit.signing.seal import seal_bundle
@@ -48,7 +60,7 @@ _NOT_TESTED = (
     "Causal effect: no feature was suppressed or amplified, so no finding says that the model uses a feature.",
     "Interaction: what happens when a prompt mixes two sensitive concepts.",
     "Sets of features: a concept that is split over several features may show no single confirmed feature.",
-    "Other sites: only the residual stream at the SAE's site was read.",
+    "Other sites: only the residual stream at the sites of the named SAEs was read.",
     "Other languages and longer dialogues: every prompt is one English user turn.",
     "Other baselines: logistic regression, single neurons and bags of words were not measured.",
 )
@@ -109,19 +121,13 @@ def run_audit(request: AuditRequest, *, progress: Progress) -> AuditResult:
     suites = load_suites(request.config.probes.suites)
     with open_workspace(request.out) as workspace:
         subject = load_subject(suites, request.config, progress)
+        certified = _certificates(subject, request.config)
         gathered = gather(subject, request.config, workspace.folder, progress)
         with create_store(workspace.folder) as store:
             fill_store(store, subject, gathered)
-            assessment = assess(
-                store,
-                suites,
-                request.config,
-                sae=subject.sae.record,
-                control_sae=subject.control.record.name,
-                outlier_limit=gathered.outlier_limit,
-                progress=progress,
-            )
-            findings = _conclude(store, subject, assessment, request.config)
+            readers = _readers(subject, gathered)
+            assessment = assess(store, suites, request.config, readers, progress=progress)
+            findings = _conclude(store, subject, assessment, certified, request.config)
             _record(store, findings)
         progress.say("writing and sealing the report")
         digest = _publish(findings, subject, request, workspace.folder)
@@ -136,24 +142,73 @@ def run_audit(request: AuditRequest, *, progress: Progress) -> AuditResult:
     return AuditResult(request.out, findings, digest, statement.digest)
 
 
-def _conclude(store: Store, subject: Subject, assessment: Assessment, config: AuditConfig) -> Findings:
-    latents = card_latents(assessment, per_concept=config.report.cards_per_concept)
-    promoted = promoted_tokens(subject.model, subject.sae, latents) if latents else {}
+def _readers(subject: Subject, gathered: Gathered) -> tuple[Reader, ...]:
+    return tuple(
+        Reader(i.sae.record, i.control.record.name, gathered.limits[i.sae.record.name]) for i in subject.instruments
+    )
+
+
+def _certificates(subject: Subject, config: AuditConfig) -> tuple[tuple[Certificate | None, str], ...]:
+    """Return the certificate of each instrument, or why it has none."""
+    sources = expand_sources(config.sae.sources)
+    return tuple(
+        read_certificate(locate_sae(source), instrument.sae.record, subject.model.record)
+        for source, instrument in zip(sources, subject.instruments, strict=True)
+    )
+
+
+def _conclude(
+    store: Store,
+    subject: Subject,
+    assessment: Assessment,
+    certified: Sequence[tuple[Certificate | None, str]],
+    config: AuditConfig,
+) -> Findings:
+    cards: list[FeatureCard] = []
+    for instrument, (certificate, _) in zip(subject.instruments, certified, strict=True):
+        stability = certificate.stability if certificate is not None else None
+        cards += _cards(store, subject, instrument, assessment, stability=stability, config=config)
     return Findings(
         schema=FINDINGS_SCHEMA,
         model=subject.model.record,
-        sae=subject.sae.record,
+        saes=tuple(
+            InstrumentResult(
+                record=instrument.sae.record,
+                fidelity=assessment.fidelity[instrument.sae.record.name],
+                exclusions=assessment.exclusions[instrument.sae.record.name],
+                certificate=summary_of(certificate) if certificate is not None else None,
+                certificate_note=note,
+            )
+            for instrument, (certificate, note) in zip(subject.instruments, certified, strict=True)
+        ),
         suites=subject.suite_records,
         format=subject.prompt_format.value,
-        fidelity=assessment.fidelity,
-        exclusions=assessment.exclusions,
         permutation_control=assessment.permutation_control,
         concepts=assessment.concepts,
-        cards=feature_cards(
-            store, assessment, promoted, sae=subject.sae.record, contexts=config.report.contexts_per_card
-        ),
+        cards=tuple(cards),
         ladder=count_rungs(assessment.findings),
         not_tested=_NOT_TESTED,
+    )
+
+
+def _cards(
+    store: Store,
+    subject: Subject,
+    instrument: Instrument,
+    assessment: Assessment,
+    *,
+    stability: SeedStability | None,
+    config: AuditConfig,
+) -> tuple[FeatureCard, ...]:
+    record = instrument.sae.record
+    latents = card_latents(assessment, sae=record.name, per_concept=config.report.cards_per_concept)
+    return feature_cards(
+        store,
+        assessment,
+        promoted_tokens(subject.model, instrument.sae, latents) if latents else {},
+        sae=record,
+        stability=stability,
+        contexts=config.report.contexts_per_card,
     )
 
 
@@ -190,6 +245,7 @@ def _record(store: Store, findings: Findings) -> None:
             {
                 "concept": concept.id,
                 "contrast": c.contrast.value,
+                "sae": c.sae,
                 "reading": c.reading.value,
                 "tested": c.tested,
                 "selected": c.selected,
@@ -254,10 +310,11 @@ def _manifest(findings: Findings, subject: Subject, run: RunInfo, folder: Path) 
         "schema": MANIFEST_SCHEMA,
         "run": as_json(run),
         "model": as_json(findings.model),
-        "saes": [as_json(subject.sae.record), as_json(subject.control.record)],
+        "saes": [as_json(instrument.sae.record) for instrument in subject.instruments],
+        "controls": [as_json(instrument.control.record) for instrument in subject.instruments],
         "suites": as_json(findings.suites),
         "format": findings.format,
-        "exclusions": as_json(findings.exclusions),
+        "exclusions": {sae.record.name: as_json(sae.exclusions) for sae in findings.saes},
         "ladder": as_json(findings.ladder),
         "files": {name: digest_file(folder / name) for name in sorted(names)},
     }
@@ -267,7 +324,7 @@ def _predicate(findings: Findings, digest: str) -> Mapping[str, Json]:
     return {
         "findings": digest,
         "model": {"name": findings.model.name, "digest": findings.model.digest},
-        "sae": {"name": findings.sae.name, "digest": findings.sae.digest},
+        "saes": [{"name": sae.record.name, "digest": sae.record.digest} for sae in findings.saes],
         "suites": {suite.id: suite.digest for suite in findings.suites},
         "ladder": as_json(findings.ladder),
     }
@@ -287,7 +344,7 @@ def _public_config(config: AuditConfig) -> dict[str, Json]:
     public = replace(
         config,
         model=replace(config.model, source=_own_name(config.model.source)),
-        sae=replace(config.sae, source=_own_name(config.sae.source)),
+        sae=replace(config.sae, sources=tuple(_own_name(source) for source in config.sae.sources)),
         probes=replace(config.probes, suites=tuple(_own_name(name) for name in config.probes.suites)),
     )
     value = as_json(public)

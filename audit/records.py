@@ -7,16 +7,20 @@ and the record says why.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from enum import Enum, StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast, get_args, get_origin, get_type_hints
 
 from audit.digests import Json
+from audit.errors import EvidenceError
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-FINDINGS_SCHEMA = "affidavit/findings/1"
+FINDINGS_SCHEMA = "affidavit/findings/2"
+CERTIFICATE_SCHEMA = "affidavit/sae-certificate/1"
 
 
 class Contrast(StrEnum):
@@ -134,13 +138,14 @@ class RandomControl:
 
 @dataclass(frozen=True, slots=True)
 class ContrastResult:
-    """One contrast of one concept: what the model can tell apart, and whether the SAE sees it.
+    """One contrast of one concept through one SAE: what the model can tell apart, and whether the SAE sees it.
 
     `best_latent` is the feature that ranks first on discovery; its effect is measured on confirmation, so it is not a
     maximum over the data that it is judged by. `findings` are in the order of their rank on discovery.
     """
 
     contrast: Contrast
+    sae: str
     reading: Reading
     reason: str
     n_discovery: int
@@ -174,14 +179,16 @@ class OutcomeResult:
 
 @dataclass(frozen=True, slots=True)
 class Fidelity:
-    """How well the SAE reproduces the residual stream on a set of tokens.
+    """How well an SAE reproduces the residual stream on a set of tokens.
 
     `fvu` is the fraction of variance unexplained about the mean (predicting the mean gives 1). `delta_ce` (nats per
-    token) is the rise in next-token cross-entropy when the reconstruction is spliced in; `kl` (nats) the divergence
-    of the spliced next-token distribution; `kl_ratio` that divergence over the one caused by a random error of equal
-    norm. They are None where they were not measured.
+    token, with a cluster bootstrap interval) is the rise in next-token cross-entropy when the reconstruction is spliced
+    in; `ce_recovered` the share of the loss from ablating to the mean residual that the reconstruction wins back; `kl`
+    (nats) the divergence of the spliced next-token distribution; `kl_ratio` that divergence over the one caused by a
+    random error of equal norm. They are None where they were not measured.
     """
 
+    sae: str
     scope: str
     tokens: int
     fvu: float
@@ -192,12 +199,75 @@ class Fidelity:
     dead_share: float | None
     dense_share: float | None
     spliced_tokens: int
-    delta_ce: float | None
+    delta_ce: Estimate | None
     ce: float | None
+    ce_recovered: float | None
     kl: float | None
     kl_ratio: float | None
     colour: Colour
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SeedStability:
+    """Which of an SAE's latents another training with another seed finds too (Paulo and Belrose 2025, 2501.16615).
+
+    Latents are matched one to one by the Hungarian method on decoder cosines. A latent counts as found again when its
+    match has a decoder cosine of at least `threshold`; `share_both` asks the same of the encoder directions too.
+    `random_share` is the first share for random directions of equal shape in the other's place: what chance gives.
+    `cosines` are the decoder cosines by latent; a summary leaves them out.
+    """
+
+    other: str
+    other_digest: str
+    threshold: float
+    share_decoder: float
+    share_both: float
+    random_share: float
+    median_cosine: float
+    cosines: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingPoint:
+    """One point of a training's curve, on tokens that were not trained on."""
+
+    updates: int
+    fvu_plain: float | None
+    fvu_chat: float | None
+    dead: int
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """What an SAE was measured to do on text that it was not trained on; valid for one SAE on one model.
+
+    `rows` holds the scopes `all`, `plain`, `chat` and one for each register of the text.
+    """
+
+    schema: str
+    sae: str
+    sae_digest: str
+    site: str
+    model: str
+    model_digest: str
+    dtype: str
+    text: str
+    text_digest: str
+    selection: str
+    documents: int
+    sequences: int
+    tokens: int
+    outliers: int
+    outlier_limit: float
+    rows: tuple[Fidelity, ...]
+    stability: SeedStability | None
+    curve: tuple[TrainingPoint, ...]
+    tool: str
+
+    def row(self, scope: str) -> Fidelity | None:
+        """Return the row of a scope, or None when the text had no such tokens."""
+        return next((row for row in self.rows if row.scope == scope), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +280,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class ConceptResult:
-    """All that the audit found for one concept."""
+    """All that the audit found for one concept; `fidelity` has a row an SAE, `contrasts` one a contrast and SAE."""
 
     id: str
     domain: str
@@ -219,7 +289,7 @@ class ConceptResult:
     rules: tuple[Rule, ...]
     why: str
     exploratory: bool
-    fidelity: Fidelity
+    fidelity: tuple[Fidelity, ...]
     contrasts: tuple[ContrastResult, ...]
     outcome: OutcomeResult | None
 
@@ -247,8 +317,9 @@ class FeatureCard:
     """What a reader needs to look a feature in the eye.
 
     `density` is the share of audited tokens on which it fires. `promoted` are the tokens that its decoder direction
-    raises most through the unembedding (logit lens; indicative in late layers only). Labels are not scored here and
-    say so.
+    raises most through the unembedding (logit lens; indicative in late layers only). `seed_cosine` is the decoder
+    cosine of its match in a training with another seed, None where the SAE's certificate names none. Labels are not
+    scored here and say so.
     """
 
     sae: str
@@ -256,6 +327,7 @@ class FeatureCard:
     density: float
     max_activation: float
     promoted: tuple[str, ...]
+    seed_cosine: float | None
     contexts: tuple[Context, ...]
 
 
@@ -333,16 +405,31 @@ class Exclusions:
 
 
 @dataclass(frozen=True, slots=True)
+class InstrumentResult:
+    """One SAE of the audit: what it is, how far it can be trusted on the probes, and what it is certified for.
+
+    `certificate` is None when the SAE has none for this model; `certificate_note` then says why.
+    """
+
+    record: SaeRecord
+    fidelity: Fidelity
+    exclusions: Exclusions
+    certificate: Certificate | None
+    certificate_note: str
+
+
+@dataclass(frozen=True, slots=True)
 class Findings:
-    """The machine-readable result of an audit. It holds no clock and no path: equal inputs give an equal digest."""
+    """The machine-readable result of an audit. It holds no clock and no path: equal inputs give an equal digest.
+
+    The first of `saes` is the one that the summary speaks of.
+    """
 
     schema: str
     model: ModelRecord
-    sae: SaeRecord
+    saes: tuple[InstrumentResult, ...]
     suites: tuple[SuiteRecord, ...]
     format: str
-    fidelity: Fidelity
-    exclusions: Exclusions
     permutation_control: PermutationControl
     concepts: tuple[ConceptResult, ...]
     cards: tuple[FeatureCard, ...]
@@ -391,6 +478,49 @@ def as_json(value: object) -> Json:
     if value is None or isinstance(value, bool | int | float | str):
         return value
     raise TypeError(f"{type(value).__name__} cannot enter a record")
+
+
+def parse_record(kind: Any, value: Json, *, where: str = "") -> Any:  # noqa: ANN401 - reflection
+    """Return the record that `as_json` turned into this value.
+
+    Raises:
+        EvidenceError: a field is missing, unknown or of another type; the message names it.
+    """
+    options = [option for option in get_args(kind) if option is not type(None)]
+    if get_origin(kind) is tuple:
+        if not isinstance(value, list | tuple):
+            raise _unlike(kind, value, where)
+        return tuple(parse_record(options[0], child, where=f"{where}[{n}]") for n, child in enumerate(value))
+    if options:
+        return None if value is None else parse_record(options[0], value, where=where)
+    if not is_dataclass(kind):
+        return _parse_value(kind, value, where)
+    names = [field.name for field in fields(kind)]
+    if not isinstance(value, Mapping):
+        raise _unlike(kind, value, where)
+    if odd := sorted(set(names) ^ set(value)):
+        raise _unlike(kind, ", ".join(f"{'no' if name in names else 'unknown'} {name}" for name in odd), where)
+    hints, record = get_type_hints(kind), cast("Any", kind)
+    return record(**{name: parse_record(hints[name], value[name], where=f"{where}.{name}") for name in names})
+
+
+def _parse_value(kind: Any, value: Json, where: str) -> Any:  # noqa: ANN401 - reflection
+    if issubclass(kind, StrEnum) and isinstance(value, str) and value in {member.value for member in kind}:
+        return kind(value)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is not kind or (isinstance(value, float) and not math.isfinite(value)):
+        raise _unlike(kind, value, where)
+    return value
+
+
+def _unlike(kind: Any, value: Json, where: str) -> EvidenceError:  # noqa: ANN401 - reflection
+    return EvidenceError(
+        item=where.lstrip(".") or kind.__name__,
+        expected=getattr(kind, "__name__", str(kind)),
+        found=repr(value)[:80],
+        hint="The file was made by another version, or is damaged.",
+    )
 
 
 def _dataclass_as_json(value: DataclassInstance) -> Json:

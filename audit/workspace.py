@@ -43,30 +43,54 @@ def open_workspace(final: Path) -> Iterator[Workspace]:
     refuse_taken(final)
     folder = final.with_name(f".{final.name}.unfinished")
     lock_path = final.with_name(f".{final.name}.lock")
+    with hold(lock_path, item=final):
+        try:
+            folder.mkdir(exist_ok=True)
+        except OSError as error:
+            raise _cannot_write(final, error) from error
+        try:
+            yield Workspace(folder, final)
+        finally:
+            _remove_if_empty(folder)
+
+
+@contextlib.contextmanager
+def hold(lock_path: Path, *, item: Path) -> Iterator[None]:
+    """Keep other processes away from a folder while the block runs.
+
+    Args:
+        lock_path: a file that stands for the folder; removed at the end.
+        item: the folder, for the error.
+
+    Raises:
+        OutputError: another process holds it, or the lock cannot be written.
+    """
     with contextlib.ExitStack() as stack:
         try:
-            final.parent.mkdir(parents=True, exist_ok=True)
+            lock_path.parent.mkdir(parents=True, exist_ok=True)
             lock = stack.enter_context(lock_path.open("w"))
             # Released by the kernel when the process ends, however it ends: a killed run never blocks the next one.
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             stack.callback(lock_path.unlink, missing_ok=True)
-            folder.mkdir(exist_ok=True)
         except BlockingIOError as error:
             raise OutputError(
-                item=str(final),
-                expected="no other audit writing there",
+                item=str(item),
+                expected="no other run writing there",
                 found="another run that is still going",
-                hint="Wait for it, or choose another --out.",
+                hint="Wait for it, or choose another folder.",
             ) from error
         except OSError as error:
-            raise OutputError(
-                item=str(final),
-                expected="a folder that can be written",
-                found=error.strerror or type(error).__name__,
-                hint="Choose another --out, or mend the rights.",
-            ) from error
-        stack.callback(_remove_if_empty, folder)
-        yield Workspace(folder, final)
+            raise _cannot_write(item, error) from error
+        yield
+
+
+def _cannot_write(item: Path, error: OSError) -> OutputError:
+    return OutputError(
+        item=str(item),
+        expected="a folder that can be written",
+        found=error.strerror or type(error).__name__,
+        hint="Choose another folder, or mend the rights.",
+    )
 
 
 def refuse_taken(final: Path) -> None:

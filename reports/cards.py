@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from audit.records import ConceptResult, Context, FeatureCard, Finding
-from reports.concepts import card_id
+from reports.contrasts import card_id
+from reports.instruments import Instrument
 from reports.numbers import NOT_MEASURED, decimal, plural, share, visible, visible_token
 from reports.queries import CARDS
 from reports.view import Cards, CardView, ContextView, Fact, TokenView
 from reports.words import CONTRAST_NAMES, LEXICAL
 
 PRINTED_CARDS = 12
+# Paulo and Belrose (2025); used where the certificate that would state its own limit is not there.
+FOUND_AGAIN_COSINE = 0.7
 PRINTED_CONTEXTS = 3
 _LEVELS = 4
 
@@ -26,16 +31,24 @@ PROMOTED_NOTE = (
 NO_CARDS = "No feature card was made, because no feature was selected."
 
 
-def cards_view(cards: tuple[FeatureCard, ...], concepts: tuple[ConceptResult, ...]) -> Cards:
-    """Return every card, and the ones that fit on paper."""
-    views = tuple(_card(card, concepts) for card in cards)
-    left_out = len(views) - PRINTED_CARDS
+def cards_view(
+    cards: tuple[FeatureCard, ...], concepts: tuple[ConceptResult, ...], instruments: Sequence[Instrument]
+) -> Cards:
+    """Return every card, and the ones that fit on paper: an equal share of each instrument that has any."""
+    named = {instrument.sae: instrument for instrument in instruments}
+    views = tuple(_card(card, concepts, named[card.sae]) for card in cards)
+    saes = [sae for sae in named if any(card.sae == sae for card in cards)]
+    part = max(1, PRINTED_CARDS // max(1, len(saes)))
+    own = {sae: [view for view, card in zip(views, cards, strict=True) if card.sae == sae] for sae in saes}
+    printed = tuple(view for sae in saes for view in own[sae][:part])
+    left_out = len(views) - len(printed)
+    first = f"The first {part}" if len(saes) == 1 else f"The first {part} of each instrument, {len(printed)}"
     return Cards(
         lead=LEAD if views else NO_CARDS,
         cards=views,
-        printed=views[:PRINTED_CARDS],
+        printed=printed,
         cut=(
-            f"The first {PRINTED_CARDS} of {len(views)} cards are printed; the other {left_out} are in findings.json,"
+            f"{first} of {len(views)} cards are printed; the other {left_out} are in findings.json,"
             " attached to this file, and in the HTML report."
             if left_out > 0
             else ""
@@ -43,16 +56,17 @@ def cards_view(cards: tuple[FeatureCard, ...], concepts: tuple[ConceptResult, ..
     )
 
 
-def _card(card: FeatureCard, concepts: tuple[ConceptResult, ...]) -> CardView:
+def _card(card: FeatureCard, concepts: tuple[ConceptResult, ...], instrument: Instrument) -> CardView:
     contexts = tuple(_context(context, card.max_activation, concepts) for context in card.contexts)
     left_out = len(contexts) - PRINTED_CONTEXTS
     return CardView(
         id=card_id(card.sae, card.latent),
-        title=f"Feature {card.latent}",
+        title=f"Feature {card.latent}" if instrument.alone else f"Feature {card.latent}, {instrument.label}",
         facts=(
-            Fact("Instrument", visible(card.sae)),
+            Fact("Instrument", f"{visible(card.sae)}, at {instrument.place}"),
             Fact("Fires on", f"{share(card.density)} of the audited tokens"),
             Fact("Largest activation", decimal(card.max_activation)),
+            Fact("Found again in a second training", _found_again(card, instrument)),
             *_where_found(card, concepts),
         ),
         promoted=tuple(visible_token(token) for token in card.promoted),
@@ -61,6 +75,18 @@ def _card(card: FeatureCard, concepts: tuple[ConceptResult, ...]) -> CardView:
         printed=contexts[:PRINTED_CONTEXTS],
         cut=f"{plural(left_out, 'more context')} in findings.json and in the HTML report." if left_out > 0 else "",
     )
+
+
+def _found_again(card: FeatureCard, instrument: Instrument) -> str:
+    """Return whether a training with another seed has this feature too."""
+    cosine = card.seed_cosine
+    if cosine is None:
+        return f"{NOT_MEASURED}: this instrument was compared with no second training"
+    certificate = instrument.result.certificate
+    stability = certificate.stability if certificate else None
+    threshold = stability.threshold if stability else FOUND_AGAIN_COSINE
+    verdict, limit = ("yes", "at least") if cosine >= threshold else ("no", "less than")
+    return f"{verdict}: its match has a decoder cosine of {decimal(cosine)}, {limit} {decimal(threshold)}"
 
 
 def _where_found(card: FeatureCard, concepts: tuple[ConceptResult, ...]) -> tuple[Fact, ...]:

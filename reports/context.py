@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from audit.records import (
     Contrast,
@@ -12,7 +12,9 @@ from audit.records import (
     RunInfo,
 )
 from reports.cards import cards_view
+from reports.certificates import certificate_views
 from reports.concepts import domain_views
+from reports.instruments import Instrument, instruments_of
 from reports.numbers import (
     count,
     date_text,
@@ -23,7 +25,7 @@ from reports.numbers import (
     visible,
 )
 from reports.provenance import audited_view, reproducibility_view, verification_view
-from reports.summary import distinction_sentence, permutation_sentence, summary_view
+from reports.summary import colour_sentence, distinction_sentence, permutation_sentence, summary_view
 from reports.trust import controls_view, fidelity_view
 from reports.view import (
     Cell,
@@ -38,7 +40,6 @@ from reports.view import (
     whole,
 )
 from reports.words import (
-    COLOURS,
     CONTRAST_MEANINGS,
     CONTRAST_NAMES,
     LIMITATIONS,
@@ -54,6 +55,7 @@ DEFAULT_TITLE = "Model audit report"
 
 def build_view(findings: Findings, run: RunInfo) -> ReportView:
     """Return all that the report prints, in the words and places in which it prints it."""
+    instruments = instruments_of(findings)
     title = _title(run)
     model = visible(findings.model.name)
     carded = frozenset((card.sae, card.latent) for card in findings.cards)
@@ -61,26 +63,27 @@ def build_view(findings: Findings, run: RunInfo) -> ReportView:
         language=LANGUAGE,
         title=f"{title}: {model}",
         description=(
-            f"What {model} represents about {plural(len(findings.concepts), 'sensitive concept')}, measured through a"
-            " sparse autoencoder"
+            f"What {model} represents about {plural(len(findings.concepts), 'sensitive concept')}, measured through"
+            f" {'sparse autoencoder' if len(instruments) == 1 else f'{len(instruments)} sparse autoencoders'}"
         ),
         keywords="language model audit, sparse autoencoder, evidence report",
         generator=f"affidavit {visible(run.tool_version)}",
         created=run.created_at,
         running=f"findings {short_digest(visible(run.findings_digest))}",
-        cover=_cover(findings, run, title),
-        summary=summary_view(findings),
+        cover=_cover(findings, run, title, instruments),
+        summary=summary_view(findings, instruments),
         guide=_guide(),
-        audited=audited_view(findings),
-        fidelity=fidelity_view(findings, run),
-        domains=domain_views(findings.concepts, carded=carded),
-        findings_lead=_findings_lead(findings),
+        audited=audited_view(findings, instruments),
+        fidelity=fidelity_view(findings, run, instruments),
+        certificates=certificate_views(findings, instruments),
+        domains=domain_views(findings.concepts, instruments, carded=carded),
+        findings_lead=_findings_lead(findings, instruments),
         ladder=_ladder(findings),
-        cards=cards_view(findings.cards, findings.concepts),
-        controls=controls_view(findings),
+        cards=cards_view(findings.cards, findings.concepts, instruments),
+        controls=controls_view(findings, instruments),
         not_tested=tuple(visible(item) for item in findings.not_tested),
-        limitations=_limitations(findings),
-        reproducibility=reproducibility_view(findings, run),
+        limitations=_limitations(findings, instruments),
+        reproducibility=reproducibility_view(findings, run, instruments),
         verification=verification_view(run),
     )
 
@@ -91,7 +94,7 @@ def _title(run: RunInfo) -> str:
     return visible(title) if isinstance(title, str) and title else DEFAULT_TITLE
 
 
-def _cover(findings: Findings, run: RunInfo, title: str) -> Cover:
+def _cover(findings: Findings, run: RunInfo, title: str, instruments: Sequence[Instrument]) -> Cover:
     seal = run.seal
     return Cover(
         title=title,
@@ -99,12 +102,11 @@ def _cover(findings: Findings, run: RunInfo, title: str) -> Cover:
             f"What {visible(findings.model.name)} represents about {_domain_words(findings)}, and how far that can be"
             " seen"
         ),
-        gist=_gist(findings),
+        gist=_gist(findings, instruments),
         facts=(
             Fact("Model", visible(findings.model.name)),
             Fact("Model digest", short_digest(visible(findings.model.digest)), code=True),
-            Fact("Instrument (SAE)", visible(findings.sae.name)),
-            Fact("SAE digest", short_digest(visible(findings.sae.digest)), code=True),
+            *(fact for instrument in instruments for fact in _instrument_facts(instrument)),
             Fact("Made", date_text(run.created_at)),
             Fact("Made with", f"affidavit {visible(run.tool_version)}"),
             Fact("Bundle", visible(run.bundle_name), code=True),
@@ -114,7 +116,7 @@ def _cover(findings: Findings, run: RunInfo, title: str) -> Cover:
             Fact("Sealed by", visible(seal.common_name)),
             Fact("Organisation", visible(seal.organisation) or "not named"),
             Fact("Algorithm", visible(seal.algorithm)),
-            Fact("Certificate fingerprint", visible(seal.fingerprint), code=True),
+            Fact("Signing certificate, fingerprint", visible(seal.fingerprint), code=True),
         ),
         seal_note=(
             "This is the seal of an organisation, made by a machine: not a person's signature, and not anyone's"
@@ -127,10 +129,18 @@ def _cover(findings: Findings, run: RunInfo, title: str) -> Cover:
     )
 
 
-def _gist(findings: Findings) -> tuple[str, ...]:
+def _instrument_facts(instrument: Instrument) -> tuple[Fact, Fact]:
+    number = "" if instrument.alone else f" {instrument.number}"
+    sae = instrument.result.record
+    return (
+        Fact(f"Instrument{number} (SAE)", f"{visible(sae.name)}, at {instrument.place}"),
+        Fact(f"SAE digest{number and f',{number}'}", short_digest(visible(sae.digest)), code=True),
+    )
+
+
+def _gist(findings: Findings, instruments: Sequence[Instrument]) -> tuple[str, ...]:
     """Return what a reader should know who turns no page."""
-    colour = findings.fidelity.colour
-    gist = [distinction_sentence(findings), f"The instrument is rated {colour.value} overall. {COLOURS[colour]}"]
+    gist = [distinction_sentence(findings, instruments[0]), colour_sentence(instruments)]
     if not findings.permutation_control.passed:
         gist.append(permutation_sentence(findings.permutation_control))
     return tuple(gist)
@@ -157,7 +167,7 @@ def _guide() -> Guide:
     )
 
 
-def _findings_lead(findings: Findings) -> tuple[str, ...]:
+def _findings_lead(findings: Findings, instruments: Sequence[Instrument]) -> tuple[str, ...]:
     count_words = plural(sum(findings.ladder.values()), "finding")
     return (
         (
@@ -168,6 +178,12 @@ def _findings_lead(findings: Findings) -> tuple[str, ...]:
         (
             f"There are {count_words}, counted by rung below. Each names its rung, its effect with a 95% interval, its"
             " n, the reason for its rung, and the query that produced it."
+            + (
+                ""
+                if len(instruments) == 1
+                else " Each instrument is tested on its own, with its own correction for the number of tests; features"
+                " of different instruments are different features, even under one number."
+            )
         ),
     )
 
@@ -192,22 +208,24 @@ def _ladder(findings: Findings) -> Table:
     )
 
 
-def _limitations(findings: Findings) -> tuple[Term, ...]:
+def _limitations(findings: Findings, instruments: Sequence[Instrument]) -> tuple[Term, ...]:
     return (
         *(Term(head, text) for head, text in LIMITATIONS),
-        Term("Baselines that beat the instrument are named.", _beaten(findings)),
+        Term("Baselines that beat the instrument are named.", _beaten(findings, instruments)),
     )
 
 
-def _beaten(findings: Findings) -> str:
+def _beaten(findings: Findings, instruments: Sequence[Instrument]) -> str:
+    where = {i.sae: "" if i.alone else f", {i.label}" for i in instruments}
     better = [
-        f"{visible(concept.title)}, {CONTRAST_NAMES[result.contrast].lower()} ({signed(difference.value)} AUROC)"
+        f"{visible(concept.title)}, {CONTRAST_NAMES[result.contrast].lower()}{where[result.sae]}"
+        f" ({signed(difference.value)} AUROC)"
         for concept in findings.concepts
         for result in concept.contrasts
         if (difference := result.sae_minus_probe_auroc) is not None and difference.value < 0
     ]
     silent = [
-        f"{visible(concept.title)}, {CONTRAST_NAMES[result.contrast].lower()}"
+        f"{visible(concept.title)}, {CONTRAST_NAMES[result.contrast].lower()}{where[result.sae]}"
         for concept in findings.concepts
         for result in concept.contrasts
         if result.sae_minus_probe_auroc is None and result.probe.separates

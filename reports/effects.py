@@ -1,9 +1,10 @@
-"""The chart of one concept's confirmation effects, and its text alternative."""
+"""The charts of one concept's confirmation effects, one an instrument, and their text alternatives."""
 
 from __future__ import annotations
 
 from audit.records import ConceptResult, ContrastResult, Estimate, Finding, Rung
 from reports.figures import EffectPanel, EffectRow, effect_chart
+from reports.instruments import Instrument
 from reports.numbers import NO_INTERVAL, decimal, interval, signed, visible
 from reports.view import Chart
 from reports.words import CONTRAST_NAMES
@@ -19,14 +20,20 @@ def in_order(findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
     return tuple(sorted(findings, key=lambda finding: -finding.rung.height))
 
 
-def effects_chart(concept: ConceptResult, *, chart_id: str) -> Chart | None:
-    """Return the effects of one concept's features under every contrast, or None when no contrast was analysed."""
-    if not concept.contrasts:
+def effects_chart(concept: ConceptResult, instrument: Instrument, *, chart_id: str) -> Chart | None:
+    """Return the effects of one instrument's features on one concept, or None when no contrast was analysed with it.
+
+    All instruments of a concept are drawn on one scale.
+    """
+    results = tuple(result for result in concept.contrasts if result.sae == instrument.sae)
+    if not results:
         return None
-    panels = tuple(_panel(result) for result in concept.contrasts)
-    title = f"Effects of the selected features on “{visible(concept.title)}”, with 95% intervals"
-    charted = max((len(panel.rows) for panel in panels), default=0)
-    longest = max((len(result.findings) for result in concept.contrasts), default=0)
+    panels = tuple(_panel(result, instrument) for result in results)
+    through = "" if instrument.alone else f", {instrument.label}"
+    title = f"Effects of the selected features on “{visible(concept.title)}”{through}, with 95% intervals"
+    words = " ".join(_panel_words(result) for result in results)
+    charted = max(len(panel.rows) for panel in panels)
+    longest = max(len(result.findings) for result in results)
     limit = (
         f" The first {CHARTED_FEATURES} features of a contrast, by rung and rank on discovery, are drawn."
         if longest > charted
@@ -36,12 +43,13 @@ def effects_chart(concept: ConceptResult, *, chart_id: str) -> Chart | None:
         id=chart_id,
         svg=effect_chart(
             panels,
+            span=_span(concept),
             chart_id=chart_id,
-            title=f"{title}. {' '.join(_panel_words(result) for result in concept.contrasts)}",
+            title=f"{title}. {words}",
             description="The numbers are in the tables of the same section.",
         ),
         title=title,
-        description=" ".join(_panel_words(result) for result in concept.contrasts),
+        description=words,
         caption=(
             f"{title}. Confirmation split only. Beyond the dashed lines lies what the compared random directions do not"
             f" reach. Filled: confirmed; open: not confirmed. The numbers are in the tables that follow.{limit}"
@@ -49,9 +57,23 @@ def effects_chart(concept: ConceptResult, *, chart_id: str) -> Chart | None:
     )
 
 
-def _panel(result: ContrastResult) -> EffectPanel:
+def _span(concept: ConceptResult) -> tuple[float, float]:
+    """Return the ends of the scale on which all of a concept's effects fit, whichever SAE they are from."""
+    ends = [0.0]
+    for result in concept.contrasts:
+        drawn = [finding.d_z for finding in in_order(result.findings)[:CHARTED_FEATURES]]
+        for effect in (result.probe.d_z, *drawn):
+            ends += [end for end in (effect.low, effect.value, effect.high) if end is not None]
+        if (best := result.random_control.best_d_z) is not None:
+            ends += [-best, best]
+    low, high = min(ends), max(ends)
+    return (low, high) if low < high else (low - 1, high + 1)
+
+
+def _panel(result: ContrastResult, instrument: Instrument) -> EffectPanel:
+    name = CONTRAST_NAMES[result.contrast]
     return EffectPanel(
-        title=CONTRAST_NAMES[result.contrast],
+        title=name if instrument.alone else f"{name}, {instrument.label}",
         rows=tuple(
             EffectRow(
                 label=f"feature {finding.latent}",

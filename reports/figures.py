@@ -1,47 +1,29 @@
-"""Charts as inline SVG: the same bytes for the same numbers, real text in the report's own fonts, no inline style.
+"""Charts as inline SVG: the same bytes for the same numbers.
 
 The palette is Okabe and Ito's (2008), and every series also differs by shape, so that it holds in greyscale and for
-colour-blind readers. Inline `style` attributes become presentation attributes because the HTML report's content
-security policy refuses the former.
+colour-blind readers.
 """
 
 from __future__ import annotations
 
-import io
-import re
-from contextlib import AbstractContextManager
+import textwrap
 from dataclasses import dataclass
-from importlib.resources import as_file, files
-from xml.etree import ElementTree as ET
 
-import matplotlib as mpl
 from markupsafe import Markup
-from matplotlib import font_manager
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from audit.records import Colour, Estimate
+from reports.svg import INK, PAPER, QUIET, RULE, as_svg, drawing_style, new_figure
 
-INK = "#1b1f24"
-QUIET = "#5b6570"
-RULE = "#c9d0d7"
 BLUE = "#0072b2"
 VERMILION = "#d55e00"
-PAPER = "#ffffff"
 GREY = "#8a8f94"
 _BAR_FILL = {Colour.GREEN: "#009e73", Colour.AMBER: "#e69f00", Colour.RED: "#d55e00"}
 _BAR_HATCH = {Colour.GREEN: "", Colour.AMBER: "///", Colour.RED: "xxx"}
-
-_WIDTH_IN = 6.7
-_SVG = "http://www.w3.org/2000/svg"
-_XLINK = "http://www.w3.org/1999/xlink"
-_FAMILY = "Affidavit Sans"
-_FONT_STACK = "Affidavit Sans, sans-serif"
-_SALT = "affidavit"
-_NO_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
-_FONTS = (("NotoSans-Regular.ttf", 400), ("NotoSans-SemiBold.ttf", 600))
+_LABEL_CHARACTERS = 34
+_BARS_HEIGHT_IN = 7.4
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +46,20 @@ class EffectPanel:
 
 
 @dataclass(frozen=True, slots=True)
-class OverviewRow:
-    """One concept and contrast: how well each reader tells the arms apart."""
+class Readers:
+    """How well each reader tells the arms apart at one site."""
 
-    label: str
     probe: Estimate
     feature: Estimate | None
     random: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class OverviewRow:
+    """One concept and contrast; `readers` has an entry a panel, None where the contrast was not analysed."""
+
+    label: str
+    readers: tuple[Readers | None, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,14 +71,41 @@ class FidelityBar:
     colour: Colour
 
 
-def effect_chart(panels: tuple[EffectPanel, ...], *, chart_id: str, title: str, description: str) -> Markup:
-    """Return confirmation effects (d_z) with 95% intervals, one panel a contrast, all on one scale."""
+@dataclass(frozen=True, slots=True)
+class CurvePoint:
+    """What a half-trained SAE missed of text that it was not trained on."""
+
+    updates: int
+    plain: float | None
+    chat: float | None
+
+
+def effect_chart(
+    panels: tuple[EffectPanel, ...],
+    *,
+    span: tuple[float, float] | None = None,
+    chart_id: str,
+    title: str,
+    description: str,
+) -> Markup:
+    """Return confirmation effects (d_z) with 95% intervals, one panel a contrast, all on one scale.
+
+    Args:
+        panels: the contrasts.
+        span: the scale's ends, so that charts side by side can be compared; None fits the panels.
+        chart_id: the id of the element, and the beginning of every id in it.
+        title: what a reader without eyes is told.
+        description: where else the numbers are.
+    """
     longest = max(1, *(len(panel.rows) for panel in panels))
-    with _style():
-        figure = _figure(height_in=1.25 + 0.2 * (longest + 1))
+    with drawing_style():
+        figure = new_figure(height_in=1.25 + 0.2 * (longest + 1))
         axes = figure.subplots(1, len(panels), sharex=True, squeeze=False)[0]
         for axis, panel in zip(axes, panels, strict=True):
             _effect_panel(axis, panel, height=longest + 1)
+        if span is not None:
+            margin = 0.04 * (span[1] - span[0])
+            axes[0].set_xlim(span[0] - margin, span[1] + margin)
         _legend(
             figure,
             [
@@ -100,26 +116,29 @@ def effect_chart(panels: tuple[EffectPanel, ...], *, chart_id: str, title: str, 
             ],
         )
         figure.tight_layout(rect=(0, 0.3 / figure.get_figheight(), 1, 1), w_pad=2.0)
-        return _svg(figure, chart_id=chart_id, title=title, description=description)
+        return as_svg(figure, chart_id=chart_id, title=title, description=description)
 
 
-def overview_chart(rows: tuple[OverviewRow, ...], *, chart_id: str, title: str, description: str) -> Markup:
-    """Return paired AUROC of the linear probe, the best feature and the best random direction, a row a contrast."""
-    with _style():
-        figure = _figure(height_in=0.95 + 0.34 * len(rows))
-        axis = figure.subplots()
-        axis.axvline(0.5, color=QUIET, linewidth=0.8)
-        for place, row in enumerate(rows):
-            axis.axhline(place, color=RULE, linewidth=0.5, zorder=0)
-            _mark(axis, row.probe, place - 0.17, colour=VERMILION, marker="D")
-            if row.feature is not None:
-                _mark(axis, row.feature, place + 0.17, colour=BLUE, marker="o")
-            if row.random is not None:
-                axis.plot([row.random], [place], color=GREY, marker="x", markersize=5, linestyle="none")
-        axis.set_yticks(range(len(rows)), [row.label for row in rows])
-        axis.set_ylim(len(rows) - 0.4, -0.6)
-        axis.set_xlim(-0.02, 1.02)
-        axis.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "0.25", "0.5: coin toss", "0.75", "1: always right"])
+def overview_chart(
+    rows: tuple[OverviewRow, ...], panels: tuple[str, ...], *, chart_id: str, title: str, description: str
+) -> Markup:
+    """Return paired AUROC of the linear probe, the first feature and the best random direction, a row a contrast.
+
+    Args:
+        rows: concepts and contrasts, top down.
+        panels: the title of each instrument's panel, in the order of `OverviewRow.readers`; empty titles are not drawn.
+        chart_id: the id of the element, and the beginning of every id in it.
+        title: what a reader without eyes is told.
+        description: where else the numbers are.
+    """
+    with drawing_style():
+        figure = new_figure(height_in=1.2 + 0.34 * len(rows))
+        axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+        for number, (axis, name) in enumerate(zip(axes, panels, strict=True)):
+            _overview_panel(axis, tuple(row.readers[number] for row in rows))
+            axis.set_title(name, loc="left", fontsize=8.5, fontweight=600)
+        axes[0].set_yticks(range(len(rows)), [_wrapped(row.label) for row in rows])
+        axes[0].set_ylim(len(rows) - 0.4, -0.6)
         _legend(
             figure,
             [
@@ -128,16 +147,51 @@ def overview_chart(rows: tuple[OverviewRow, ...], *, chart_id: str, title: str, 
                 _key("best random direction", GREY, "x", filled=True),
             ],
         )
-        figure.tight_layout(rect=(0, 0.3 / figure.get_figheight(), 1, 1))
-        return _svg(figure, chart_id=chart_id, title=title, description=description)
+        figure.tight_layout(rect=(0, 0.3 / figure.get_figheight(), 1, 1), w_pad=1.5)
+        return as_svg(figure, chart_id=chart_id, title=title, description=description)
+
+
+def curve_chart(points: tuple[CurvePoint, ...], *, chart_id: str, title: str, description: str) -> Markup:
+    """Return the fraction of variance unexplained over a training, on held-out plain and chat text.
+
+    The scale ends at 1, no better than the average: a first point above it would flatten the rest.
+    """
+    series = (
+        ("plain text", [(p.updates, p.plain) for p in points if p.plain is not None], BLUE, "o", "-"),
+        ("chat", [(p.updates, p.chat) for p in points if p.chat is not None], VERMILION, "D", (0, (4, 2))),
+    )
+    values = [value for _, line, *_ in series for _, value in line]
+    with drawing_style():
+        figure = new_figure(height_in=1.65)
+        axis = figure.subplots()
+        for name, line, colour, marker, dashes in series:
+            axis.plot(
+                [updates / 1e6 for updates, _ in line],
+                [value for _, value in line],
+                color=colour,
+                linewidth=1.2,
+                linestyle=dashes,
+                marker=marker,
+                markersize=2.6,
+                markevery=max(1, len(line) // 12),
+                label=name,
+            )
+        axis.set_ylim(0, min(1.0, 1.15 * max([*values, 1e-6])))
+        axis.set_xlim(left=0)
+        axis.grid(axis="y", color=RULE, linewidth=0.5)
+        axis.set_xlabel("updates: tokens seen in training, repeats included (millions)")
+        axis.set_ylabel("FVU on held-out text")
+        axis.legend(loc="upper right", ncols=len(series), frameon=False, fontsize=7.5)
+        figure.tight_layout(pad=0.3)
+        return as_svg(figure, chart_id=chart_id, title=title, description=description)
 
 
 def fidelity_chart(
     bars: tuple[FidelityBar, ...], *, green: float, amber: float, chart_id: str, title: str, description: str
 ) -> Markup:
     """Return one bar a set of tokens: the fraction of variance unexplained, against the two limits."""
-    with _style():
-        figure = _figure(height_in=0.9 + 0.27 * len(bars))
+    with drawing_style():
+        figure = new_figure(height_in=0.9 + min(0.27 * len(bars), _BARS_HEIGHT_IN))
         axis = figure.subplots()
         for place, bar in enumerate(bars):
             axis.barh(
@@ -155,12 +209,12 @@ def fidelity_chart(
         for limit, name in ((green, "green"), (amber, "amber")):
             axis.axvline(limit, color=INK, linewidth=0.8, linestyle=(0, (4, 2)))
             axis.text(limit, -0.72, f"limit of {name}: {limit:g}", fontsize=7, color=QUIET, ha="center", va="bottom")
-        axis.set_yticks(range(len(bars)), [bar.label for bar in bars])
+        axis.set_yticks(range(len(bars)), [_wrapped(bar.label) for bar in bars])
         axis.set_ylim(len(bars) - 0.5, -0.65)
         axis.set_xlim(0, top)
         axis.set_xlabel("fraction of variance unexplained (0: nothing missed; 1: no better than the average)")
         figure.tight_layout(rect=(0, 0, 1, 1 - 0.12 / figure.get_figheight()))
-        return _svg(figure, chart_id=chart_id, title=title, description=description)
+        return as_svg(figure, chart_id=chart_id, title=title, description=description)
 
 
 def _effect_panel(axis: Axes, panel: EffectPanel, *, height: int) -> None:
@@ -187,6 +241,29 @@ def _effect_panel(axis: Axes, panel: EffectPanel, *, height: int) -> None:
     axis.set_ylim(height - 0.4, -0.6)
     axis.set_title(panel.title, loc="left", fontsize=9, fontweight=600)
     axis.set_xlabel("effect d_z, with 95% interval")
+
+
+def _overview_panel(axis: Axes, readers: tuple[Readers | None, ...]) -> None:
+    axis.axvline(0.5, color=QUIET, linewidth=0.8)
+    for place, row in enumerate(readers):
+        axis.axhline(place, color=RULE, linewidth=0.5, zorder=0)
+        if row is None:
+            axis.text(
+                0.5, place, "not analysed", ha="center", va="center", color=QUIET, fontsize=7, backgroundcolor=PAPER
+            )
+            continue
+        _mark(axis, row.probe, place - 0.17, colour=VERMILION, marker="D")
+        if row.feature is not None:
+            _mark(axis, row.feature, place + 0.17, colour=BLUE, marker="o")
+        if row.random is not None:
+            axis.plot([row.random], [place], color=GREY, marker="x", markersize=5, linestyle="none")
+    axis.set_xlim(-0.02, 1.02)
+    axis.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "0.25", "0.5", "0.75", "1"])
+    axis.set_xlabel("AUROC (0.5: coin toss; 1: always right)")
+
+
+def _wrapped(label: str) -> str:
+    return textwrap.fill(label, _LABEL_CHARACTERS, max_lines=2, placeholder="…")
 
 
 def _mark(axis: Axes, estimate: Estimate, place: float, *, colour: str, marker: str, filled: bool = True) -> None:
@@ -220,139 +297,3 @@ def _key(label: str, colour: str, marker: str, *, filled: bool) -> Line2D:
 
 def _legend(figure: Figure, handles: list[Line2D]) -> None:
     figure.legend(handles=handles, loc="lower left", ncols=len(handles), frameon=False, fontsize=7.5, handletextpad=0.4)
-
-
-def _figure(*, height_in: float) -> Figure:
-    figure = Figure(figsize=(_WIDTH_IN, height_in))
-    figure.patch.set_visible(False)
-    return figure
-
-
-def _style() -> AbstractContextManager[None]:
-    """Return a context in which no setting of the user's machine changes the drawing."""
-    _register_fonts()
-    settings = {
-        **{key: value for key, value in mpl.rcParamsDefault.items() if not key.startswith("backend")},
-        "svg.hashsalt": _SALT,
-        "svg.fonttype": "none",
-        "text.parse_math": False,
-        "font.family": _FAMILY,
-        "font.size": 8,
-        "axes.labelsize": 7.5,
-        "axes.labelcolor": QUIET,
-        "axes.edgecolor": RULE,
-        "axes.linewidth": 0.7,
-        "axes.facecolor": "none",
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.unicode_minus": True,
-        "xtick.color": RULE,
-        "xtick.labelcolor": QUIET,
-        "xtick.labelsize": 7.5,
-        "ytick.color": RULE,
-        "ytick.labelcolor": INK,
-        "ytick.labelsize": 8,
-        "ytick.major.size": 0,
-        "text.color": INK,
-        "hatch.linewidth": 0.5,
-        "hatch.color": INK,
-    }
-    return mpl.rc_context(settings)
-
-
-def _register_fonts() -> None:
-    """Make the vendored fonts known under a name of their own: a system's Noto Sans must not change the layout."""
-    fonts = font_manager.fontManager.ttflist
-    if any(entry.name == _FAMILY for entry in fonts):
-        return
-    for name, weight in _FONTS:
-        with as_file(files("templates") / "fonts" / name) as path:
-            fonts.append(font_manager.FontEntry(fname=str(path), name=_FAMILY, weight=weight))
-
-
-def _svg(figure: Figure, *, chart_id: str, title: str, description: str) -> Markup:
-    """Return the figure as one `<svg>` element with a title, a description and ids that no other chart uses."""
-    buffer = io.BytesIO()
-    canvas = FigureCanvasSVG(figure)
-    canvas.print_svg(buffer, metadata=_NO_METADATA)  # type: ignore[no-untyped-call] # matplotlib leaves it untyped
-    root = ET.fromstring(buffer.getvalue())  # noqa: S314 - written by matplotlib one line above
-    for parent in root.iter():
-        for child in list(parent):
-            if child.tag in {f"{{{_SVG}}}style", f"{{{_SVG}}}metadata"}:
-                parent.remove(child)
-    ids = {
-        element.attrib["id"]: f"{chart_id}-{element.attrib['id']}" for element in root.iter() if "id" in element.attrib
-    }
-    for element in root.iter():
-        _inline_style(element)
-        _rename(element, ids)
-    _describe(root, chart_id=chart_id, title=title, description=description)
-    _write_plain_names(root)
-    text = ET.tostring(root, encoding="unicode", short_empty_elements=False)
-    return Markup(text)  # noqa: S704 - every label went through ElementTree's escaping
-
-
-def _write_plain_names(root: ET.Element) -> None:
-    """Name every element without a prefix.
-
-    ElementTree takes prefixes from a registry of the whole process, which other libraries write to; HTML knows
-    `<svg>` by its plain name only.
-    """
-    for element in root.iter():
-        element.tag = element.tag.removeprefix(f"{{{_SVG}}}")
-        for name in [name for name in element.attrib if name.startswith(f"{{{_XLINK}}}")]:
-            element.set(f"xlink:{name.removeprefix(f'{{{_XLINK}}}')}", element.attrib.pop(name))
-    root.set("xmlns", _SVG)
-    root.set("xmlns:xlink", _XLINK)
-
-
-def _inline_style(element: ET.Element) -> None:
-    """Turn a `style` attribute into presentation attributes."""
-    for declaration in element.attrib.pop("style", "").split(";"):
-        name, _, value = declaration.partition(":")
-        name, value = name.strip(), value.strip()
-        if name == "font":
-            _font(element, value)
-        elif name in {"font-size", "font-weight"} or (name and not name.startswith("font-")):
-            element.set(name, value)
-    if element.tag == f"{{{_SVG}}}text":
-        element.set("font-family", _FONT_STACK)
-        element.attrib.setdefault("fill", INK)
-
-
-def _font(element: ET.Element, shorthand: str) -> None:
-    size = re.search(r"([\d.]+)px", shorthand)
-    weight = re.match(r"\s*(?:normal\s+)*(\d{3}|bold)\b", shorthand)
-    if size:
-        element.set("font-size", f"{size[1]}px")
-    if weight:
-        element.set("font-weight", weight[1])
-
-
-def _rename(element: ET.Element, ids: dict[str, str]) -> None:
-    for name, value in list(element.attrib.items()):
-        if name == "id":
-            element.set(name, ids[value])
-        elif name == f"{{{_XLINK}}}href":
-            element.set(name, f"#{ids[value.removeprefix('#')]}")
-        elif value.startswith("url(#"):
-            element.set(name, f"url(#{ids[value[5:-1]]})")
-
-
-def _describe(root: ET.Element, *, chart_id: str, title: str, description: str) -> None:
-    for name in ("width", "height"):
-        root.attrib.pop(name, None)
-    root.attrib.pop("version", None)
-    root.set("id", chart_id)
-    root.set("class", "chart")
-    root.set("role", "img")
-    root.set("aria-labelledby", f"{chart_id}-title {chart_id}-desc")
-    root.set("stroke-linejoin", "round")
-    root.set("stroke-linecap", "butt")
-    heading = ET.Element(f"{{{_SVG}}}title", {"id": f"{chart_id}-title"})
-    # The PDF takes its alternative text from the title alone, so the title says what the chart shows.
-    heading.text = title
-    body = ET.Element(f"{{{_SVG}}}desc", {"id": f"{chart_id}-desc"})
-    body.text = description
-    root.insert(0, heading)
-    root.insert(1, body)

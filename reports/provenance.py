@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from audit.digests import Json
-from audit.records import Exclusions, Findings, RunInfo
+from audit.records import Findings, RunInfo
+from reports.certificates import training_words
+from reports.instruments import Instrument
 from reports.numbers import count, decimal, share, visible
 from reports.queries import EXCLUSIONS
 from reports.view import Audited, Cell, Column, Reproducibility, Row, Step, Table, Verification, whole
@@ -21,9 +23,9 @@ _FORMATS = {
 }
 
 
-def audited_view(findings: Findings) -> Audited:
-    """Return the model, the instrument, the suites, the format and the excluded positions."""
-    model, sae = findings.model, findings.sae
+def audited_view(findings: Findings, instruments: Sequence[Instrument]) -> Audited:
+    """Return the model, the instruments, the suites, the format and the excluded positions."""
+    model = findings.model
     return Audited(
         model=_facts(
             "model",
@@ -39,21 +41,7 @@ def audited_view(findings: Findings) -> Audited:
                 ("Digest", visible(model.digest), True),
             ),
         ),
-        sae=_facts(
-            "sae",
-            "The instrument: a sparse autoencoder (SAE)",
-            (
-                ("Name", visible(sae.name), False),
-                ("Site in the model", visible(sae.site), True),
-                ("Architecture", visible(sae.architecture), False),
-                ("Features", f"{count(sae.latents)}, at most {count(sae.k)} active at once", False),
-                ("Input width", count(sae.width), False),
-                ("Trained on", f"{count(sae.training_tokens)} tokens, {count(sae.training_updates)} updates", False),
-                ("Licence", visible(sae.licence), False),
-                ("Training data digest", visible(sae.training_data_digest), True),
-                ("Digest", visible(sae.digest), True),
-            ),
-        ),
+        saes=tuple(_instrument(instrument) for instrument in instruments),
         suites=whole(
             Table(
                 id="suites",
@@ -83,11 +71,11 @@ def audited_view(findings: Findings) -> Audited:
             )
         ),
         format=_FORMATS.get(findings.format, f"Prompt format: {visible(findings.format)}."),
-        exclusions=_exclusions(findings.exclusions),
+        exclusions=_exclusions(instruments),
     )
 
 
-def reproducibility_view(findings: Findings, run: RunInfo) -> Reproducibility:
+def reproducibility_view(findings: Findings, run: RunInfo, instruments: Sequence[Instrument]) -> Reproducibility:
     """Return the command, the configuration, the versions and the digests."""
     return Reproducibility(
         command=visible(run.command),
@@ -123,7 +111,7 @@ def reproducibility_view(findings: Findings, run: RunInfo) -> Reproducibility:
             (
                 ("findings.json", visible(run.findings_digest), True),
                 ("Model", visible(findings.model.digest), True),
-                ("SAE", visible(findings.sae.digest), True),
+                *(_digest_fact(instrument) for instrument in instruments),
                 *((f"Suite {visible(suite.id)}", visible(suite.digest), True) for suite in findings.suites),
             ),
         ),
@@ -193,26 +181,65 @@ def _facts(table_id: str, caption: str, facts: tuple[tuple[str, str, bool], ...]
     )
 
 
-def _exclusions(exclusions: Exclusions) -> Table:
-    total = exclusions.tokens_total
+def _instrument(instrument: Instrument) -> Table:
+    sae = instrument.result.record
+    return _facts(
+        instrument.place_id("sae"),
+        f"{'The instrument' if instrument.alone else instrument.heading}: a sparse autoencoder (SAE)",
+        (
+            ("Name", visible(sae.name), False),
+            ("Site in the model", visible(sae.site), True),
+            ("Architecture", visible(sae.architecture), False),
+            ("Features", f"{count(sae.latents)}, at most {count(sae.k)} active at once", False),
+            ("Input width", count(sae.width), False),
+            ("Trained on", training_words(sae), False),
+            ("Licence", visible(sae.licence), False),
+            ("Training data digest", visible(sae.training_data_digest), True),
+            ("Digest", visible(sae.digest), True),
+        ),
+    )
+
+
+def _digest_fact(instrument: Instrument) -> tuple[str, str, bool]:
+    name = "SAE" if instrument.alone else f"SAE {visible(instrument.sae)}"
+    return name, visible(instrument.result.record.digest), True
+
+
+def _exclusions(instruments: Sequence[Instrument]) -> Table:
+    """Return the excluded positions, a row an instrument: what is an outlier depends on the site."""
     return whole(
         Table(
             id="exclusions",
-            caption="Token positions that no statistic saw",
-            columns=(Column("Positions"), Column("Count", numeric=True), Column("Share", numeric=True)),
-            rows=tuple(
-                Row((Cell(name), Cell(count(number)), Cell(share(number / total if total else None))))
-                for name, number in (
-                    ("All positions", total),
-                    ("Excluded: beginning of text and chat template", exclusions.template_tokens),
-                    (
-                        f"Excluded: outliers, residual norm above {decimal(exclusions.outlier_limit)}",
-                        exclusions.outlier_tokens,
-                    ),
-                    ("Kept", exclusions.kept_tokens),
-                )
+            caption="Token positions that no statistic saw, at each instrument's site",
+            columns=(
+                Column("Site"),
+                Column("All positions", numeric=True),
+                Column("Excluded: beginning of text and chat template", numeric=True, detail="share"),
+                Column("Excluded: outliers", numeric=True, detail="share"),
+                Column("Outlier limit", numeric=True, detail="residual norm"),
+                Column("Kept", numeric=True, detail="share"),
             ),
+            rows=tuple(_exclusion_row(instrument) for instrument in instruments),
             query=EXCLUSIONS,
+        )
+    )
+
+
+def _exclusion_row(instrument: Instrument) -> Row:
+    excluded = instrument.result.exclusions
+    total = excluded.tokens_total
+
+    def counted(number: int) -> Cell:
+        return Cell(count(number), detail=share(number / total if total else None))
+
+    return Row(
+        (
+            Cell(visible(instrument.result.record.site), detail="" if instrument.alone else instrument.label),
+            Cell(count(total)),
+            counted(excluded.template_tokens),
+            counted(excluded.outlier_tokens),
+            Cell(decimal(excluded.outlier_limit)),
+            counted(excluded.kept_tokens),
         )
     )
 

@@ -1,6 +1,8 @@
-"""The pages for a reader with ten minutes: what was found, in words, and the one chart that compares the readers."""
+"""The pages for a reader with ten minutes: what was found, in words; the charts are in `reports.overview`."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from audit.records import (
     ConceptResult,
@@ -11,73 +13,117 @@ from audit.records import (
     Reading,
     Rung,
 )
-from reports.concepts import contrast_of, estimate_cell, outcome_words, slug
-from reports.figures import OverviewRow, overview_chart
-from reports.numbers import NOT_MEASURED, count, decimal, interval, listed, plural, share, visible
-from reports.queries import SCORES
-from reports.view import Cell, Chart, Column, Row, Summary, SummaryRow, Table, whole
-from reports.words import COLOUR_SHORT, COLOURS, CONTRAST_NAMES, READINGS
+from reports.concepts import outcome_words
+from reports.instruments import Instrument, contrast_of, fidelity_of, instrument_words, slug
+from reports.numbers import NOT_MEASURED, count, listed, plural, share, visible
+from reports.overview import overview_charts, overview_table
+from reports.view import Cell, Summary, SummaryRow
+from reports.words import COLOUR_SHORT, COLOURS, READINGS
 
+# More names than this turn a sentence into a list; the table beside it names them all.
+NAMED_CONCEPTS = 6
 NOT_ANALYSED = Cell("Not analysed", detail="This question was not put for this concept.", mark="unresolved")
 
 
-def summary_view(findings: Findings) -> Summary:
-    """Return the summary: a row a concept, seven sentences, and the overview chart with its table."""
-    rows = _overview_rows(findings)
+def summary_view(findings: Findings, instruments: Sequence[Instrument]) -> Summary:
+    """Return the summary: a row a concept, plain sentences, and the overview charts with their table."""
     return Summary(
         lead=(
             "For each concept two questions are asked. Topic: does the model tell this subject from another?"
             " Distinction: does it tell the sensitive case from a near twin in the same words? Each is answered twice:"
             " can the model do it, and does the instrument show where."
         ),
-        rows=tuple(_summary_row(concept) for concept in findings.concepts),
-        sentences=_sentences(findings),
-        chart=_overview_chart(rows),
-        chart_table=_overview_table(findings),
+        rows=tuple(_summary_row(concept, instruments) for concept in findings.concepts),
+        note=_table_note(instruments),
+        sentences=_sentences(findings, instruments),
+        charts=overview_charts(findings, instruments),
+        chart_table=overview_table(findings, instruments),
     )
 
 
-def _summary_row(concept: ConceptResult) -> SummaryRow:
+def _table_note(instruments: Sequence[Instrument]) -> str:
+    main, *others = instruments
+    if not others:
+        return ""
+    named = listed([instrument.label for instrument in others])
+    return (
+        f"The answers and colours are those of {main.label}. {named[:1].upper()}{named[1:]} looked as well: where"
+        f" {'its' if len(others) == 1 else 'their'} answer or colour is another one, the cell adds it; where nothing is"
+        " added, it is the same."
+    )
+
+
+def _summary_row(concept: ConceptResult, instruments: Sequence[Instrument]) -> SummaryRow:
     return SummaryRow(
         concept=visible(concept.title),
         href=f"concept-{slug(concept.id)}",
         domain=visible(concept.domain) + (", exploratory" if concept.exploratory else ""),
         definition=visible(concept.definition),
-        topic=_reading_cell(contrast_of(concept, Contrast.TOPIC)),
-        distinction=_reading_cell(contrast_of(concept, Contrast.DISTINCTION)),
+        topic=_reading_cell(concept, Contrast.TOPIC, instruments),
+        distinction=_reading_cell(concept, Contrast.DISTINCTION, instruments),
         outcome=Cell(outcome_words(concept.outcome)),
-        instrument=Cell(COLOUR_SHORT[concept.fidelity.colour], mark=concept.fidelity.colour.value),
+        instrument=_colour_cell(concept, instruments),
     )
 
 
-def _reading_cell(result: ContrastResult | None) -> Cell:
+def _reading_cell(concept: ConceptResult, contrast: Contrast, instruments: Sequence[Instrument]) -> Cell:
+    """Return the main instrument's answer; the detail adds every other's that is not the same."""
+    main, *others = instruments
+    result = contrast_of(concept, contrast, sae=main.sae)
+    remarks = []
+    for other in others:
+        found = contrast_of(concept, contrast, sae=other.sae)
+        if found is None and result is not None:
+            remarks.append(f"{other.remark}: not analysed")
+        elif found is not None and (result is None or found.reading is not result.reading):
+            short = READINGS[found.reading].short
+            seen = f"; {plural(found.confirmed, 'feature')} confirmed" if found.reading is Reading.DECOMPOSED else ""
+            remarks.append(f"{other.remark}: {short[:1].lower()}{short[1:]}{seen}")
     if result is None:
-        return NOT_ANALYSED
+        return Cell(NOT_ANALYSED.text, detail="\n".join([NOT_ANALYSED.detail, *remarks]), mark=NOT_ANALYSED.mark)
     words = READINGS[result.reading]
+    return Cell(words.short, detail="\n".join([_reading_detail(result), *remarks]), mark=words.mark)
+
+
+def _reading_detail(result: ContrastResult) -> str:
     if result.reading is Reading.DECOMPOSED:
-        detail = f"{plural(result.confirmed, 'feature')} confirmed"
-    elif result.reading is Reading.NOT_DECOMPOSED:
-        detail = "no single feature shows it"
-    elif result.reading is Reading.NOT_REPRESENTED:
-        detail = "at this place in the model"
-    elif result.reading is Reading.SUSPECT:
-        detail = "a feature reacts, the simple check does not"
-    else:
-        detail = "the evidence allows no answer"
-    return Cell(words.short, detail=detail, mark=words.mark)
+        return f"{plural(result.confirmed, 'feature')} confirmed"
+    if result.reading is Reading.NOT_DECOMPOSED:
+        return "no single feature shows it"
+    if result.reading is Reading.NOT_REPRESENTED:
+        return "at this place in the model"
+    if result.reading is Reading.SUSPECT:
+        return "a feature reacts, the simple check does not"
+    return "the evidence allows no answer"
 
 
-def _sentences(findings: Findings) -> tuple[str, ...]:
-    """Return what the results mean and what they do not, in seven plain sentences."""
+def _colour_cell(concept: ConceptResult, instruments: Sequence[Instrument]) -> Cell:
+    main, *others = instruments
+    row = fidelity_of(concept, sae=main.sae)
+    colour = row.colour if row else None
+    remarks = []
+    for other in others:
+        found = fidelity_of(concept, sae=other.sae)
+        if (found.colour if found else None) is not colour:
+            remarks.append(f"{other.remark}: {COLOUR_SHORT[found.colour] if found else NOT_MEASURED}")
+    if colour is None:
+        return Cell(NOT_MEASURED, detail="\n".join(remarks))
+    return Cell(COLOUR_SHORT[colour], detail="\n".join(remarks), mark=colour.value)
+
+
+def _sentences(findings: Findings, instruments: Sequence[Instrument]) -> tuple[str, ...]:
+    """Return what the results mean and what they do not, in plain sentences."""
+    several = len(instruments) > 1
+    others = _others_sentence(findings, instruments)
     return (
         (
             f"{visible(findings.model.name)} was asked to read"
             f" {plural(sum(s.scenarios for s in findings.suites), 'hand-written situation')} on"
-            f" {plural(len(findings.concepts), 'sensitive concept')}, while an instrument looked at its inner state;"
-            f" the instrument is rated {findings.fidelity.colour.value} overall. {COLOURS[findings.fidelity.colour]}"
+            f" {plural(len(findings.concepts), 'sensitive concept')}, while"
+            f" {instrument_words(instruments, layers=findings.model.layers)}. {colour_sentence(instruments)}"
         ),
-        distinction_sentence(findings),
-        _ladder_sentence(findings),
+        distinction_sentence(findings, instruments[0]) + (f" {others}" if others else ""),
+        _ladder_sentence(findings, several=several),
         "That a feature reacts to a concept does not show that the model uses it when it answers. "
         + (
             "Only the findings on the rung “causal” speak about use."
@@ -85,8 +131,8 @@ def _sentences(findings: Findings) -> tuple[str, ...]:
             else "No finding in this report speaks about use."
         ),
         (
-            "That no feature was found does not show that the model lacks the concept: the model may hold it where this"
-            " instrument does not look."
+            "That no feature was found does not show that the model lacks the concept: the model may hold it where"
+            f" {'these instruments do' if several else 'this instrument does'} not look."
         ),
         permutation_sentence(findings.permutation_control),
         (
@@ -96,23 +142,66 @@ def _sentences(findings: Findings) -> tuple[str, ...]:
     )
 
 
-def distinction_sentence(findings: Findings) -> str:
-    """Return for which concepts the sensitive case is told from its twin, in words."""
+def colour_sentence(instruments: Sequence[Instrument]) -> str:
+    """Return how the instruments are rated overall, and what the main one's colour means."""
+    main, *others = instruments
+    colour = main.result.fidelity.colour
+    label = main.label
+    rated = f"{label[:1].upper()}{label[1:]} is rated {colour.value} overall. {COLOURS[colour]}"
+    return " ".join([rated, *(_rated_too(other) for other in others)])
+
+
+def _rated_too(other: Instrument) -> str:
+    colour = other.result.fidelity.colour
+    return f"{other.heading} is rated {COLOUR_SHORT[colour].replace(':', ' overall:')}."
+
+
+def distinction_sentence(findings: Findings, main: Instrument) -> str:
+    """Return for which concepts the sensitive case is told from its twin, as the main instrument shows it.
+
+    Many concepts are counted, few are named.
+    """
     titles: dict[Reading, list[str]] = {reading: [] for reading in Reading}
+    named = len(findings.concepts) <= NAMED_CONCEPTS
     for concept in findings.concepts:
-        result = contrast_of(concept, Contrast.DISTINCTION)
+        result = contrast_of(concept, Contrast.DISTINCTION, sae=main.sae)
         if result is not None:
             titles[result.reading].append(f"“{visible(concept.title)}”")
-    parts = [f"for {listed(names)} {READINGS[reading].answer}" for reading, names in titles.items() if names]
+    total = plural(sum(len(names) for names in titles.values()), "concept")
+    parts = [
+        f"for {listed(names) if named else f'{count(len(names))} of {total}'} {READINGS[reading].answer}"
+        for reading, names in titles.items()
+        if names
+    ]
     if not parts:
         return "No concept's sensitive case was compared with its near twin, so nothing is said about that distinction."
     answer = "; ".join(parts)
-    return (
-        f"Can the model tell the sensitive case from its near twin in the same words? {answer[:1].upper()}{answer[1:]}."
-    )
+    through = "" if main.alone else f" Seen with {main.label}:"
+    first = answer if through else f"{answer[:1].upper()}{answer[1:]}"
+    return f"Can the model tell the sensitive case from its near twin in the same words?{through} {first}."
 
 
-def _ladder_sentence(findings: Findings) -> str:
+def _others_sentence(findings: Findings, instruments: Sequence[Instrument]) -> str:
+    """Return for how many concepts another instrument answers the same question differently; the table says how."""
+    main, *others = instruments
+    parts = []
+    for other in others:
+        pairs = [
+            (here.reading, there.reading)
+            for concept in findings.concepts
+            if (here := contrast_of(concept, Contrast.DISTINCTION, sae=main.sae)) is not None
+            and (there := contrast_of(concept, Contrast.DISTINCTION, sae=other.sae)) is not None
+        ]
+        if pairs:
+            differing = sum(here is not there for here, there in pairs)
+            parts.append(
+                f"{other.heading} gives another answer for {count(differing)} of {plural(len(pairs), 'concept')}"
+                + ("; the table says which." if differing else ".")
+            )
+    return " ".join(parts)
+
+
+def _ladder_sentence(findings: Findings, *, several: bool) -> str:
     ladder = findings.ladder
     if not sum(ladder.values()):
         return (
@@ -121,7 +210,8 @@ def _ladder_sentence(findings: Findings) -> str:
         )
     high = ladder.get(Rung.CONFIRMED.value, 0) + ladder.get(Rung.CAUSAL.value, 0)
     return (
-        f"Of {plural(sum(ladder.values()), 'finding')} about single features, {count(high)}"
+        f"Of {plural(sum(ladder.values()), 'finding')} about single features"
+        f"{', counted over all instruments,' if several else ','} {count(high)}"
         f" {'stands' if high == 1 else 'stand'} up to the full test on situations that were held back; the others are"
         " reported with the reason why they do not."
     )
@@ -138,81 +228,4 @@ def permutation_sentence(control: PermutationControl) -> str:
         f"{base}, so the check is passed."
         if control.passed
         else f"{base}, so the check FAILED and no finding can be relied on."
-    )
-
-
-def _overview_rows(findings: Findings) -> tuple[OverviewRow, ...]:
-    return tuple(
-        OverviewRow(
-            label=f"{visible(concept.title)}: {CONTRAST_NAMES[result.contrast].lower()}",
-            probe=result.probe.auroc,
-            feature=result.best_auroc,
-            random=result.random_control.best_auroc,
-        )
-        for concept in findings.concepts
-        for result in concept.contrasts
-    )
-
-
-def _overview_chart(rows: tuple[OverviewRow, ...]) -> Chart | None:
-    if not rows:
-        return None
-    title = "How well the two arms are told apart (paired AUROC, confirmation split)"
-    spoken = "; ".join(
-        f"{row.label}: linear probe {decimal(row.probe.value)}, first SAE feature "
-        f"{decimal(row.feature.value) if row.feature else NOT_MEASURED}, random direction {decimal(row.random)}"
-        for row in rows
-    )
-    return Chart(
-        id="overview",
-        svg=overview_chart(
-            rows, chart_id="overview", title=f"{title}. {spoken}.", description="The table below has the numbers."
-        ),
-        title=title,
-        description=spoken,
-        caption=(
-            f"{title}. Lines are 95% intervals. The first SAE feature is the one that ranked first on discovery,"
-            " oriented by discovery. A feature that does no better than the best random direction shows nothing about"
-            " the concept."
-        ),
-    )
-
-
-def _overview_table(findings: Findings) -> Table:
-    rows = []
-    for concept in findings.concepts:
-        for result in concept.contrasts:
-            best = result.best_auroc
-            rows.append(
-                Row(
-                    (
-                        Cell(visible(concept.title), href=f"concept-{slug(concept.id)}"),
-                        Cell(CONTRAST_NAMES[result.contrast]),
-                        estimate_cell(result.probe.auroc),
-                        (
-                            Cell(NOT_MEASURED, detail="no feature ranked")
-                            if best is None
-                            else Cell(decimal(best.value), detail=f"{interval(best)}, feature {result.best_latent}")
-                        ),
-                        Cell(decimal(result.random_control.best_auroc)),
-                        Cell(result.reading.value, mark=READINGS[result.reading].mark),
-                    )
-                )
-            )
-    return whole(
-        Table(
-            id="overview-table",
-            caption="The numbers behind the chart (paired AUROC with 95% interval, confirmation split only)",
-            columns=(
-                Column("Concept"),
-                Column("Contrast"),
-                Column("Linear probe", numeric=True),
-                Column("First SAE feature", numeric=True),
-                Column("Best random direction", numeric=True),
-                Column("Reading"),
-            ),
-            rows=tuple(rows),
-            query=SCORES,
-            empty="No contrast was analysed.",
-        )
     )

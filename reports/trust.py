@@ -2,16 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from audit.digests import Json
-from audit.records import Colour, Fidelity, Findings, RunInfo
+from audit.records import Colour, Contrast, Fidelity, Findings, RunInfo
+from reports.contrasts import estimate_cell
 from reports.figures import FidelityBar, fidelity_chart
-from reports.numbers import count, decimal, share, signed, visible
+from reports.instruments import Instrument, contrast_of, fidelity_of
+from reports.numbers import count, decimal, share, visible
 from reports.queries import FIDELITY, SCORES
-from reports.view import Cell, Chart, Column, Controls, Fact, FidelitySection, Row, Table, Term, whole
+from reports.view import Cell, Chart, Column, Controls, Fact, FidelityPart, FidelitySection, Row, Table, Term, whole
 from reports.words import COLOUR_SHORT, COLOURS, CONTRAST_NAMES
 
+FIDELITY_NOTE = (
+    "L0: features active at once. Dead: share of features that never fire on these tokens. Dense: share that fires on"
+    " more than one token in ten. Delta CE and KL in nats a token, with the reconstruction spliced in; the interval of"
+    " delta CE is a 95% bootstrap over scenarios. CE recovered: the share of the loss from replacing the inner state by"
+    " the mean residual of the site that the reconstruction wins back; 100% is no loss. The ratio is to a random error"
+    " of equal norm: above 1 the instrument's error changes predictions more than a random one does. “Not"
+    " measured”: the record holds no value for that scope; the row's reason and the spliced count say on what it rests."
+)
+_FIDELITY_COLUMNS = (
+    Column("Tokens of"),
+    Column("Tokens", numeric=True, detail="spliced"),
+    Column("FVU", numeric=True),
+    Column("Cosine", numeric=True),
+    Column("L0", numeric=True, detail="5% to 95%"),
+    Column("Dead", numeric=True, detail="dense"),
+    Column("Delta CE", numeric=True, detail="95% interval"),
+    Column("CE recovered", numeric=True, detail="CE before"),
+    Column("KL", numeric=True, detail="ratio"),
+    Column("Colour"),
+)
 # This project's conventions, printed where the run's configuration does not set its own.
 GREEN_FVU, GREEN_DELTA_CE, AMBER_FVU, AMBER_DELTA_CE, CONCEPT_FVU_RATIO = 0.2, 0.1, 0.4, 0.4, 1.5
 
@@ -23,70 +45,18 @@ def _limit(run: RunInfo, name: str, convention: float) -> float:
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else convention
 
 
-def fidelity_view(findings: Findings, run: RunInfo) -> FidelitySection:
-    """Return how well the SAE reproduces the residual stream, overall and for each concept."""
+def fidelity_view(findings: Findings, run: RunInfo, instruments: Sequence[Instrument]) -> FidelitySection:
+    """Return how well each SAE reproduces the residual stream, overall and for each concept."""
     green, amber = _limit(run, "green_fvu", GREEN_FVU), _limit(run, "amber_fvu", AMBER_FVU)
     green_ce, amber_ce = _limit(run, "green_delta_ce", GREEN_DELTA_CE), _limit(run, "amber_delta_ce", AMBER_DELTA_CE)
     ratio = _limit(run, "concept_fvu_ratio", CONCEPT_FVU_RATIO)
-    scopes = (("All prompts", findings.fidelity), *((visible(c.title), c.fidelity) for c in findings.concepts))
-    bars = tuple(FidelityBar(label, fidelity.fvu, fidelity.colour) for label, fidelity in scopes)
-    title = "How much of the model's inner state the instrument misses (FVU)"
-    spoken = "; ".join(f"{bar.label}: {decimal(bar.fvu)}, {bar.colour.value}" for bar in bars)
     return FidelitySection(
         lead=(
             "Before any feature is read, the instrument is tested on the probes themselves. The colours follow this"
             " project's conventions, printed below; they are no standard. Red means that no claim about single features"
-            " is made."
+            " is made. What the instrument does on other text is in its certificate, in the next chapter."
         ),
-        verdict=Cell(
-            COLOUR_SHORT[findings.fidelity.colour],
-            detail=f"{COLOURS[findings.fidelity.colour]} Reason given: {visible(findings.fidelity.reason)}",
-            mark=findings.fidelity.colour.value,
-        ),
-        table=whole(
-            Table(
-                id="fidelity-table",
-                caption="Fidelity of the instrument, overall and for each concept",
-                columns=(
-                    Column("Tokens of"),
-                    Column("Tokens", numeric=True, detail="spliced"),
-                    Column("FVU", numeric=True),
-                    Column("Cosine", numeric=True),
-                    Column("L0", numeric=True, detail="5% to 95%"),
-                    Column("Dead", numeric=True, detail="share"),
-                    Column("Dense", numeric=True, detail="share"),
-                    Column("Delta CE", numeric=True, detail="CE before"),
-                    Column("KL", numeric=True, detail="ratio"),
-                    Column("Colour"),
-                ),
-                rows=tuple(_fidelity_row(label, fidelity) for label, fidelity in scopes),
-                note=(
-                    "L0: features active at once. Dead: share of features that never fire. Dense: share that fires on"
-                    " more than one token in ten. Delta CE and KL in nats a token, with the reconstruction spliced in;"
-                    " the ratio is to a random error of equal norm. “Not measured”: the record holds no value for that"
-                    " scope; the row's reason and the spliced count say on what it rests."
-                ),
-                layout="dense",
-                query=FIDELITY,
-            )
-        ),
-        chart=Chart(
-            id="fidelity",
-            svg=fidelity_chart(
-                bars,
-                green=green,
-                amber=amber,
-                chart_id="fidelity",
-                title=f"{title}. {spoken}.",
-                description="The table below has the numbers.",
-            ),
-            title=title,
-            description=spoken,
-            caption=(
-                f"{title}. Shorter is better. Dashed lines are the limits of green and amber for FVU alone; the colour"
-                " also depends on delta CE."
-            ),
-        ),
+        parts=tuple(_part(findings, instrument, green=green, amber=amber) for instrument in instruments),
         rules=(
             Term(
                 "green",
@@ -102,8 +72,60 @@ def fidelity_view(findings: Findings, run: RunInfo) -> FidelitySection:
             Term(
                 "limits for a concept",
                 f"A concept on which FVU exceeds {ratio:g} times the overall value loses one colour. No concept is"
-                " rated better than the instrument overall. Without delta CE no colour is better than amber.",
+                " rated better than the instrument overall. Without delta CE no colour is better than amber. The limits"
+                " are compared with the value of delta CE, not with its interval.",
             ),
+        ),
+    )
+
+
+def _part(findings: Findings, instrument: Instrument, *, green: float, amber: float) -> FidelityPart:
+    overall = instrument.result.fidelity
+    scopes = [("All prompts", overall)]
+    for concept in findings.concepts:
+        row = fidelity_of(concept, sae=instrument.sae)
+        if row is not None:
+            scopes.append((visible(concept.title), row))
+    bars = tuple(FidelityBar(label, fidelity.fvu, fidelity.colour) for label, fidelity in scopes)
+    through = "" if instrument.alone else f", {instrument.label}"
+    title = f"How much of the model's inner state the instrument misses (FVU){through}"
+    spoken = "; ".join(f"{bar.label}: {decimal(bar.fvu)}, {bar.colour.value}" for bar in bars)
+    chart_id = instrument.place_id("fidelity")
+    return FidelityPart(
+        id=instrument.place_id("fidelity-part"),
+        heading="" if instrument.alone else f"{instrument.heading}: {visible(instrument.sae)}",
+        verdict=Cell(
+            COLOUR_SHORT[overall.colour],
+            detail=f"{COLOURS[overall.colour]} Reason given: {visible(overall.reason)}",
+            mark=overall.colour.value,
+        ),
+        chart=Chart(
+            id=chart_id,
+            svg=fidelity_chart(
+                bars,
+                green=green,
+                amber=amber,
+                chart_id=chart_id,
+                title=f"{title}. {spoken}.",
+                description="The table below has the numbers.",
+            ),
+            title=title,
+            description=spoken,
+            caption=(
+                f"{title}. Shorter is better. Dashed lines are the limits of green and amber for FVU alone; the colour"
+                " also depends on delta CE."
+            ),
+        ),
+        table=whole(
+            Table(
+                id=instrument.place_id("fidelity-table"),
+                caption=f"Fidelity of the instrument, overall and for each concept{through}",
+                columns=_FIDELITY_COLUMNS,
+                rows=tuple(_fidelity_row(label, fidelity) for label, fidelity in scopes),
+                note=FIDELITY_NOTE,
+                layout="dense",
+                query=FIDELITY,
+            )
         ),
     )
 
@@ -118,9 +140,9 @@ def _fidelity_row(label: str, fidelity: Fidelity) -> Row:
             Cell(
                 decimal(fidelity.l0_mean, 1), detail=f"{decimal(fidelity.l0_p05, 0)} to {decimal(fidelity.l0_p95, 0)}"
             ),
-            Cell(share(fidelity.dead_share)),
-            Cell(share(fidelity.dense_share)),
-            Cell(signed(fidelity.delta_ce, 3), detail=decimal(fidelity.ce, 3)),
+            Cell(share(fidelity.dead_share), detail=share(fidelity.dense_share)),
+            estimate_cell(fidelity.delta_ce, with_sign=True, places=3),
+            Cell(share(fidelity.ce_recovered), detail=decimal(fidelity.ce, 3)),
             Cell(decimal(fidelity.kl, 3), detail=decimal(fidelity.kl_ratio, 2)),
             Cell(fidelity.colour.value, mark=fidelity.colour.value),
         ),
@@ -128,15 +150,17 @@ def _fidelity_row(label: str, fidelity: Fidelity) -> Row:
     )
 
 
-def controls_view(findings: Findings) -> Controls:
+def controls_view(findings: Findings, instruments: Sequence[Instrument]) -> Controls:
     """Return the measured false positive rate and what random directions reach."""
     control = findings.permutation_control
+    several = len(instruments) > 1
     return Controls(
         permutation=(
             "The tests, from choosing features to confirming them, were run on scenarios whose arm labels had been"
             " shuffled, so that every finding is a false one. The share of runs with any finding is the measured false"
             " positive rate. The shuffled runs skip the comparison with random directions and with the linear probe,"
             " which only removes findings."
+            + (" A shuffle counts once, whichever instrument found something in it." if several else "")
         ),
         permutation_mark=Cell(
             "passed" if control.passed else "failed",
@@ -167,6 +191,7 @@ def controls_view(findings: Findings) -> Controls:
                 columns=(
                     Column("Concept"),
                     Column("Contrast"),
+                    *((Column("Instrument"),) if several else ()),
                     Column("Tested", numeric=True),
                     Column("Selected", numeric=True),
                     Column("Confirmed", numeric=True),
@@ -179,6 +204,7 @@ def controls_view(findings: Findings) -> Controls:
                         (
                             Cell(visible(concept.title)),
                             Cell(CONTRAST_NAMES[result.contrast]),
+                            *((Cell(count(instrument.number), detail=instrument.place),) if several else ()),
                             Cell(count(result.random_control.tested)),
                             Cell(count(result.random_control.selected)),
                             Cell(count(result.random_control.confirmed)),
@@ -188,7 +214,9 @@ def controls_view(findings: Findings) -> Controls:
                         )
                     )
                     for concept in findings.concepts
-                    for result in concept.contrasts
+                    for contrast in Contrast
+                    for instrument in instruments
+                    if (result := contrast_of(concept, contrast, sae=instrument.sae)) is not None
                 ),
                 note=(
                     "A feature is called confirmed only if its effect exceeds the largest one here, among the compared"
@@ -196,6 +224,7 @@ def controls_view(findings: Findings) -> Controls:
                     " measured”: no random direction fired often enough to be tested."
                 ),
                 query=SCORES,
+                layout="long",
                 empty="No contrast was analysed, so no control was run.",
             )
         ),

@@ -130,8 +130,9 @@ class Summary:
 
     lead: str
     rows: tuple[SummaryRow, ...]
+    note: str
     sentences: tuple[str, ...]
-    chart: Chart | None
+    charts: tuple[Chart, ...]
     chart_table: Table
 
 
@@ -147,24 +148,66 @@ class Guide:
 
 @dataclass(frozen=True, slots=True)
 class Audited:
-    """What was audited: the model, the instrument, the suites, and the positions left out."""
+    """What was audited: the model, the instruments, the suites, and the positions left out."""
 
     model: Table
-    sae: Table
+    saes: tuple[Table, ...]
     suites: Table
     format: str
     exclusions: Table
 
 
 @dataclass(frozen=True, slots=True)
+class FidelityPart:
+    """How far one instrument can be trusted; `heading` is empty when there is no other."""
+
+    id: str
+    heading: str
+    verdict: Cell
+    chart: Chart
+    table: Table
+
+
+@dataclass(frozen=True, slots=True)
 class FidelitySection:
-    """How far the instrument can be trusted."""
+    """How far the instruments can be trusted."""
 
     lead: str
-    verdict: Cell
-    table: Table
-    chart: Chart | None
+    parts: tuple[FidelityPart, ...]
     rules: tuple[Term, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateView:
+    """What one instrument was measured to do on text that it was not trained on.
+
+    `missing` says why there is nothing to show, and is empty otherwise. `facts` are the columns of the page's head.
+    """
+
+    id: str
+    title: str
+    lead: str
+    missing: str
+    warning: str
+    facts: tuple[tuple[Fact, ...], ...]
+    fidelity: Table
+    chart: Chart | None
+    curve: Table
+    stability: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ContrastBlock:
+    """What one instrument shows of one contrast; `heading` and `sae` are empty when there is no other instrument."""
+
+    id: str
+    heading: str
+    sae: str
+    reading: Cell
+    reason: str
+    counts: str
+    baselines: Table
+    features: Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,11 +217,16 @@ class ContrastView:
     id: str
     name: str
     question: str
-    reading: Cell
+    blocks: tuple[ContrastBlock, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class InstrumentStatement:
+    """How far one instrument can be trusted on one concept."""
+
+    label: str
+    colour: Cell
     reason: str
-    counts: str
-    baselines: Table
-    features: Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,10 +239,9 @@ class ConceptView:
     why: str
     rules: tuple[Fact, ...]
     flags: tuple[str, ...]
-    instrument: Cell
-    instrument_reason: str
+    instruments: tuple[InstrumentStatement, ...]
     contrasts: tuple[ContrastView, ...]
-    chart: Chart | None
+    charts: tuple[Chart, ...]
     chart_absent: str
     outcome: Table | None
     outcome_words: str
@@ -303,6 +350,7 @@ class ReportView:
     guide: Guide
     audited: Audited
     fidelity: FidelitySection
+    certificates: tuple[CertificateView, ...]
     domains: tuple[DomainView, ...]
     findings_lead: tuple[str, ...]
     ladder: Table

@@ -159,10 +159,18 @@ WORDS: tuple[tuple[str, str], ...] = (
         ),
     ),
     (
+        "Layer, site",
+        (
+            "The place at which an instrument looks. The model works in layers, counted from 0; “layer 15” is its inner"
+            " state as that layer hands it on. What is not seen at one layer may be seen at another."
+        ),
+    ),
+    (
         "Linear probe",
         (
-            "A simple check that reads the model's whole inner state at once. If it tells two cases apart and no single"
-            " feature does, the model has the information and the instrument does not show it."
+            "A simple check that reads the model's whole inner state at once, at the instrument's site. If it tells two"
+            " cases apart and no single feature does, the model has the information and the instrument does not show"
+            " it."
         ),
     ),
     (
@@ -216,6 +224,28 @@ WORDS: tuple[tuple[str, str], ...] = (
         ),
     ),
     (
+        "CE recovered",
+        (
+            "How much of the prediction survives with the instrument's copy: 100% is no loss; 0% is no better than"
+            " putting the mean residual of the site in its place."
+        ),
+    ),
+    (
+        "Certificate of the instrument",
+        (
+            "What an instrument was measured to do on text that it was not trained on. It is not the certificate of the"
+            " seal, which names who signed."
+        ),
+    ),
+    (
+        "Found again",
+        (
+            "Whether a second training of the instrument, with another seed, has the same feature: a decoder cosine of"
+            " 0.7 or more with its match, unless another limit is stated. A feature found once may be a matter of"
+            " chance in the training."
+        ),
+    ),
+    (
         "Discovery and confirmation",
         (
             "Features are chosen on one part of the scenarios and measured on another. Every effect of a feature or a"
@@ -236,8 +266,15 @@ LIMITATIONS: tuple[tuple[str, str], ...] = (
     (
         "The results are about this model, seen this way.",
         (
-            "They hold for this model digest, this SAE, this site, this seed and this population of hand-written"
-            " scenarios. Another version, another language or another kind of text needs another audit."
+            "They hold for this model digest, for each SAE at its own site, for this seed and this population of"
+            " hand-written scenarios. Another version, another language or another kind of text needs another audit."
+        ),
+    ),
+    (
+        "One training of an instrument is one draw.",
+        (
+            "Which features an SAE has depends on the seed of its training. How many of them another training finds"
+            " again is in the certificate, where it was measured; of the others this report rests on one training."
         ),
     ),
     (

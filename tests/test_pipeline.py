@@ -12,6 +12,7 @@ import pikepdf
 import pytest
 
 from audit.capture.model import load_model
+from audit.capture.sae import SHIPPED
 from audit.config import AuditConfig, ModelConfig, ProbeConfig, SaeConfig
 from audit.digests import canonical_json, digest_bytes, digest_file
 from audit.errors import ModelUnavailable, OutputError, ShapeMismatch, SiteNotFound, SuiteError, UsageError
@@ -76,15 +77,22 @@ def test_the_audit_says_something(audit: SealedAudit) -> None:
     """An empty audit never looks like a pass: tokens, tests, probes and controls were really measured."""
     findings = audit.result.findings
     assert findings.format == "chat"
-    assert findings.exclusions.kept_tokens > 5000
-    assert findings.exclusions.template_tokens > findings.exclusions.kept_tokens / 2
-    assert 0.05 < findings.fidelity.fvu < 0.4
-    assert findings.fidelity.colour is not Colour.RED
-    assert findings.fidelity.l0_mean == pytest.approx(32, abs=0.5)
-    assert findings.fidelity.delta_ce is not None
+    assert [sae.record.name for sae in findings.saes] == list(SHIPPED)
+    for sae in findings.saes:
+        assert sae.exclusions.kept_tokens > 5000
+        assert sae.exclusions.template_tokens > sae.exclusions.kept_tokens / 2
+        assert 0.05 < sae.fidelity.fvu < 0.4
+        assert sae.fidelity.colour is not Colour.RED
+        assert sae.fidelity.l0_mean == pytest.approx(32, abs=0.5)
+        assert sae.fidelity.delta_ce is not None
+        assert sae.fidelity.ce_recovered is not None
+        assert 0.8 < sae.fidelity.ce_recovered < 1
+        assert sae.certificate is not None
+        assert sae.certificate.sae_digest == sae.record.digest
     (concept,) = findings.concepts
-    topic, distinction = concept.contrasts
-    assert (topic.contrast, distinction.contrast) == (Contrast.TOPIC, Contrast.DISTINCTION)
+    asked = [(contrast.sae, contrast.contrast) for contrast in concept.contrasts]
+    assert asked == [(sae, contrast) for sae in SHIPPED for contrast in Contrast]
+    topic = concept.contrasts[0]
     for contrast in concept.contrasts:
         assert contrast.tested > 100
         assert contrast.random_control.tested > 100
@@ -96,7 +104,7 @@ def test_the_audit_says_something(audit: SealedAudit) -> None:
     assert concept.outcome is not None
     assert concept.outcome.n_scenarios == 64
     assert findings.permutation_control.passed
-    assert sum(findings.ladder.values()) == topic.selected + distinction.selected
+    assert sum(findings.ladder.values()) == sum(contrast.selected for contrast in concept.contrasts)
     assert findings.ladder[Rung.CAUSAL.value] == 0
 
 
@@ -147,7 +155,7 @@ def small_config(model: Path, sae: Path, **probes: object) -> AuditConfig:
     """Return a configuration for a small model and SAE."""
     return AuditConfig(
         model=ModelConfig(source=str(model)),
-        sae=SaeConfig(source=str(sae)),
+        sae=SaeConfig(sources=(str(sae),)),
         probes=ProbeConfig(**probes),  # type: ignore[arg-type]
     )
 
@@ -167,7 +175,7 @@ def test_an_sae_for_another_depth_is_refused(
 
 def test_an_sae_of_another_width_is_refused(audit: SealedAudit, tmp_path: Path) -> None:
     """The small SAE has width 32, the default model 576."""
-    config = replace(audit.request.config, sae=SaeConfig(source=str(write_sae(tmp_path / "sae"))))
+    config = replace(audit.request.config, sae=SaeConfig(sources=(str(write_sae(tmp_path / "sae")),)))
     with pytest.raises(ShapeMismatch):
         run_audit(replace(audit.request, config=config, out=tmp_path / "out"), progress=Silent())
     assert not (tmp_path / "out").exists()

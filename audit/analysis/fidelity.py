@@ -2,62 +2,72 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from audit.arrays import Densities, FidelityMoments
 from audit.config import FidelityConfig
-from audit.records import Colour, Fidelity
+from audit.records import Colour, Estimate, Fidelity
 
+ALL = "all"
 _DENSE = 0.1
+_FEWEST_CLUSTERS = 8
+_RESAMPLES = 2000
+_SEED = 20260101
 
 
 def global_fidelity(
-    moments: FidelityMoments, densities: Densities, *, latents: int, config: FidelityConfig
+    sae: str, moments: FidelityMoments, densities: Densities, *, latents: int, config: FidelityConfig, scope: str = ALL
 ) -> Fidelity:
-    """Return the instrument's fidelity over all audited tokens.
+    """Return an instrument's fidelity over all tokens of an audit or a text.
 
     Args:
+        sae: its name.
         moments: sums over all prompts.
         densities: firing counts of every latent that fired.
         latents: how many latents the SAE has.
         config: the limits of the colours.
+        scope: what the tokens are.
     """
     dead = 1 - len(densities.latents) / latents
     dense = float((densities.tokens > _DENSE * moments.tokens).sum()) / latents
-    return _record("all", moments, config, dead_share=dead, dense_share=dense, reference_fvu=None, worst=Colour.GREEN)
+    colour, reason = _colour(_fvu(moments), _delta_ce(moments), config)
+    return _record(sae, scope, moments, colour=colour, reason=reason, dead_share=dead, dense_share=dense)
 
 
-def concept_fidelity(concept: str, moments: FidelityMoments, overall: Fidelity, *, config: FidelityConfig) -> Fidelity:
-    """Return the fidelity on one concept's prompts: never better than overall, worse if its FVU is far higher."""
-    return _record(
-        concept, moments, config, dead_share=None, dense_share=None, reference_fvu=overall.fvu, worst=overall.colour
-    )
+def part_fidelity(
+    sae: str, scope: str, moments: FidelityMoments, overall: Fidelity, *, config: FidelityConfig
+) -> Fidelity:
+    """Return the fidelity on a part, such as one concept's prompts: never better than overall, worse if FVU is high."""
+    fvu = _fvu(moments)
+    colour, reason = _colour(fvu, _delta_ce(moments), config)
+    if fvu > config.concept_fvu_ratio * overall.fvu:
+        colour = Colour.RED if colour is not Colour.GREEN else Colour.AMBER
+        reason = f"FVU {fvu:.3f} is more than {config.concept_fvu_ratio:g} times the overall {overall.fvu:.3f}"
+    if list(Colour).index(overall.colour) > list(Colour).index(colour):
+        colour, reason = overall.colour, f"limited by the instrument as a whole, which is {overall.colour.value}"
+    return _record(sae, scope, moments, colour=colour, reason=reason, dead_share=None, dense_share=None)
 
 
 def _record(
+    sae: str,
     scope: str,
     moments: FidelityMoments,
-    config: FidelityConfig,
     *,
+    colour: Colour,
+    reason: str,
     dead_share: float | None,
     dense_share: float | None,
-    reference_fvu: float | None,
-    worst: Colour,
 ) -> Fidelity:
-    fvu = moments.error / moments.total_variance
     count = moments.spliced_tokens
-    delta_ce = (moments.ce_spliced - moments.ce) / count if count else None
-    colour, reason = _colour(fvu, delta_ce, config)
-    if reference_fvu is not None and fvu > config.concept_fvu_ratio * reference_fvu:
-        colour = Colour.RED if colour is not Colour.GREEN else Colour.AMBER
-        reason = f"FVU {fvu:.3f} is more than {config.concept_fvu_ratio:g} times the overall {reference_fvu:.3f}"
-    if list(Colour).index(worst) > list(Colour).index(colour):
-        colour, reason = worst, f"limited by the instrument as a whole, which is {worst.value}"
     ratio = moments.kl / moments.kl_random if count and moments.kl_random > 0 else None
     if ratio is not None and ratio > 1:
         reason += f"; the error moves predictions {ratio:.1f} times as much as a random error of the same size"
+    harm = moments.ce_ablated - moments.ce
     return Fidelity(
+        sae=sae,
         scope=scope,
         tokens=moments.tokens,
-        fvu=fvu,
+        fvu=_fvu(moments),
         cosine=moments.cosine,
         l0_mean=moments.l0_mean,
         l0_p05=moments.l0_p05,
@@ -65,13 +75,38 @@ def _record(
         dead_share=dead_share,
         dense_share=dense_share,
         spliced_tokens=count,
-        delta_ce=delta_ce,
+        delta_ce=_delta_ce_estimate(moments),
         ce=moments.ce / count if count else None,
+        ce_recovered=1 - (moments.ce_spliced - moments.ce) / harm if count and harm > 0 else None,
         kl=moments.kl / count if count else None,
         kl_ratio=ratio,
         colour=colour,
         reason=reason,
     )
+
+
+def _fvu(moments: FidelityMoments) -> float:
+    return moments.error / moments.total_variance
+
+
+def _delta_ce(moments: FidelityMoments) -> float | None:
+    count = moments.spliced_tokens
+    return (moments.ce_spliced - moments.ce) / count if count else None
+
+
+def _delta_ce_estimate(moments: FidelityMoments) -> Estimate | None:
+    """Return the rise of cross-entropy with a percentile interval from resampled clusters (ratio of sums)."""
+    value = _delta_ce(moments)
+    if value is None:
+        return None
+    # Sorted: the interval must not depend on the order in which the clusters came.
+    clusters = moments.clusters[np.lexsort(moments.clusters.T)]
+    if len(clusters) < _FEWEST_CLUSTERS:
+        return Estimate(value, None, None)
+    drawn = np.random.default_rng(_SEED).integers(0, len(clusters), (_RESAMPLES, len(clusters)))
+    tokens, ce, spliced = (clusters[:, column][drawn].sum(axis=1) for column in range(3))
+    low, high = np.quantile((spliced - ce) / np.maximum(tokens, 1), (0.025, 0.975))
+    return Estimate(value, float(low), float(high))
 
 
 def _colour(fvu: float, delta_ce: float | None, config: FidelityConfig) -> tuple[Colour, str]:

@@ -97,6 +97,7 @@ def contrast_result(
     reading, reason = _read(effects, confirmed, limits, config)
     return ContrastResult(
         contrast=contrast,
+        sae=sae,
         reading=reading,
         reason=reason,
         n_discovery=effects.n_discovery,
@@ -165,7 +166,7 @@ def _finding(
     if rung.height > limits.cap.height:
         rung, reason = limits.cap, limits.reason
     return Finding(
-        id=f"{effects.concept}/{contrast.value}/{feature.latent}",
+        id=f"{effects.concept}/{contrast.value}/{sae}/{feature.latent}",
         concept=effects.concept,
         contrast=contrast,
         sae=sae,

@@ -8,17 +8,43 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 from transformers import DynamicCache
 
 from audit.capture.model import LoadedModel
-from audit.capture.prompts import TokenisedPrompt
 from audit.capture.sites import Site, run_to_site
 
 _WORTHWHILE_TOKENS = 4
+
+
+class TokenSequence(Protocol):
+    """Whatever can be run: a prompt of a suite, or a window of a text.
+
+    `content` marks the positions that count; BOS, template and padding are not among them.
+    """
+
+    @property
+    def id(self) -> int:
+        """Return the number that orders sequences of equal length."""
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """Return the token ids."""
+
+    @property
+    def content(self) -> tuple[bool, ...]:
+        """Return which positions count."""
+
+    @property
+    def label(self) -> str:
+        """Return how an error names it."""
+
+
+S = TypeVar("S", bound=TokenSequence)
+S_co = TypeVar("S_co", bound=TokenSequence, covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +64,7 @@ NO_PREFIX = SharedPrefix(0, ())
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class Batch(Generic[S_co]):
     """Prompts of similar length without their shared prefix, padded on the right.
 
     Args:
@@ -48,7 +74,7 @@ class Batch:
         prefix: what precedes position 0.
     """
 
-    prompts: tuple[TokenisedPrompt, ...]
+    prompts: tuple[S_co, ...]
     ids: Tensor
     mask: Tensor
     content: Tensor
@@ -68,7 +94,7 @@ class Batch:
         return {"input_ids": ids, "attention_mask": whole, "past_key_values": cache, "use_cache": True}
 
 
-def share_prefix(model: LoadedModel, prompts: Sequence[TokenisedPrompt], *, upto: Site | None) -> SharedPrefix:
+def share_prefix(model: LoadedModel, prompts: Sequence[TokenSequence], *, upto: Site | None) -> SharedPrefix:
     """Compute the keys and values of the tokens that all prompts start with.
 
     Args:
@@ -91,8 +117,8 @@ def share_prefix(model: LoadedModel, prompts: Sequence[TokenisedPrompt], *, upto
 
 
 def make_batches(
-    prompts: Sequence[TokenisedPrompt], *, batch_tokens: int, prefix: SharedPrefix = NO_PREFIX, to_the_end: bool = False
-) -> list[Batch]:
+    prompts: Sequence[S], *, batch_tokens: int, prefix: SharedPrefix = NO_PREFIX, to_the_end: bool = False
+) -> list[Batch[S]]:
     """Group prompts by length so that padding is small and a batch has about `batch_tokens` positions.
 
     The grouping depends on the prompts alone, never on timing: a resumed run meets the same batches.
@@ -103,25 +129,25 @@ def make_batches(
         prefix: tokens in front that need not run again.
         to_the_end: also run what follows the last own word, for the logits at the last position.
     """
-    lengths = {p.prompt.id: _end(p, to_the_end=to_the_end) - prefix.length for p in prompts}
-    ordered = sorted(prompts, key=lambda p: (lengths[p.prompt.id], p.prompt.id))
-    groups: list[list[TokenisedPrompt]] = []
+    lengths = {p.id: _end(p, to_the_end=to_the_end) - prefix.length for p in prompts}
+    ordered = sorted(prompts, key=lambda p: (lengths[p.id], p.id))
+    groups: list[list[S]] = []
     for prompt in ordered:
         # Ascending lengths: the newest prompt is the longest of its group.
-        if groups and (len(groups[-1]) + 1) * lengths[prompt.prompt.id] <= batch_tokens:
+        if groups and (len(groups[-1]) + 1) * lengths[prompt.id] <= batch_tokens:
             groups[-1].append(prompt)
         else:
             groups.append([prompt])
-    return [_pad(group, [lengths[p.prompt.id] for p in group], prefix) for group in groups]
+    return [_pad(group, [lengths[p.id] for p in group], prefix) for group in groups]
 
 
-def _end(prompt: TokenisedPrompt, *, to_the_end: bool) -> int:
+def _end(prompt: TokenSequence, *, to_the_end: bool) -> int:
     if to_the_end or True not in prompt.content:
         return len(prompt.ids)
     return len(prompt.ids) - prompt.content[::-1].index(True)
 
 
-def _pad(group: list[TokenisedPrompt], lengths: list[int], prefix: SharedPrefix) -> Batch:
+def _pad(group: list[S], lengths: list[int], prefix: SharedPrefix) -> Batch[S]:
     shape = (len(group), max(lengths))
     ids, mask = torch.zeros(shape, dtype=torch.int64), torch.zeros(shape, dtype=torch.int64)
     content = torch.zeros(shape, dtype=torch.bool)

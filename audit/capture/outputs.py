@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from audit.capture.batches import Batch, make_batches, share_prefix
+from audit.capture.batches import Batch, TokenSequence, make_batches, share_prefix
 from audit.capture.model import LoadedModel
 from audit.capture.prompts import OutcomeTokens, TokenisedPrompt
-from audit.capture.runner import Advance
+from audit.capture.runner import Advance, Calibration
 from audit.capture.sae import Sae
 from audit.capture.sites import Site, replaced_site
+from audit.errors import EvidenceError
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,8 @@ class SplicedPrompt:
 
     Args:
         tokens: how many next tokens were predicted from kept content positions.
-        ce: cross-entropy of the untouched model; ce_spliced: with the reconstruction at kept positions.
+        ce: cross-entropy of the untouched model; ce_spliced: with the reconstruction at kept positions; ce_ablated:
+            with the mean residual there.
         kl: KL(untouched || spliced); kl_random: the same for a random error of equal norm.
     """
 
@@ -39,6 +41,7 @@ class SplicedPrompt:
     tokens: int
     ce: float
     ce_spliced: float
+    ce_ablated: float
     kl: float
     kl_random: float
 
@@ -80,10 +83,10 @@ def splice(
     model: LoadedModel,
     sae: Sae,
     site: Site,
-    prompts: Sequence[TokenisedPrompt],
+    prompts: Sequence[TokenSequence],
     *,
     batch_tokens: int,
-    outlier_limit: float,
+    calibration: Calibration,
     seed: int,
     advance: Advance = lambda _: None,
 ) -> tuple[SplicedPrompt, ...]:
@@ -98,9 +101,12 @@ def splice(
         site: where it reads.
         prompts: what to run.
         batch_tokens: positions a batch, padding included.
-        outlier_limit: residual norm above which a position passes through.
+        calibration: residual norm above which a position passes through, and the mean that ablates.
         seed: of the random directions.
         advance: called with the number of prompts finished.
+
+    Raises:
+        EvidenceError: a prediction is NaN or infinite.
     """
     generator = torch.Generator().manual_seed(seed)
     results = []
@@ -108,21 +114,27 @@ def splice(
     for batch in make_batches(prompts, batch_tokens=batch_tokens, prefix=prefix):
         clean = _log_probabilities(model, batch)
 
-        def rebuild(residual: Tensor, batch: Batch = batch) -> Tensor:
-            kept = _kept(residual, batch, outlier_limit)
+        def rebuild(residual: Tensor, batch: Batch[TokenSequence] = batch) -> Tensor:
+            kept = _kept(residual, batch, calibration.outlier_limit)
             flat = residual[kept].float()
             return _put(residual, kept, sae.decode(sae.encode(flat), flat.shape[0]))
 
-        def disturb(residual: Tensor, batch: Batch = batch) -> Tensor:
-            kept = _kept(residual, batch, outlier_limit)
+        def disturb(residual: Tensor, batch: Batch[TokenSequence] = batch) -> Tensor:
+            kept = _kept(residual, batch, calibration.outlier_limit)
             flat = residual[kept].float()
             norm = (sae.decode(sae.encode(flat), flat.shape[0]) - flat).norm(dim=1, keepdim=True)
             noise = torch.randn(flat.shape, generator=generator).to(flat.device)
             return _put(residual, kept, flat + noise * (norm / noise.norm(dim=1, keepdim=True)))
 
-        spliced = _log_probabilities(model, batch, site, rebuild)
-        random = _log_probabilities(model, batch, site, disturb)
-        results += _compare(batch, clean, spliced, random)
+        def ablate(residual: Tensor, batch: Batch[TokenSequence] = batch) -> Tensor:
+            kept = _kept(residual, batch, calibration.outlier_limit)
+            return _put(residual, kept, calibration.mean.to(residual.device).expand(int(kept.sum()), -1))
+
+        changes = {
+            name: _log_probabilities(model, batch, site, change)
+            for name, change in (("spliced", rebuild), ("random", disturb), ("ablated", ablate))
+        }
+        results += _compare(batch, clean, changes)
         advance(len(batch.prompts))
     return tuple(sorted(results, key=lambda result: result.prompt))
 
@@ -142,7 +154,7 @@ def promoted_tokens(
     return {latent: tuple(model.tokenizer.decode([t]) for t in ids) for latent, ids in zip(latents, tops, strict=True)}
 
 
-def _last_logits(model: LoadedModel, batch: Batch, last: Tensor) -> Tensor:
+def _last_logits(model: LoadedModel, batch: Batch[TokenSequence], last: Tensor) -> Tensor:
     """Return (batch, vocabulary) logits at each prompt's last position; the unembedding runs on those rows only."""
     body = model.model.get_decoder()  # type: ignore[operator]
     hidden = body(**batch.inputs(model)).last_hidden_state
@@ -153,7 +165,10 @@ def _last_logits(model: LoadedModel, batch: Batch, last: Tensor) -> Tensor:
 
 
 def _log_probabilities(
-    model: LoadedModel, batch: Batch, site: Site | None = None, change: Callable[[Tensor], Tensor] | None = None
+    model: LoadedModel,
+    batch: Batch[TokenSequence],
+    site: Site | None = None,
+    change: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
     with torch.inference_mode():
         if site is None or change is None:
@@ -165,7 +180,7 @@ def _log_probabilities(
         return log_probabilities
 
 
-def _kept(residual: Tensor, batch: Batch, outlier_limit: float) -> Tensor:
+def _kept(residual: Tensor, batch: Batch[TokenSequence], outlier_limit: float) -> Tensor:
     kept: Tensor = batch.content.to(residual.device) & (residual.float().norm(dim=-1) <= outlier_limit)
     return kept
 
@@ -176,7 +191,7 @@ def _put(residual: Tensor, kept: Tensor, flat: Tensor) -> Tensor:
     return changed
 
 
-def _compare(batch: Batch, clean: Tensor, spliced: Tensor, random: Tensor) -> list[SplicedPrompt]:
+def _compare(batch: Batch[TokenSequence], clean: Tensor, changed: Mapping[str, Tensor]) -> list[SplicedPrompt]:
     # A position predicts the next token; both must be the prompt's own words.
     predicts = (batch.content[:, :-1] & batch.content[:, 1:]).to(clean.device)
     following = batch.ids[:, 1:, None].to(clean.device)
@@ -184,15 +199,31 @@ def _compare(batch: Batch, clean: Tensor, spliced: Tensor, random: Tensor) -> li
     def total(values: Tensor) -> Tensor:
         return (values * predicts).double().sum(1)
 
-    ce = total(-clean[:, :-1].gather(2, following)[..., 0])
-    ce_spliced = total(-spliced[:, :-1].gather(2, following)[..., 0])
-    weights = clean[:, :-1].exp()
-    kl = total((weights * (clean[:, :-1] - spliced[:, :-1])).sum(-1))
-    kl_random = total((weights * (clean[:, :-1] - random[:, :-1])).sum(-1))
+    def cross_entropy(log_probabilities: Tensor) -> Tensor:
+        return total(-log_probabilities[:, :-1].gather(2, following)[..., 0])
+
+    def divergence(other: Tensor) -> Tensor:
+        return total((clean[:, :-1].exp() * (clean[:, :-1] - other[:, :-1])).sum(-1))
+
+    ce, ce_spliced, ce_ablated = (cross_entropy(x) for x in (clean, changed["spliced"], changed["ablated"]))
+    kl, kl_random = divergence(changed["spliced"]), divergence(changed["random"])
+    if not bool(torch.isfinite(torch.stack([ce, ce_spliced, ce_ablated, kl, kl_random])).all()):
+        raise EvidenceError(
+            item="the model's predictions",
+            expected="finite log probabilities",
+            found="NaN or infinity",
+            hint='Run with dtype "fp32"; if it persists the weights are damaged.',
+        )
     counts = predicts.sum(1)
     return [
         SplicedPrompt(
-            p.prompt.id, int(counts[n]), float(ce[n]), float(ce_spliced[n]), float(kl[n]), float(kl_random[n])
+            prompt=p.id,
+            tokens=int(counts[n]),
+            ce=float(ce[n]),
+            ce_spliced=float(ce_spliced[n]),
+            ce_ablated=float(ce_ablated[n]),
+            kl=float(kl[n]),
+            kl_random=float(kl_random[n]),
         )
         for n, p in enumerate(batch.prompts)
     ]

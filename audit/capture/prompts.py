@@ -42,6 +42,16 @@ class TokenisedPrompt:
     pieces: tuple[str, ...]
     content: tuple[bool, ...]
 
+    @property
+    def id(self) -> int:
+        """Return the prompt's number."""
+        return self.prompt.id
+
+    @property
+    def label(self) -> str:
+        """Return how an error names it."""
+        return f"scenario {self.prompt.scenario}, arm {self.prompt.arm.value}"
+
 
 def list_prompts(suites: Iterable[Suite]) -> tuple[Prompt, ...]:
     """Return every (scenario, arm, frame) of the suites in file order, numbered from 0."""

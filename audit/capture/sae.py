@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -22,7 +22,9 @@ from audit.records import SaeRecord
 CARD_SCHEMA = "affidavit/sae-card/1"
 WEIGHTS_FILE = "sae.safetensors"
 CARD_FILE = "card.json"
-RANDOM_NAME = "random-directions"
+MAIN = "smollm2-135m-instruct.resid_post.15"
+SHIPPED = (MAIN,)
+_RANDOM_SUFFIX = "random-directions"
 _BLOCK_TOKENS = 1024
 _NORM_TOLERANCE = 0.02
 
@@ -113,16 +115,25 @@ class Sae:
             yield SparseRows(token=token[fires], latent=latents[fires], activation=values[fires])
 
 
+def expand_sources(sources: Iterable[str]) -> tuple[str, ...]:
+    """Return the SAEs that sources name: `default` stands for the shipped instruments, main one first."""
+    return tuple(name for source in sources for name in (SHIPPED if source == DEFAULT_SOURCE else (source,)))
+
+
+def locate_sae(source: str) -> Path:
+    """Return the folder of an SAE: `default`, the name of a shipped one, or a path."""
+    name = MAIN if source == DEFAULT_SOURCE else source
+    shipped = Path(str(files("audit.capture"))) / "saes" / name
+    return shipped if "/" not in name and shipped.is_dir() else Path(source).expanduser()
+
+
 def load_sae(source: str) -> Sae:
-    """Load an SAE folder, or the one that ships with the package for `default`.
+    """Load an SAE: a folder, the name of a shipped one, or `default` for the main one of those.
 
     Raises:
         SaeInvalid: files are missing, damaged, not finite, or do not match the card beside them.
     """
-    if source == DEFAULT_SOURCE:
-        folder = Path(str(files("audit.capture"))) / "saes" / "smollm2-135m-instruct.resid_post.15"
-    else:
-        folder = Path(source).expanduser()
+    folder = locate_sae(source)
     weights, card_path = folder / WEIGHTS_FILE, folder / CARD_FILE
     for path in (weights, card_path):
         if not path.is_file():
@@ -143,15 +154,12 @@ def random_directions(like: Sae, *, seed: int) -> Sae:
     The control for every claim of the trained one: whatever random directions show as well is not the SAE's merit
     (Heap et al. 2025, arXiv 2501.17727). Regenerated from the seed, never stored.
     """
-    generator = torch.Generator().manual_seed(seed)
-    directions = torch.randn(like.w_enc.shape, generator=generator)
-    directions /= directions.norm(dim=1, keepdim=True)
-    directions = directions.to(like.w_enc.device)
+    directions = random_decoder(*like.w_enc.shape, seed=seed).to(like.w_enc.device)
     identity = digest_bytes(
         f"random-directions:{tuple(like.w_enc.shape)}:{like.k}:{seed}:{like.record.digest}".encode()
     )
     record = SaeRecord(
-        name=RANDOM_NAME,
+        name=f"{like.record.name}.{_RANDOM_SUFFIX}",
         site=like.record.site,
         architecture="topk, untrained random unit directions",
         latents=like.record.latents,
@@ -165,6 +173,12 @@ def random_directions(like: Sae, *, seed: int) -> Sae:
     )
     zeros = torch.zeros_like(like.b_enc)
     return Sae(w_enc=directions, b_enc=zeros, w_dec=directions, b_dec=like.b_dec, k=like.k, record=record)
+
+
+def random_decoder(latents: int, width: int, *, seed: int) -> Tensor:
+    """Return (latents, width) float32 unit rows, uniform on the sphere; equal for equal seeds on every machine."""
+    directions: Tensor = torch.randn((latents, width), generator=torch.Generator().manual_seed(seed))
+    return functional.normalize(directions, dim=1)
 
 
 def _read_card(path: Path) -> dict[str, object]:
@@ -203,6 +217,8 @@ def _read_tensors(path: Path, *, expected_digest: str) -> dict[str, Tensor]:
 def _assemble(tensors: dict[str, Tensor], card: dict[str, object], *, digest: str) -> Sae:
     latents, width, k = int(str(card["latents"])), int(str(card["d_model"])), int(str(card["k"]))
     shapes = {"w_enc": (latents, width), "b_enc": (latents,), "w_dec": (latents, width), "b_dec": (width,)}
+    if (decoder_seed := card.get("decoder_seed")) is not None and "w_dec" not in tensors:
+        tensors["w_dec"] = random_decoder(latents, width, seed=int(str(decoder_seed)))
     if set(tensors) != set(shapes):
         raise SaeInvalid(
             item=str(card["name"]),

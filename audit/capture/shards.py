@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,16 +36,17 @@ class RowBlock:
 
 
 @dataclass(frozen=True, slots=True)
-class PromptMoments:
-    """What one forward pass says of one prompt, kept positions only, besides the sparse rows.
+class SequenceMoments:
+    """What one forward pass says of one prompt at one site, kept positions only, besides the sparse rows.
 
     Args:
         mean: (d_model,) float32, mean residual over the kept positions.
         last: (d_model,) float32, residual at the last kept position, where the model has read the whole text.
         sum_squares: sum of squared residual norms.
-        sae: per SAE name: squared reconstruction error, and summed cosine between residual and reconstruction.
+        error, cosine: per SAE name: squared reconstruction error, and summed cosine of residual and reconstruction.
     """
 
+    site: str
     prompt: int
     tokens: int
     content: int
@@ -67,7 +69,7 @@ def is_complete(folder: Path, key: str) -> bool:
     return (folder / f"{key}{ROWS_SUFFIX}").is_file() and (folder / f"{key}{PROMPTS_SUFFIX}").is_file()
 
 
-def write_shard(folder: Path, key: str, rows: list[RowBlock], moments: list[PromptMoments]) -> None:
+def write_shard(folder: Path, key: str, rows: Sequence[RowBlock], moments: Sequence[SequenceMoments]) -> None:
     """Write one shard's two files, the prompts last.
 
     Raises:
@@ -84,9 +86,9 @@ def write_shard(folder: Path, key: str, rows: list[RowBlock], moments: list[Prom
             "activation": np.concatenate([block.activation for block in rows]),
         }
     )
-    names = sorted(moments[0].error)
     summary = pa.table(
         {
+            "site": pa.array([m.site for m in moments], pa.string()),
             "prompt": pa.array([m.prompt for m in moments], pa.int32()),
             "tokens": pa.array([m.tokens for m in moments], pa.int32()),
             "content": pa.array([m.content for m in moments], pa.int32()),
@@ -95,9 +97,9 @@ def write_shard(folder: Path, key: str, rows: list[RowBlock], moments: list[Prom
             "mean": pa.array([m.mean.tolist() for m in moments], pa.list_(pa.float32())),
             "last": pa.array([m.last.tolist() for m in moments], pa.list_(pa.float32())),
             "sum_squares": pa.array([m.sum_squares for m in moments], pa.float64()),
-            "sae": pa.array([names for _ in moments], pa.list_(pa.string())),
-            "error": pa.array([[m.error[n] for n in names] for m in moments], pa.list_(pa.float64())),
-            "cosine": pa.array([[m.cosine[n] for n in names] for m in moments], pa.list_(pa.float64())),
+            "sae": pa.array([sorted(m.error) for m in moments], pa.list_(pa.string())),
+            "error": pa.array([[m.error[n] for n in sorted(m.error)] for m in moments], pa.list_(pa.float64())),
+            "cosine": pa.array([[m.cosine[n] for n in sorted(m.cosine)] for m in moments], pa.list_(pa.float64())),
         }
     )
     encoding = {"prompt": "DELTA_BINARY_PACKED", "position": "DELTA_BINARY_PACKED", "latent": "DELTA_BINARY_PACKED",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -31,6 +31,11 @@ class Site:
     def __str__(self) -> str:
         """Return the name that configs and records use."""
         return f"{self.kind.value}.{self.layer}"
+
+    @property
+    def depth(self) -> tuple[int, bool]:
+        """Return a key that orders sites as a forward pass meets them."""
+        return self.layer, self.kind is SiteKind.RESID_POST
 
 
 class _Stop(Exception):  # noqa: N818 - a signal, not an error
@@ -60,27 +65,44 @@ def parse_site(name: str, *, layers: int) -> Site:
 
 
 def read_site(model: nn.Module, layers: nn.ModuleList, site: Site, inputs: dict[str, Any]) -> Tensor:
-    """Run the model up to a site and return the activation there.
+    """Run the model up to a site and return the activation there, (batch, position, d_model) in the model's dtype."""
+    return read_sites(model, layers, (site,), inputs)[site]
+
+
+def read_sites(
+    model: nn.Module, layers: nn.ModuleList, sites: Iterable[Site], inputs: dict[str, Any]
+) -> dict[Site, Tensor]:
+    """Run the model up to the highest of several sites and return the activation at each.
 
     Args:
         model: the language model.
         layers: its decoder layers.
-        site: where to read.
+        sites: where to read.
         inputs: keyword arguments of the model: input_ids and attention_mask, each (batch, position) int64, and its
-        past.
+            past.
 
     Returns:
-        (batch, position, d_model) in the model's dtype. Layers above the site are not run.
+        (batch, position, d_model) in the model's dtype for each site. Layers above the highest are not run.
     """
-    caught: list[Tensor] = []
+    wanted = sorted(set(sites), key=lambda site: site.depth)
+    caught: dict[Site, Tensor] = {}
 
-    def catch(value: Tensor) -> Tensor:
-        caught.append(value)
-        raise _Stop
+    def catch(site: Site) -> Callable[[Tensor], Tensor]:
+        def hook(value: Tensor) -> Tensor:
+            caught[site] = value
+            if site == wanted[-1]:
+                raise _Stop
+            return value
 
-    with _hooked(layers, site, catch), contextlib.suppress(_Stop), torch.inference_mode():
+        return hook
+
+    with contextlib.ExitStack() as hooks:
+        for site in wanted:
+            hooks.enter_context(_hooked(layers, site, catch(site)))
+        hooks.enter_context(contextlib.suppress(_Stop))
+        hooks.enter_context(torch.inference_mode())
         model(**inputs)
-    return caught[0]
+    return caught
 
 
 def run_to_site(model: nn.Module, layers: nn.ModuleList, site: Site | None, inputs: dict[str, Any]) -> None:

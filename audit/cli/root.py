@@ -14,6 +14,7 @@ from audit import __version__
 from audit.cli.demo import demo
 from audit.cli.keys import keys
 from audit.cli.run import run as run_command
+from audit.cli.sae import sae
 from audit.cli.sql import sql
 from audit.cli.suites import suites
 from audit.cli.verify import verify
@@ -34,7 +35,7 @@ def affidavit() -> None:
     """
 
 
-for command in (demo, run_command, verify, sql, suites, keys):
+for command in (demo, run_command, verify, sql, suites, sae, keys):
     affidavit.add_command(command)
 
 

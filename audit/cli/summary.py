@@ -13,7 +13,7 @@ def print_result(result: AuditResult, *, as_json: bool) -> None:
     """Print where the bundle is and what it says: JSON, or a few lines."""
     findings = result.findings
     readings = {
-        f"{concept.id}/{contrast.contrast.value}": contrast.reading.value
+        f"{concept.id}/{contrast.contrast.value}/{contrast.sae}": contrast.reading.value
         for concept in findings.concepts
         for contrast in concept.contrasts
     }
@@ -22,16 +22,18 @@ def print_result(result: AuditResult, *, as_json: bool) -> None:
             "bundle": str(result.folder),
             "findings_digest": result.findings_digest,
             "statement_digest": result.statement_digest,
-            "fidelity": findings.fidelity.colour.value,
+            "saes": {
+                sae.record.name: {"digest": sae.record.digest, "colour": sae.fidelity.colour.value}
+                for sae in findings.saes
+            },
             "ladder": findings.ladder,
             "readings": readings,
         }
         click.echo(json.dumps(record, sort_keys=True, indent=2))
         return
     click.echo(f"model     {findings.model.name} ({findings.model.digest[:19]})")
-    click.echo(
-        f"SAE       {findings.sae.name} ({findings.sae.digest[:19]}), instrument {findings.fidelity.colour.value}"
-    )
+    for sae in findings.saes:
+        click.echo(f"SAE       {sae.record.name} ({sae.record.digest[:19]}), instrument {sae.fidelity.colour.value}")
     width = max(len(name) for name in readings)
     for name, reading in readings.items():
         click.echo(f"          {name:<{width}}  {reading}")

@@ -29,11 +29,13 @@ def read_scores(store: Store, *, sae: str, concept: str, split: Split, arm: Arm,
     return ScenarioScores(numbers, latents, score, firing, np.bincount(column, minlength=len(latents)))
 
 
-def read_residuals(store: Store, *, concept: str, split: Split, arm: Arm, baseline: Arm) -> ResidualDifferences:
-    """Return the differences of mean and last residual between two arms of each scenario, averaged over frames."""
+def read_residuals(
+    store: Store, *, site: str, concept: str, split: Split, arm: Arm, baseline: Arm
+) -> ResidualDifferences:
+    """Return the differences of mean and last residual at a site between two arms, averaged over frames."""
     rows = store.query(
         "scenario_residuals",
-        {"concept": concept, "split": split.value, "arm": arm.value, "baseline": baseline.value},
+        {"site": site, "concept": concept, "split": split.value, "arm": arm.value, "baseline": baseline.value},
     )
     rows = rows[rows.groupby("number")["arm"].transform("nunique") == 2]
     sign = np.where(rows["arm"] == arm.value, 1.0, -1.0)
@@ -60,7 +62,9 @@ def read_outcomes(store: Store, *, concept: str) -> OutcomePairs:
 def read_fidelity(store: Store, *, sae: str, concept: str = "all") -> FidelityMoments:
     """Return an SAE's reconstruction sums on one concept's prompts, or on all."""
     moments = store.query("fidelity_moments", {"sae": sae, "concept": concept})
-    splice = store.query("fidelity_splice", {"concept": concept}).sum()
+    spliced = store.query("fidelity_splice", {"sae": sae, "concept": concept})
+    splice = spliced.drop(columns="scenario").sum()
+    clusters = spliced.groupby("scenario")[["tokens", "ce", "ce_spliced"]].sum()
     sparsity = store.query("fidelity_sparsity", {"sae": sae, "concept": concept}).iloc[0]
     kept = moments["kept"].to_numpy(dtype=np.float64)
     means = np.stack(list(moments["mean"])).astype(np.float64)
@@ -78,8 +82,10 @@ def read_fidelity(store: Store, *, sae: str, concept: str = "all") -> FidelityMo
         spliced_tokens=int(splice["tokens"]),
         ce=float(splice["ce"]),
         ce_spliced=float(splice["ce_spliced"]),
+        ce_ablated=float(splice["ce_ablated"]),
         kl=float(splice["kl"]),
         kl_random=float(splice["kl_random"]),
+        clusters=clusters.to_numpy(dtype=np.float64),
     )
 
 
@@ -93,9 +99,9 @@ def read_densities(store: Store, *, sae: str) -> Densities:
     )
 
 
-def read_exclusions(store: Store) -> TokenCounts:
-    """Return how many token positions were excluded, and why."""
-    total, template, outliers, kept = store.query("exclusions").iloc[0].astype(int)
+def read_exclusions(store: Store, *, site: str) -> TokenCounts:
+    """Return how many token positions were excluded at a site, and why."""
+    total, template, outliers, kept = store.query("exclusions", {"site": site}).iloc[0].astype(int)
     return TokenCounts(total=int(total), template=int(template), outliers=int(outliers), kept=int(kept))
 
 

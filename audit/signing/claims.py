@@ -17,8 +17,8 @@ ReadFile = Callable[[str], bytes]
 
 _STATEMENT = "signed statement"
 _MANIFEST_SCHEMA = "affidavit/manifest/1"
-_FINDINGS_SCHEMA = "affidavit/findings/1"
-_FINDINGS_KEYS = frozenset({"model", "sae", "suites", "concepts", "fidelity"})
+_FINDINGS_SCHEMA = "affidavit/findings/2"
+_FINDINGS_KEYS = frozenset({"model", "saes", "suites", "concepts", "ladder"})
 
 
 def claim_problems(
@@ -69,9 +69,7 @@ def _manifest_differences(
     certificate: Certificate,
 ) -> list[str]:
     run = expect_object(manifest.get("run"), item=f"{MANIFEST}, run")
-    saes = expect_array(manifest.get("saes"), item=f"{MANIFEST}, saes")
-    # The first SAE is the audited one; those after it are its controls.
-    stated = _claims({**manifest, "sae": saes[0] if saes else None}, item=MANIFEST)
+    stated = _claims(manifest, item=MANIFEST)
     different = _differences(stated, claimed)
     if manifest.get("schema") != _MANIFEST_SCHEMA:
         different.append("schema")
@@ -97,10 +95,18 @@ def _claims(source: Mapping[str, Json], *, item: str) -> dict[str, Json]:
     )
     return {
         "model": _text_pair(source.get("model"), "name", item=f"{item}, model"),
-        "sae": _text_pair(source.get("sae"), "name", item=f"{item}, sae"),
+        "saes": tuple(
+            _sae_pair(sae, item=f"{item}, saes") for sae in expect_array(source.get("saes"), item=f"{item}, saes")
+        ),
         "suites": tuple(sorted(pairs)),
         "ladder": source.get("ladder"),
     }
+
+
+def _sae_pair(value: Json, *, item: str) -> tuple[str, str]:
+    # findings.json says more of an SAE than what it is; that part is its record.
+    result = expect_object(value, item=item)
+    return _text_pair(result.get("record", result), "name", item=item)
 
 
 def _text_pair(value: Json, key: str, *, item: str) -> tuple[str, str]:

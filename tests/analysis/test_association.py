@@ -11,7 +11,7 @@ from audit.analysis.association import ContrastData, CueScores, Selection, analy
 from audit.analysis.ladder import Gate, contrast_result, gate, permutation_control
 from audit.arrays import ResidualDifferences, ScenarioScores
 from audit.config import AnalysisConfig
-from audit.records import Colour, Contrast, Fidelity, Lexical, PermutationControl, Reading, Rung
+from audit.records import Colour, Contrast, Estimate, Fidelity, Lexical, PermutationControl, Reading, Rung
 
 CONFIG = AnalysisConfig(flips=20_000, permutations=60, bootstrap=400)
 FREE = Gate(Rung.CAUSAL, "")
@@ -250,7 +250,8 @@ def test_no_cue_arms_is_not_tested() -> None:
 
 def fidelity(colour: Colour) -> Fidelity:
     """Return a fidelity record of a colour."""
-    return Fidelity("c", 1, 0.1, 0.9, 32, 32, 32, 0, 0, 1, 0.05, 3.0, 0.1, 0.2, colour, "because")
+    rise = Estimate(0.05, 0.04, 0.06)
+    return Fidelity("s", "c", 1, 0.1, 0.9, 32, 32, 32, 0, 0, 1, rise, 3.0, 0.98, 0.1, 0.2, colour, "because")
 
 
 PASSED = PermutationControl(200, 9, 0.14, 4, 0.02, 0.08, passed=True)

@@ -11,10 +11,10 @@ import torch
 from audit.capture.batches import NO_PREFIX, make_batches, share_prefix
 from audit.capture.model import LoadedModel
 from audit.capture.prompts import Prompt, TokenisedPrompt, resolve_format, tokenise
-from audit.capture.runner import calibrate_outlier_limit, capture
+from audit.capture.runner import Station, calibrate, capture
 from audit.capture.sae import Sae, load_sae
 from audit.capture.shards import PROMPTS_SUFFIX, ROWS_SUFFIX
-from audit.capture.sites import Site, SiteKind, read_site
+from audit.capture.sites import Site, SiteKind, read_site, read_sites
 from audit.config import PromptFormat
 from audit.errors import ConfigError, EvidenceError, PromptTooLong, SuiteError
 from probes.schema import Arm, Split
@@ -56,7 +56,7 @@ def rows_of(folder: Path) -> pd.DataFrame:
 def run(model: LoadedModel, sae: Sae, folder: Path, *, batch_tokens: int = 64, limit: float = 1e9) -> tuple[str, ...]:
     """Capture the example prompts into a folder."""
     folder.mkdir(exist_ok=True)
-    return capture(model, (sae,), SITE, tokenised(model), folder=folder, batch_tokens=batch_tokens, outlier_limit=limit)
+    return capture(model, (Station(SITE, (sae,), limit),), tokenised(model), folder=folder, batch_tokens=batch_tokens)
 
 
 def test_content_is_the_prompts_own_text(small_model: LoadedModel) -> None:
@@ -127,7 +127,7 @@ def test_finished_shards_are_not_run_again(small_model: LoadedModel, sae: Sae, t
 
 def test_outliers_are_excluded_and_counted(small_model: LoadedModel, sae: Sae, tmp_path: Path) -> None:
     """Positions above the limit give no rows and appear in the count."""
-    limit = calibrate_outlier_limit(small_model, SITE, tokenised(small_model), factor=1.1)
+    limit = calibrate(small_model, (SITE,), tokenised(small_model), factor=1.1)[SITE].outlier_limit
     run(small_model, sae, tmp_path / "a", limit=limit)
     moments = pd.concat([pd.read_parquet(p) for p in (tmp_path / "a").glob(f"*{PROMPTS_SUFFIX}")])
     assert 0 < moments["outliers"].sum() < moments["content"].sum()
@@ -155,6 +155,35 @@ def test_moments_give_the_variance(small_model: LoadedModel, sae: Sae, tmp_path:
     assert row["sum_squares"] == pytest.approx(float(residual.pow(2).sum()), rel=1e-4)
     assert row["error"][0] == pytest.approx(float((residual - rebuilt).pow(2).sum()), rel=1e-3)
     torch.testing.assert_close(torch.tensor(row["mean"].copy()), residual.mean(0), atol=1e-5, rtol=1e-4)
+
+
+def test_several_sites_are_read_in_one_pass(any_model: LoadedModel) -> None:
+    """Whatever the order in which they are asked for, each site gives what reading it alone gives."""
+    (batch,) = make_batches(tokenised(any_model)[:1], batch_tokens=64)
+    sites = [Site(SiteKind.RESID_POST, 2), Site(SiteKind.RESID_PRE, 1), Site(SiteKind.RESID_POST, 0)]
+    together = read_sites(any_model.model, any_model.layers, sites, batch.inputs(any_model))
+    assert set(together) == set(sites)
+    for site in sites:
+        alone = read_site(any_model.model, any_model.layers, site, batch.inputs(any_model))
+        torch.testing.assert_close(together[site], alone, atol=0, rtol=0)
+
+
+def test_sites_keep_their_rows_and_limits_apart(small_model: LoadedModel, sae: Sae, tmp_path: Path) -> None:
+    """Two stations give the rows and the counts that each gives alone; an outlier at one is none at the other."""
+    low = Site(SiteKind.RESID_POST, 1)
+    other = load_sae(str(write_sae(tmp_path / "other", site=str(low), name="other")))
+    limit = calibrate(small_model, (low,), tokenised(small_model), factor=1.1)[low].outlier_limit
+    stations = (Station(SITE, (sae,), 1e9), Station(low, (other,), limit))
+    (tmp_path / "both").mkdir()
+    capture(small_model, stations, tokenised(small_model), folder=tmp_path / "both", batch_tokens=64)
+    run(small_model, sae, tmp_path / "alone")
+    both = rows_of(tmp_path / "both")
+    first = both[both["sae"] == sae.record.name].reset_index(drop=True)
+    pd.testing.assert_frame_equal(first, rows_of(tmp_path / "alone"))
+    moments = pd.concat([pd.read_parquet(p) for p in (tmp_path / "both").glob(f"*{PROMPTS_SUFFIX}")])
+    outliers = moments.groupby("site")["outliers"].sum()
+    assert outliers[str(SITE)] == 0
+    assert outliers[str(low)] > 0
 
 
 def test_nan_activations_stop_the_run(tmp_path: Path, sae: Sae) -> None:

@@ -18,7 +18,11 @@ LATENTS, WIDTH, K = 96, 32, 5
 
 
 def write_sae(
-    folder: Path, *, site: str = "resid_post.2", change: Callable[[dict[str, torch.Tensor]], None] | None = None
+    folder: Path,
+    *,
+    site: str = "resid_post.2",
+    name: str = "small",
+    change: Callable[[dict[str, torch.Tensor]], None] | None = None,
 ) -> Path:
     """Write a small random SAE in the canonical form."""
     generator = torch.Generator().manual_seed(3)
@@ -36,7 +40,7 @@ def write_sae(
     save_file(tensors, folder / WEIGHTS_FILE)
     card = {
         "schema": CARD_SCHEMA,
-        "name": "small",
+        "name": name,
         "site": site,
         "architecture": "topk",
         "latents": LATENTS,
@@ -145,12 +149,3 @@ def test_a_missing_or_broken_file_is_named(tmp_path: Path, name: str) -> None:
     with pytest.raises(SaeInvalid) as caught:
         load_sae(str(folder))
     assert name in caught.value.found
-
-
-def test_the_shipped_sae_loads_and_is_whole() -> None:
-    """4,608 latents on layer 15, unit decoder rows, a card with its training data's digest."""
-    shipped = load_sae("default")
-    assert (shipped.record.latents, shipped.record.width, shipped.k) == (4608, 576, 32)
-    assert shipped.record.site == "resid_post.15"
-    assert shipped.record.training_data_digest.startswith("sha256:")
-    assert shipped.record.training_updates >= 2_800_000

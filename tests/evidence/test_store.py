@@ -11,13 +11,14 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from audit.capture.shards import PromptMoments, RowBlock, write_shard
+from audit.capture.shards import RowBlock, SequenceMoments, write_shard
 from audit.errors import EvidenceError, OutputError, UsageError
 from audit.evidence import scores
 from audit.evidence.store import ACTIVATIONS, DATABASE, Store, answer, create_store
 from probes.schema import Arm, Split
 
 SAE = "s"
+SITE = "resid_post.1"
 # Two scenarios in two frames, each with its arms concept and control.
 PROMPTS = {
     0: ("a", "concept", "f1"), 1: ("a", "concept", "f2"), 2: ("a", "control", "f1"), 3: ("a", "control", "f2"),
@@ -30,10 +31,10 @@ ROWS = [
 KEPT = 3
 
 
-def moments(prompt: int) -> PromptMoments:
+def moments(prompt: int) -> SequenceMoments:
     """Return moments with values that follow from the prompt's number."""
     mean = np.array([prompt, 1.0], dtype=np.float32)
-    return PromptMoments(prompt, 6, 4, 1, KEPT, mean, mean * 2, 100.0, {SAE: 2.0}, {SAE: 2.7})
+    return SequenceMoments(SITE, prompt, 6, 4, 1, KEPT, mean, mean * 2, 100.0, {SAE: 2.0}, {SAE: 2.7})
 
 
 @pytest.fixture
@@ -95,7 +96,9 @@ def test_scores_are_means_over_frames_of_differences_of_maxima(bundle: Path) -> 
 def test_residual_differences_are_averaged_over_frames(bundle: Path) -> None:
     """Prompts 0 and 1 against 2 and 3 differ by -2 in the first coordinate, and last is twice the mean."""
     with Store(bundle) as store:
-        found = scores.read_residuals(store, concept="c", split=Split.DISCOVERY, arm=Arm.CONCEPT, baseline=Arm.CONTROL)
+        found = scores.read_residuals(
+            store, site=SITE, concept="c", split=Split.DISCOVERY, arm=Arm.CONCEPT, baseline=Arm.CONTROL
+        )
     np.testing.assert_allclose(found.mean, [[-2.0, 0.0], [-2.0, 0.0]])
     np.testing.assert_allclose(found.last, [[-4.0, 0.0], [-4.0, 0.0]])
 
@@ -127,7 +130,8 @@ def test_predicting_the_mean_explains_nothing(tmp_path: Path) -> None:
     x = np.array([[1.0, 0.0], [3.0, 0.0], [5.0, 6.0]])
     block = RowBlock(SAE, *(np.array([0], dtype=np.int32) for _ in range(3)), np.array([1.0], dtype=np.float32))
     error = float(((x - x.mean(axis=0)) ** 2).sum())
-    item = PromptMoments(
+    item = SequenceMoments(
+        SITE,
         0,
         3,
         3,
@@ -172,7 +176,7 @@ def test_contexts_show_own_tokens_with_activations(bundle: Path) -> None:
 def test_counts_of_excluded_tokens(bundle: Path) -> None:
     """48 tokens: 16 of the template, 8 outliers, 24 kept."""
     with Store(bundle) as store:
-        counts = scores.read_exclusions(store)
+        counts = scores.read_exclusions(store, site=SITE)
     assert (counts.total, counts.template, counts.outliers, counts.kept) == (48, 16, 8, 24)
 
 

@@ -9,7 +9,9 @@ import pytest
 
 from audit.digests import canonical_json, digest_bytes
 from audit.records import (
+    CERTIFICATE_SCHEMA,
     FINDINGS_SCHEMA,
+    Certificate,
     Colour,
     ConceptResult,
     Context,
@@ -21,6 +23,7 @@ from audit.records import (
     Fidelity,
     Finding,
     Findings,
+    InstrumentResult,
     Lexical,
     ModelRecord,
     OutcomeResult,
@@ -33,15 +36,32 @@ from audit.records import (
     RunInfo,
     SaeRecord,
     SealInfo,
+    SeedStability,
     SuiteRecord,
     TokenActivation,
+    TrainingPoint,
     as_json,
 )
 from reports.context import build_view
 from reports.view import ReportView
 
 HOSTILE = "</script><img src=x onerror=alert(1)><!--"
-SAE = "smollm2-135m-layer15-k32"
+SAE = "smollm2-135m-instruct.resid_post.15"
+OTHER_SAE = "smollm2-135m-instruct.resid_post.20"
+REGISTERS = (
+    "dialogue",
+    "defense",
+    "dictionary",
+    "finance",
+    "general",
+    "healthcare",
+    "legal",
+    "legal-defense",
+    "legal-finance",
+    "legal-healthcare",
+    "security",
+    "tech",
+)
 
 RUNG_REASONS = {
     Rung.UNRESOLVED: "fewer than 20 scenarios in confirmation",
@@ -62,9 +82,10 @@ def estimate(value: float, spread: float = 0.3) -> Estimate:
     return Estimate(value=value, low=value - spread, high=value + spread)
 
 
-def fidelity(scope: str, fvu: float, colour: Colour, *, measured: bool = True) -> Fidelity:
+def fidelity(scope: str, fvu: float, colour: Colour, *, sae: str = SAE, measured: bool = True) -> Fidelity:
     """Return a fidelity record; unmeasured ones hold None wherever the record allows it."""
     return Fidelity(
+        sae=sae,
         scope=scope,
         tokens=14213,
         fvu=fvu,
@@ -75,8 +96,9 @@ def fidelity(scope: str, fvu: float, colour: Colour, *, measured: bool = True) -
         dead_share=0.021 if measured else None,
         dense_share=0.004 if measured else None,
         spliced_tokens=2112 if measured else 0,
-        delta_ce=0.0834 if measured else None,
+        delta_ce=Estimate(0.0834, 0.0712, 0.0967) if measured else None,
         ce=3.1121 if measured else None,
+        ce_recovered=0.9731 if measured else None,
         kl=0.0711 if measured else None,
         kl_ratio=0.42 if measured else None,
         colour=colour,
@@ -84,13 +106,15 @@ def fidelity(scope: str, fvu: float, colour: Colour, *, measured: bool = True) -
     )
 
 
-def finding(concept: str, contrast: Contrast, latent: int, *, rung: Rung, lexical: Lexical, d_z: float) -> Finding:
+def finding(
+    concept: str, contrast: Contrast, latent: int, *, rung: Rung, lexical: Lexical, d_z: float, sae: str = SAE
+) -> Finding:
     """Return one finding whose numbers follow from its effect."""
     return Finding(
-        id=f"{concept}/{contrast.value}/{latent}",
+        id=f"{concept}/{contrast.value}/{sae}/{latent}",
         concept=concept,
         contrast=contrast,
-        sae=SAE,
+        sae=sae,
         latent=latent,
         rung=rung,
         reason=RUNG_REASONS[rung],
@@ -118,10 +142,12 @@ def contrast_result(
     *,
     separates: bool = True,
     control: bool = True,
+    sae: str = SAE,
 ) -> ContrastResult:
     """Return one contrast; without findings there is nothing to compare the probe with."""
     return ContrastResult(
         contrast=contrast,
+        sae=sae,
         reading=reading,
         reason=(
             f"the probe {'separates' if separates else 'does not separate'} the arms; {len(findings)} features selected"
@@ -172,6 +198,19 @@ def concepts() -> tuple[ConceptResult, ...]:
         finding("insider_trading", Contrast.DISTINCTION, 3071, rung=Rung.CAUSAL, lexical=Lexical.NOT_LEXICAL, d_z=1.12),
         finding("insider_trading", Contrast.DISTINCTION, 211, rung=Rung.ASSOCIATED, lexical=Lexical.LEXICAL, d_z=-0.58),
     )
+    # The first has the number of a feature of the main SAE: the two must not be taken for one.
+    deep = tuple(
+        finding(
+            "dosing_error",
+            contrast,
+            latent,
+            rung=Rung.CONFIRMED,
+            lexical=Lexical.NOT_LEXICAL,
+            d_z=0.94,
+            sae=OTHER_SAE,
+        )
+        for contrast, latent in ((Contrast.TOPIC, 100), (Contrast.DISTINCTION, 4011))
+    )
     rule = Rule(name="Regulation (EU) 596/2014", clause="Article 8: insider dealing")
     return (
         ConceptResult(
@@ -188,10 +227,15 @@ def concepts() -> tuple[ConceptResult, ...]:
                 " writes."
             ),
             exploratory=False,
-            fidelity=fidelity("dosing_error", 0.162, Colour.GREEN),
+            fidelity=(
+                fidelity("dosing_error", 0.162, Colour.GREEN),
+                fidelity("dosing_error", 0.171, Colour.GREEN, sae=OTHER_SAE),
+            ),
             contrasts=(
                 contrast_result(Contrast.TOPIC, Reading.DECOMPOSED, many),
                 contrast_result(Contrast.DISTINCTION, Reading.NOT_DECOMPOSED, control=False),
+                contrast_result(Contrast.TOPIC, Reading.DECOMPOSED, deep[:1], sae=OTHER_SAE),
+                contrast_result(Contrast.DISTINCTION, Reading.DECOMPOSED, deep[1:], sae=OTHER_SAE),
             ),
             outcome=OutcomeResult(
                 question="Was the medicine given other than prescribed? Answer Yes or No.",
@@ -217,10 +261,15 @@ def concepts() -> tuple[ConceptResult, ...]:
                 " answer."
             ),
             exploratory=False,
-            fidelity=fidelity("insider_trading", 0.312, Colour.AMBER, measured=False),
+            fidelity=(
+                fidelity("insider_trading", 0.312, Colour.AMBER, measured=False),
+                fidelity("insider_trading", 0.641, Colour.RED, sae=OTHER_SAE),
+            ),
             contrasts=(
                 contrast_result(Contrast.TOPIC, Reading.SUSPECT, few[:0], separates=False),
                 contrast_result(Contrast.DISTINCTION, Reading.DECOMPOSED, few),
+                contrast_result(Contrast.TOPIC, Reading.UNRESOLVED, sae=OTHER_SAE),
+                contrast_result(Contrast.DISTINCTION, Reading.UNRESOLVED, sae=OTHER_SAE),
             ),
             outcome=OutcomeResult(
                 question="Was this trade unlawful? Answer Yes or No.",
@@ -243,10 +292,14 @@ def concepts() -> tuple[ConceptResult, ...]:
             rules=(),
             why="Summaries of reports that blur who was hit cannot be reviewed.",
             exploratory=True,
-            fidelity=fidelity("civilian_harm", 0.588, Colour.RED),
+            fidelity=(
+                fidelity("civilian_harm", 0.588, Colour.RED),
+                fidelity("civilian_harm", 0.601, Colour.RED, sae=OTHER_SAE),
+            ),
             contrasts=(
                 contrast_result(Contrast.TOPIC, Reading.NOT_REPRESENTED, separates=False),
                 contrast_result(Contrast.DISTINCTION, Reading.UNRESOLVED),
+                contrast_result(Contrast.TOPIC, Reading.NOT_REPRESENTED, separates=False, sae=OTHER_SAE),
             ),
             outcome=None,
         ),
@@ -254,7 +307,7 @@ def concepts() -> tuple[ConceptResult, ...]:
 
 
 def cards() -> tuple[FeatureCard, ...]:
-    """Return two cards, one with hostile and invisible text in its tokens."""
+    """Return three cards: one of each case of `found again`, and one with hostile and invisible text in its tokens."""
     words = (
         "The",
         " nurse",
@@ -286,8 +339,85 @@ def cards() -> tuple[FeatureCard, ...]:
     )
     silent = replace(context, tokens=(TokenActivation("quiet", 0.0),), arm="control")
     return (
-        FeatureCard(SAE, 100, 0.0132, 7.31, (" dose", " mg", " overdose"), (context, context, silent, context)),
-        FeatureCard(SAE, 3071, 0.00002, 2.0, (), (hostile,)),
+        FeatureCard(SAE, 100, 0.0132, 7.31, (" dose", " mg", " overdose"), 0.834, (context, context, silent, context)),
+        FeatureCard(SAE, 3071, 0.00002, 2.0, (), 0.412, (hostile,)),
+        FeatureCard(OTHER_SAE, 4011, 0.0011, 3.2, (" twice",), None, (context,)),
+    )
+
+
+def certificate(sae: str, layer: int, *, seeds: bool) -> Certificate:
+    """Return a certificate with a row for every register of the training text, and a curve of twelve points."""
+    rows = [fidelity("all", 0.262, Colour.AMBER, sae=sae)]
+    for number, scope in enumerate(("plain", "chat", *REGISTERS)):
+        part = fidelity(scope, 0.24 + 0.011 * number, Colour.AMBER, sae=sae)
+        rows.append(replace(part, dead_share=None, dense_share=None))
+    return Certificate(
+        schema=CERTIFICATE_SCHEMA,
+        sae=sae,
+        sae_digest=digest(sae),
+        site=f"resid_post.{layer}",
+        model="SmolLM2-135M-Instruct",
+        model_digest=digest("model"),
+        dtype="fp32",
+        text="corpus.jsonl.zst",
+        text_digest=digest("text"),
+        selection="documents held out of training, one in 60 by digest; at most 400 of a register",
+        documents=3214,
+        sequences=6120,
+        tokens=412_880,
+        outliers=41,
+        outlier_limit=812.44,
+        rows=tuple(rows),
+        stability=stability(sae) if seeds else None,
+        curve=tuple(
+            TrainingPoint(
+                updates=3_200_000 * n + 819_200,
+                fvu_plain=0.26 + 0.9 / (n + 1) ** 1.5,
+                fvu_chat=0.22 + 0.7 / (n + 1) ** 1.5,
+                dead=40 * n,
+            )
+            for n in range(12)
+        ),
+        tool="affidavit 0.1.0",
+    )
+
+
+def stability(sae: str) -> SeedStability:
+    """Return how much another seed finds again."""
+    return SeedStability(
+        other=f"{sae}.seed1",
+        other_digest=digest(f"{sae}.seed1"),
+        threshold=0.7,
+        share_decoder=0.463,
+        share_both=0.381,
+        random_share=0.0,
+        median_cosine=0.664,
+        cosines=(),
+    )
+
+
+def instrument_result(sae: str, layer: int, colour: Colour, *, seeds: bool = True) -> InstrumentResult:
+    """Return one SAE of the audit, with a certificate."""
+    return InstrumentResult(
+        record=SaeRecord(
+            name=sae,
+            site=f"resid_post.{layer}",
+            architecture="topk",
+            latents=4608,
+            k=32,
+            width=576,
+            digest=digest(sae),
+            training_tokens=2_052_400,
+            training_updates=37_998_592,
+            training_data_digest=digest("data"),
+            licence="Apache-2.0",
+        ),
+        fidelity=fidelity("all", 0.231 if colour is Colour.AMBER else 0.512, colour, sae=sae),
+        exclusions=Exclusions(
+            tokens_total=98213, template_tokens=31044, outlier_tokens=layer, outlier_limit=812.44, kept_tokens=67157
+        ),
+        certificate=certificate(sae, layer, seeds=seeds),
+        certificate_note="",
     )
 
 
@@ -312,19 +442,7 @@ def make_findings() -> Findings:
             dtype="fp32",
             chat_template=True,
         ),
-        sae=SaeRecord(
-            name=SAE,
-            site="model.layers.15 (residual stream after the block)",
-            architecture="BatchTopK",
-            latents=4608,
-            k=32,
-            width=576,
-            digest=digest("sae"),
-            training_tokens=40_000_000,
-            training_updates=9765,
-            training_data_digest=digest("data"),
-            licence="Apache-2.0",
-        ),
+        saes=(instrument_result(SAE, 15, Colour.AMBER), instrument_result(OTHER_SAE, 20, Colour.RED, seeds=False)),
         suites=tuple(
             SuiteRecord(
                 id=concept.domain,
@@ -338,10 +456,6 @@ def make_findings() -> Findings:
             for concept in audited
         ),
         format="chat",
-        fidelity=fidelity("all", 0.231, Colour.AMBER),
-        exclusions=Exclusions(
-            tokens_total=98213, template_tokens=31044, outlier_tokens=12, outlier_limit=812.44, kept_tokens=67157
-        ),
         permutation_control=PermutationControl(
             permutations=200,
             with_any_selection=9,
@@ -414,3 +528,28 @@ def view(findings: Findings, run_info: RunInfo) -> ReportView:
 def view_of() -> Callable[[Findings], ReportView]:
     """Build the view of a changed record."""
     return lambda changed: build_view(changed, make_run(changed))
+
+
+@pytest.fixture(scope="session")
+def lone_findings(findings: Findings) -> Findings:
+    """The record of an audit with one SAE, which has no certificate."""
+    main = replace(findings.saes[0], certificate=None, certificate_note="made for another model")
+    return replace(
+        findings,
+        saes=(main,),
+        concepts=tuple(
+            replace(
+                concept,
+                fidelity=tuple(row for row in concept.fidelity if row.sae == SAE),
+                contrasts=tuple(result for result in concept.contrasts if result.sae == SAE),
+            )
+            for concept in findings.concepts
+        ),
+        cards=tuple(card for card in findings.cards if card.sae == SAE),
+    )
+
+
+@pytest.fixture(scope="session")
+def lone_view(lone_findings: Findings) -> ReportView:
+    """The view of the record with one SAE."""
+    return build_view(lone_findings, make_run(lone_findings))

@@ -9,10 +9,13 @@ import pytest
 
 from audit.records import Colour, Estimate
 from reports.figures import (
+    CurvePoint,
     EffectPanel,
     EffectRow,
     FidelityBar,
     OverviewRow,
+    Readers,
+    curve_chart,
     effect_chart,
     fidelity_chart,
     overview_chart,
@@ -59,8 +62,8 @@ def test_a_chart_without_features_says_so() -> None:
 
 def test_other_charts_survive_missing_values() -> None:
     """None is left out of the drawing; a value above every limit stays inside."""
-    rows = (OverviewRow("a", Estimate(0.7, None, None), None, None),)
-    assert "<svg" in overview_chart(rows, chart_id="o", title="t", description="d")
+    rows = (OverviewRow("a", (Readers(Estimate(0.7, None, None), None, None), None)),)
+    assert "not analysed" in overview_chart(rows, ("one", "two"), chart_id="o", title="t", description="d")
     bars = (FidelityBar("all", 3.2, Colour.RED), FidelityBar("c", 0.0, Colour.GREEN))
     assert "red" in fidelity_chart(bars, green=0.2, amber=0.4, chart_id="f", title="t", description="d")
 
@@ -75,3 +78,21 @@ def test_other_libraries_namespaces_do_not_rename_elements() -> None:
     finally:
         ET._namespace_map.clear()
         ET._namespace_map.update(known)
+
+
+def test_a_curve_ends_its_scale_at_one() -> None:
+    """A wild first point does not flatten the rest: the scale stops where the SAE is no better than the average."""
+    points = (CurvePoint(1_000_000, 9.0, None), CurvePoint(2_000_000, 0.5, 0.4), CurvePoint(4_000_000, 0.3, None))
+    svg = str(curve_chart(points, chart_id="v", title="t", description="d"))
+    labels = [str(e.text) for e in ET.fromstring(svg).iter() if e.tag.endswith("}text")]  # noqa: S314 - made above
+    heights = [float(label) for label in labels if len(label.partition(".")[2]) == 2]
+    assert max(heights) == 1.0
+    assert {"plain text", "chat"} <= set(labels)
+
+
+def test_charts_on_one_span_share_their_scale() -> None:
+    """Two instruments' charts can be compared by eye: the same value stands at the same place."""
+    wide = str(effect_chart((BARE,), span=(-4.0, 4.0), chart_id="a", title="t", description="d"))
+    narrow = str(effect_chart((BARE,), chart_id="a", title="t", description="d"))
+    assert "\N{MINUS SIGN}4" in wide
+    assert "\N{MINUS SIGN}4" not in narrow

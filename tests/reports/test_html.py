@@ -22,6 +22,8 @@ from reports.view import ReportView
 HOSTILE = "</script><img src=x onerror=alert(1)><!--"
 LOADING = {"src", "srcset", "href", "xlink:href", "data", "action", "formaction", "poster", "background"}
 SIZE_LIMIT_BYTES = 3_000_000
+SLUG_OF_OTHER = "smollm2-135m-instruct-resid-post-20"
+BASE_SCOPES = {"all", "plain", "chat"}
 
 
 class Page(HTMLParser):
@@ -148,7 +150,8 @@ def test_every_fragment_leads_somewhere(page: Page) -> None:
 def test_charts_have_a_text_alternative(page: Page) -> None:
     """Each chart is an image with a title and a description."""
     charts = [attributes for tag, attributes in page.tags if tag == "svg"]
-    assert len(charts) == 5
+    # Three overviews, two of fidelity, two of training, and two a concept.
+    assert len(charts) == 3 + 2 + 2 + 6
     assert all(chart["role"] == "img" and chart["aria-labelledby"] for chart in charts)
     assert [tag for tag, _ in page.tags].count("desc") == len(charts)
 
@@ -164,3 +167,36 @@ def test_an_empty_audit_renders(findings: Findings, view_of: Callable[[Findings]
     """Nothing audited is a report that says so."""
     empty = replace(findings, concepts=(), cards=(), suites=(), ladder={}, not_tested=())
     assert "An empty audit is not a pass" in render_html(view_of(empty), findings_json=b"{}").decode()
+
+
+def test_every_instrument_and_its_certificate_are_in_the_page(page: Page, page_text: str, findings: Findings) -> None:
+    """Each SAE's digest is printed in full, and the contents lead to each certificate."""
+    body = page_text.partition('<script type="application/json"')[0]
+    links = {str(attributes["href"]) for tag, attributes in page.tags if tag == "a" and "href" in attributes}
+    for result, place in zip(findings.saes, ("certificate", f"certificate-{SLUG_OF_OTHER}"), strict=True):
+        certificate = result.certificate
+        assert certificate is not None
+        assert result.record.digest in body
+        assert certificate.text_digest in body
+        assert f"#{place}" in links
+        section = body.partition(f'id="{place}"')[2].partition("</section>")[0]
+        assert result.record.digest in section
+        assert all(f">{row.scope}</th>" in section for row in certificate.rows if row.scope not in BASE_SCOPES)
+
+
+def test_ids_of_the_main_instrument_carry_no_name(page: Page) -> None:
+    """Links to the main instrument's tables survive a second instrument, whose tables are named after it."""
+    ids = {str(attributes["id"]) for _, attributes in page.tags if "id" in attributes}
+    for stem in ("features-dosing-error-topic", "baselines-dosing-error-topic", "effects-dosing-error"):
+        assert {stem, f"{stem}-{SLUG_OF_OTHER}"} <= ids
+
+
+def test_one_instrument_needs_no_number(lone_view: ReportView, lone_findings: Findings) -> None:
+    """With one SAE nothing is numbered, no heading is spent on it, and its missing certificate is said."""
+    text = render_html(lone_view, findings_json=json.dumps(as_json(lone_findings)).encode()).decode()
+    body = text.partition('<script type="application/json"')[0]
+    assert "Instrument 1" not in body
+    assert "<h6" not in body
+    assert "has no certificate for this model" in body
+    assert "Reason given: made for another model" in body
+    assert 'href="#certificate"' in body

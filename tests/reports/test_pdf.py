@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import io
+import re
+import shutil
+import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pikepdf
@@ -56,6 +60,68 @@ def elements(parent: Any) -> Iterator[Any]:
 def tree(pdf: pikepdf.Pdf) -> list[Any]:
     """Every structure element."""
     return list(elements(pdf.Root.StructTreeRoot))
+
+
+def pages_of(raw: bytes, folder: Path) -> list[str]:
+    """Return the text of every page, its white space evened out."""
+    tool = shutil.which("pdftotext")
+    if tool is None:
+        pytest.skip("pdftotext (poppler-utils) is not installed")
+    path = folder / "report.pdf"
+    path.write_bytes(raw)
+    done = subprocess.run([tool, "-layout", str(path), "-"], check=True, capture_output=True)
+    return [" ".join(page.split()) for page in done.stdout.decode().split("\f")[:-1]]
+
+
+@pytest.fixture(scope="session")
+def page_texts(pdf_bytes: bytes, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The text of every page."""
+    return pages_of(pdf_bytes, tmp_path_factory.mktemp("pages"))
+
+
+def test_each_certificate_fills_one_page_of_its_own(page_texts: list[str], findings: Findings) -> None:
+    """It starts a page, ends on it, and nothing else stands there: it can be taken out and handed on."""
+    for number, result in enumerate(findings.saes, start=1):
+        place = result.record.site.partition(".")[2]
+        title = f"Certificate of instrument {number} (layer {place})"
+        own = [text for text in page_texts if title in text and "Contents" not in text]
+        assert len(own) == 1
+        text = own[0]
+        assert text.index(title) < 80
+        assert text.index("Fidelity by kind of text") < text.index("The training") < text.index("Found again")
+        assert re.search(r"rests? on this one training", text)
+        assert "Findings by rung" not in text
+        assert "The colours" not in text.replace("The colours that limit", "")
+        pressed = text.replace(" ", "")
+        assert result.record.digest.partition(":")[2][:30] in pressed
+
+
+def test_every_digest_is_in_the_text(page_texts: list[str], findings: Findings) -> None:
+    """Each SAE's digest can be read, in full, beside its name."""
+    everything = re.sub(r"\s", "", "".join(page_texts))
+    for result in findings.saes:
+        assert result.record.name in everything
+        assert result.record.digest in everything
+
+
+def test_the_first_pages_name_the_instruments(page_texts: list[str]) -> None:
+    """The cover and the summary say which SAE they speak of, and at which layer."""
+    cover, summary = page_texts[:2]
+    assert "Instrument 1 (SAE) smollm2-135m-instruct.resid_post.15, at layer 15" in cover
+    assert "Instrument 2 (SAE) smollm2-135m-instruct.resid_post.20, at layer 20" in cover
+    assert "The answers and colours are those of instrument 1 (layer 15)" in summary
+    assert "No policy was applied" in summary
+
+
+def test_a_missing_certificate_is_said(
+    lone_view: ReportView, tmp_path_factory: pytest.TempPathFactory, findings: Findings
+) -> None:
+    """An SAE without a certificate has a heading, the note and no table of measurements."""
+    raw = render_pdf(lone_view, attachments={}, created_at=CREATED)
+    everything = " ".join(pages_of(raw, tmp_path_factory.mktemp("lone")))
+    assert "has no certificate for this model. Reason given: made for another model" in everything
+    assert "Fidelity by kind of text" not in everything
+    assert re.search(r"Instrument \(SAE\) " + re.escape(findings.saes[0].record.name), everything)
 
 
 def test_equal_input_gives_equal_bytes(view: ReportView, attachments: dict[str, bytes], pdf_bytes: bytes) -> None:
@@ -140,8 +206,8 @@ def test_running_headers_are_in_no_tree(pdf: pikepdf.Pdf, tree: list[Any]) -> No
 def test_tables_lists_and_figures_are_tagged(pdf: pikepdf.Pdf, tree: list[Any]) -> None:
     """Header cells have scopes and identifiers, lists hold items only, figures have text and a box on the page."""
     roles = Counter(str(element.S) for element in tree)
-    assert {"/H1", "/H2", "/H3", "/H4", "/H5", "/Table", "/TH", "/L", "/LI", "/Lbl", "/LBody"} <= set(roles)
-    assert roles["/Figure"] == 5
+    assert {"/H1", "/H2", "/H3", "/H4", "/H5", "/H6", "/Table", "/TH", "/L", "/LI", "/Lbl", "/LBody"} <= set(roles)
+    assert roles["/Figure"] == 3 + 2 + 2 + 6
     listed = {bytes(name) for name in list(pdf.Root.StructTreeRoot.IDTree.Names)[::2]}
     for element in tree:
         role = str(element.S)

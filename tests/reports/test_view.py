@@ -10,10 +10,13 @@ from pathlib import Path
 import pytest
 from markupsafe import Markup
 
+from audit.errors import EvidenceError
 from audit.records import Colour, Contrast, Estimate, Findings, Lexical, OutcomeResult, Reading, Rung
 from reports import numbers, queries, words
 from reports.cards import PRINTED_CARDS
-from reports.concepts import PRINTED_FEATURES, outcome_words
+from reports.concepts import outcome_words
+from reports.contrasts import PRINTED_FEATURES
+from reports.instruments import instruments_of, place_words
 from reports.view import ReportView
 
 FORBIDDEN = re.compile(r"\b(compliant|satisfies|satisfied|safe|safely|certified|guarantees?)\b", re.IGNORECASE)
@@ -74,20 +77,22 @@ def test_templates_promise_nothing_either() -> None:
 
 def test_what_was_not_measured_says_so(view: ReportView) -> None:
     """None is printed as `not measured`, and never as a number."""
-    row = next(row for row in view.fidelity.table.rows if row.cells[0].text == "Insider trading")
+    table = view.fidelity.parts[0].table
+    row = next(row for row in table.rows if row.cells[0].text == "Insider trading")
     assert [cell.text for cell in row.cells[5:9]] == ["not measured"] * 4
-    control = next(row for row in view.controls.random.rows if row.cells[3].text == "0")
-    assert [cell.text for cell in control.cells[6:]] == ["not measured"] * 2
+    columns = [column.label for column in view.controls.random.columns]
+    control = next(row for row in view.controls.random.rows if row.cells[columns.index("Selected")].text == "0")
+    assert [cell.text for cell in control.cells[-2:]] == ["not measured"] * 2
     assert "None" not in "\n".join(texts(view))
 
 
 def test_long_tables_say_what_they_leave_out(view: ReportView) -> None:
     """A printed table is cut visibly, and HTML keeps every row."""
-    table = view.domains[0].concepts[0].contrasts[0].features
+    table = view.domains[0].concepts[0].contrasts[0].blocks[0].features
     assert len(table.rows) == 22
     assert len(table.printed) == PRINTED_FEATURES
     assert "other 7" in table.cut
-    assert view.domains[1].concepts[0].contrasts[1].features.cut == ""
+    assert view.domains[1].concepts[0].contrasts[1].blocks[0].features.cut == ""
 
 
 def test_many_cards_are_cut_visibly(findings: Findings, view_of: Callable[[Findings], ReportView]) -> None:
@@ -100,7 +105,7 @@ def test_many_cards_are_cut_visibly(findings: Findings, view_of: Callable[[Findi
 
 def test_strongest_comes_first(view: ReportView) -> None:
     """Features are ordered by rung, then by the size of their effect."""
-    rows = view.domains[0].concepts[0].contrasts[0].features.rows
+    rows = view.domains[0].concepts[0].contrasts[0].blocks[0].features.rows
     rungs = [int(row.cells[1].sort) for row in rows]
     assert rungs == sorted(rungs, reverse=True)
     best = [abs(float(row.cells[2].sort)) for row in rows if row.cells[1].sort == "3"]
@@ -110,7 +115,7 @@ def test_strongest_comes_first(view: ReportView) -> None:
 def test_an_empty_audit_is_not_a_pass(findings: Findings, view_of: Callable[[Findings], ReportView]) -> None:
     """Without concepts there are sentences that say so, and no chart of nothing."""
     empty = view_of(replace(findings, concepts=(), cards=(), suites=(), ladder={}, not_tested=()))
-    assert empty.summary.chart is None
+    assert empty.summary.charts == ()
     assert "not a pass" in " ".join(empty.summary.sentences)
 
 
@@ -195,3 +200,153 @@ def test_named_queries_exist() -> None:
         for name in value.split(",")
     }
     assert {path.stem for path in QUERIES.glob("*.sql")} >= named
+
+
+def test_delta_ce_carries_its_interval(view: ReportView) -> None:
+    """The rise of cross-entropy is printed with its 95% interval, on the probes and in the certificate."""
+    part = view.fidelity.parts[0].table
+    column = [c.label for c in part.columns].index("Delta CE")
+    cell = part.rows[0].cells[column]
+    assert (cell.text, cell.detail) == ("+0.083", "[0.071, 0.097]")
+    sheet = view.certificates[0].fidelity
+    column = [c.label for c in sheet.columns].index("Delta CE")
+    assert [c.text for c in sheet.rows[0].cells[column : column + 2]] == ["+0.083", "[0.071, 0.097]"]
+
+
+def test_the_summary_speaks_of_the_main_instrument(view: ReportView) -> None:
+    """A cell holds the main instrument's answer, and another's only where it is not the same."""
+    dosing, insider, harm = view.summary.rows
+    assert dosing.topic.text == "Told apart, and visible"
+    assert "layer 20" not in dosing.topic.detail
+    assert dosing.distinction.text == "Told apart, but not visible"
+    assert "At layer 20: told apart, and visible; 1 feature confirmed" in dosing.distinction.detail
+    assert harm.distinction.detail.endswith("At layer 20: not analysed")
+    assert dosing.instrument.detail == ""
+    assert insider.instrument.mark == "amber"
+    assert insider.instrument.detail == "At layer 20: red: no feature-level claim"
+    assert "2 instruments" in view.summary.sentences[0]
+    assert "another answer for 2 of 2 concepts" in view.summary.sentences[1]
+
+
+def test_main_answers_do_not_depend_on_the_order_of_results(
+    findings: Findings, view: ReportView, view_of: Callable[[Findings], ReportView]
+) -> None:
+    """Which instrument is the main one is decided by `saes`, not by what comes first in a concept."""
+    turned = replace(
+        findings,
+        concepts=tuple(
+            replace(c, contrasts=tuple(reversed(c.contrasts)), fidelity=tuple(reversed(c.fidelity)))
+            for c in findings.concepts
+        ),
+    )
+    assert view_of(turned).summary.rows == view.summary.rows
+    other = view_of(replace(findings, saes=tuple(reversed(findings.saes))))
+    assert other.summary.rows[0].distinction.text == "Told apart, and visible"
+    assert "At layer 15: told apart, but not visible" in other.summary.rows[0].distinction.detail
+
+
+def test_each_contrast_has_a_block_an_instrument(view: ReportView, lone_view: ReportView) -> None:
+    """Blocks are in the order of the instruments and labelled; with one instrument there is no label to read."""
+    blocks = view.domains[0].concepts[0].contrasts[1].blocks
+    assert [block.heading for block in blocks] == [
+        "Distinction: instrument 1 (layer 15)",
+        "Distinction: instrument 2 (layer 20)",
+    ]
+    assert [row.cells[0].text for row in blocks[1].features.rows] == ["4011"]
+    assert [block.heading for block in lone_view.domains[0].concepts[0].contrasts[1].blocks] == [""]
+
+
+def test_tables_over_all_contrasts_name_the_instrument(view: ReportView, lone_view: ReportView) -> None:
+    """Two rows of one concept and contrast can be told apart; one instrument needs no column."""
+    for table in (view.summary.chart_table, view.controls.random):
+        assert [column.label for column in table.columns][:3] == ["Concept", "Contrast", "Instrument"]
+        keys = [tuple(cell.text for cell in row.cells[:3]) for row in table.rows]
+        assert len(keys) == len(set(keys)) == 11
+    for table in (lone_view.summary.chart_table, lone_view.controls.random):
+        assert "Instrument" not in [column.label for column in table.columns]
+
+
+def test_equal_numbers_of_two_instruments_are_two_features(view: ReportView) -> None:
+    """Feature 100 of the second SAE does not link to the card of feature 100 of the first."""
+    first, second = view.domains[0].concepts[0].contrasts[0].blocks
+    links = {row.cells[0].text: row.cells[0].href for row in first.features.rows}
+    assert links["100"] == "card-smollm2-135m-instruct-resid-post-15-100"
+    assert second.features.rows[0].cells[0].text == "100"
+    assert second.features.rows[0].cells[0].href == ""
+
+
+def test_cards_say_whether_another_seed_finds_the_feature(view: ReportView) -> None:
+    """At or above the limit it is found again, below it is not, and without a second training nothing is claimed."""
+    found = [fact.text for card in view.cards.cards for fact in card.facts if fact.name.startswith("Found again")]
+    assert [text.partition(":")[0] for text in found] == ["yes", "no", "not measured"]
+    assert "0.83, at least 0.70" in found[0]
+    assert "0.41, less than 0.70" in found[1]
+
+
+def test_each_instrument_gets_its_share_of_printed_cards(
+    findings: Findings, view_of: Callable[[Findings], ReportView]
+) -> None:
+    """The main instrument's cards do not push the other's off the paper."""
+    many = (*(findings.cards[:1] * 20), *(findings.cards[2:] * 20))
+    cards = view_of(replace(findings, cards=many)).cards
+    titles = [card.title for card in cards.printed]
+    assert len(titles) == PRINTED_CARDS
+    assert titles.count("Feature 4011, instrument 2 (layer 20)") == PRINTED_CARDS // 2
+    assert "other 28" in cards.cut
+
+
+def test_stability_is_said_with_its_limits(view: ReportView) -> None:
+    """The share found again comes with its threshold, with chance, and with what it does not say."""
+    main, other = view.certificates
+    assert len(main.stability) == 2
+    for expected in ("46.3%", "at least 0.70", "38.1%", "0.0%: that is what chance gives", "cosine is 0.66"):
+        assert expected in main.stability[0]
+    assert "not thereby wrong" in main.stability[1]
+    assert other.stability[0].startswith("Not measured")
+
+
+def test_long_curves_are_cut_visibly(view: ReportView, findings: Findings) -> None:
+    """Paper shows four points, the first and the last among them; HTML shows all."""
+    curve = view.certificates[0].curve
+    certificate = findings.saes[0].certificate
+    assert certificate is not None
+    assert len(curve.rows) == len(certificate.curve)
+    assert len(curve.printed) == 4
+    assert (curve.printed[0], curve.printed[-1]) == (curve.rows[0], curve.rows[-1])
+    assert f"4 of {len(curve.rows)}" in curve.cut
+
+
+def test_a_foreign_certificate_is_flagged(findings: Findings, view_of: Callable[[Findings], ReportView]) -> None:
+    """A certificate for other weights than those that were used carries a warning, a matching one none."""
+    main = findings.saes[0]
+    changed = replace(findings, saes=(replace(main, record=replace(main.record, digest="sha256:0")), findings.saes[1]))
+    first, second = view_of(changed).certificates
+    assert "another digest of the SAE" in first.warning
+    assert second.warning == ""
+
+
+def test_instruments_without_a_name_of_their_own_are_refused(findings: Findings) -> None:
+    """No SAE, or two under one name: the results could not be told apart."""
+    for saes in ((), findings.saes[:1] * 2):
+        with pytest.raises(EvidenceError):
+            instruments_of(replace(findings, saes=saes))
+
+
+@pytest.mark.parametrize(
+    ("site", "expected"),
+    [("resid_post.15", "layer 15"), ("resid_pre.3", "input of layer 3"), ("mlp_out.2", "mlp_out.2")],
+)
+def test_sites_in_plain_words(site: str, expected: str) -> None:
+    """A site that has no plain words is printed as it is."""
+    assert place_words(site) == expected
+
+
+def test_instruments_at_one_site_are_told_apart_by_number(
+    findings: Findings, view_of: Callable[[Findings], ReportView]
+) -> None:
+    """“At layer 15” would name both."""
+    other = findings.saes[1]
+    changed = replace(
+        findings, saes=(findings.saes[0], replace(other, record=replace(other.record, site="resid_post.15")))
+    )
+    assert "Instrument 2: told apart" in view_of(changed).summary.rows[0].distinction.detail

@@ -19,15 +19,14 @@ from audit.signing.statement import SignerBlock, build_statement
 SIGNED_AT = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 NOT_BEFORE = datetime(2026, 1, 1, tzinfo=UTC)
 FINDINGS = {
-    "schema": "affidavit/findings/1",
+    "schema": "affidavit/findings/2",
     "model": {"name": "small", "digest": "sha256:" + "a" * 64, "layers": 2},
-    "sae": {"name": "small.resid_post.1", "digest": "sha256:" + "b" * 64, "width": 8},
+    "saes": [{"record": {"name": "small.resid_post.1", "digest": "sha256:" + "b" * 64, "width": 8}}],
     "suites": [
         {"id": "finance", "digest": "sha256:" + "c" * 64, "prompts": 4},
         {"id": "defense", "digest": "sha256:" + "d" * 64, "prompts": 6},
     ],
     "concepts": [],
-    "fidelity": [],
     "ladder": {"confirmed": 1},
     "findings": [{"feature": 17, "effect": 0.25, "note": "</script> <b>é"}],
 }
@@ -81,7 +80,8 @@ def write_manifest(folder: Path, signer: Signer, *, at: datetime = SIGNED_AT) ->
             "seal": {**block.as_json(), "organisation": block.organisation or ""},
         },
         "model": FINDINGS["model"],
-        "saes": [FINDINGS["sae"], CONTROL],
+        "saes": [FINDINGS["saes"][0]["record"]],
+        "controls": [CONTROL],
         "suites": FINDINGS["suites"],
         "ladder": FINDINGS["ladder"],
         "files": {name: digest_file(folder / name) for name in names},
@@ -104,7 +104,7 @@ def claims(folder: Path) -> dict[str, Json]:
     return {
         "findings": digest_file(folder / "findings.json"),
         "model": {key: FINDINGS["model"][key] for key in ("name", "digest")},
-        "sae": {key: FINDINGS["sae"][key] for key in ("name", "digest")},
+        "saes": [{key: sae["record"][key] for key in ("name", "digest")} for sae in FINDINGS["saes"]],
         "suites": {suite["id"]: suite["digest"] for suite in FINDINGS["suites"]},
         "ladder": FINDINGS["ladder"],
     }

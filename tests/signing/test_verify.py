@@ -446,9 +446,9 @@ def seal_pdf(bundle: Path, keyed: Keyed, plain_pdf: bytes, *, at: datetime = SIG
         (("findings",), OTHER_DIGEST),
         (("model", "name"), "another"),
         (("model", "digest"), OTHER_DIGEST),
-        (("sae", "name"), "another"),
-        (("sae", "digest"), OTHER_DIGEST),
-        (("sae",), None),
+        (("saes", 0, "name"), "another"),
+        (("saes", 0, "digest"), OTHER_DIGEST),
+        (("saes",), None),
         (("suites", "finance"), OTHER_DIGEST),
         (("suites", "more"), OTHER_DIGEST),
         (("suites",), {}),
@@ -472,10 +472,10 @@ def test_the_statement_claims_what_the_findings_claim(
     [
         [],
         "x",
-        FINDINGS | {"schema": "affidavit/findings/2"},
+        FINDINGS | {"schema": "affidavit/findings/3"},
         FINDINGS | {"model": {"name": "another", "digest": OTHER_DIGEST}},
         *({key: value for key, value in FINDINGS.items() if key != left_out} for left_out in (
-            "schema", "model", "sae", "suites", "concepts", "fidelity")),
+            "schema", "model", "saes", "suites", "concepts", "ladder")),
     ],
 )  # fmt: skip
 def test_findings_of_another_form_do_not_agree(

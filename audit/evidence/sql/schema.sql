@@ -18,6 +18,15 @@ CREATE TABLE concept (
     frames INTEGER NOT NULL
 );
 
+-- one row a trained SAE and a control, with the site that it reads; role is 'instrument' or 'control'
+CREATE TABLE sae (
+    sae VARCHAR PRIMARY KEY,
+    site VARCHAR NOT NULL,
+    role VARCHAR NOT NULL,
+    latents INTEGER NOT NULL,
+    digest VARCHAR NOT NULL
+);
+
 -- one row a scenario, the sampling unit; number is its place in the suite file
 CREATE TABLE scenario (
     scenario VARCHAR PRIMARY KEY,
@@ -45,9 +54,11 @@ CREATE TABLE token (
     content BOOLEAN NOT NULL
 );
 
--- one row a captured prompt: token counts, and the residual stream over the kept positions: its mean, its last value, moments
+-- one row a captured prompt and site: token counts, and the residual stream over the kept positions: its mean, its last value,
+-- moments
 CREATE TABLE residual (
-    prompt INTEGER PRIMARY KEY,
+    prompt INTEGER NOT NULL,
+    site VARCHAR NOT NULL,
     tokens INTEGER NOT NULL,
     content INTEGER NOT NULL,
     outliers INTEGER NOT NULL,
@@ -60,6 +71,7 @@ CREATE TABLE residual (
 -- one row a captured prompt and SAE: squared reconstruction error and summed cosine over the kept positions
 CREATE TABLE reconstruction (
     prompt INTEGER NOT NULL,
+    site VARCHAR NOT NULL,
     sae VARCHAR NOT NULL,
     error DOUBLE NOT NULL,
     cosine DOUBLE NOT NULL
@@ -100,12 +112,14 @@ CREATE TABLE outcome (
     foil_logit DOUBLE NOT NULL
 );
 
--- one row a spliced prompt: sums over predicted content tokens, in nats
+-- one row a spliced prompt and SAE: sums over predicted content tokens, in nats; ablated by the site's mean residual
 CREATE TABLE splice (
-    prompt INTEGER PRIMARY KEY,
+    prompt INTEGER NOT NULL,
+    sae VARCHAR NOT NULL,
     tokens INTEGER NOT NULL,
     ce DOUBLE NOT NULL,
     ce_spliced DOUBLE NOT NULL,
+    ce_ablated DOUBLE NOT NULL,
     kl DOUBLE NOT NULL,
     kl_random DOUBLE NOT NULL
 );
@@ -129,10 +143,11 @@ CREATE TABLE finding (
     lexical VARCHAR NOT NULL
 );
 
--- one row a concept and contrast: the reading of the pair (probe, SAE)
+-- one row a concept, contrast and SAE: the reading of the pair (probe, SAE)
 CREATE TABLE reading (
     concept VARCHAR NOT NULL,
     contrast VARCHAR NOT NULL,
+    sae VARCHAR NOT NULL,
     reading VARCHAR NOT NULL,
     tested INTEGER NOT NULL,
     selected INTEGER NOT NULL,

@@ -1,6 +1,6 @@
--- Caller: scores.read_fidelity. One row a spliced prompt of the scope.
-SELECT s.tokens, s.ce, s.ce_spliced, s.kl, s.kl_random
+-- Caller: scores.read_fidelity. One row a prompt of the scope, spliced with the SAE.
+SELECT p.scenario, s.tokens, s.ce, s.ce_spliced, s.ce_ablated, s.kl, s.kl_random
 FROM splice AS s
 INNER JOIN prompt AS p USING (prompt)
-WHERE $concept = 'all' OR p.concept = $concept
+WHERE s.sae = $sae AND ($concept = 'all' OR p.concept = $concept)
 ORDER BY s.prompt

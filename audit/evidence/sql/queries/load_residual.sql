@@ -1,5 +1,5 @@
--- Caller: store.ingest_shards. One row a captured prompt.
+-- Caller: store.ingest_shards. One row a captured prompt and site.
 INSERT INTO residual
-SELECT prompt, tokens, content, outliers, kept, mean, last, sum_squares
+SELECT prompt, site, tokens, content, outliers, kept, mean, last, sum_squares
 FROM read_parquet($prompts)
-ORDER BY prompt
+ORDER BY prompt, site

@@ -13,7 +13,7 @@ active AS (
 silent AS (
     SELECT c.sae, c.prompt, r.kept - coalesce(a.tokens, 0) AS tokens
     FROM reconstruction AS c
-    INNER JOIN residual AS r USING (prompt)
+    INNER JOIN residual AS r USING (prompt, site)
     LEFT JOIN active AS a ON a.sae = c.sae AND a.prompt = c.prompt
 ),
 counted AS (

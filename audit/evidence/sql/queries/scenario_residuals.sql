@@ -3,5 +3,5 @@ SELECT s.number, p.arm, p.frame, r.mean, r.last
 FROM residual AS r
 INNER JOIN prompt AS p USING (prompt)
 INNER JOIN scenario AS s USING (scenario)
-WHERE s.concept = $concept AND s.split = $split AND p.arm IN ($arm, $baseline)
+WHERE r.site = $site AND s.concept = $concept AND s.split = $split AND p.arm IN ($arm, $baseline)
 ORDER BY s.number, p.arm, p.frame

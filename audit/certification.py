@@ -1,0 +1,425 @@
+"""What an SAE is certified for: its fidelity on text that it was not trained on, by register and format."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from audit import __version__
+from audit.analysis.fidelity import ALL, global_fidelity, part_fidelity
+from audit.analysis.stability import match_seeds
+from audit.arrays import Densities, FidelityMoments
+from audit.capture.batches import make_batches, share_prefix
+from audit.capture.model import LoadedModel, load_model
+from audit.capture.outputs import SplicedPrompt, splice
+from audit.capture.runner import Captured, Station, calibrate, run_batch
+from audit.capture.sae import CARD_FILE, Sae, load_sae, locate_sae, random_decoder
+from audit.capture.sites import Site, parse_site
+from audit.config import FidelityConfig, ModelConfig
+from audit.digests import canonical_json
+from audit.errors import CorpusError, EvidenceError, OutputError, SaeInvalid, ShapeMismatch
+from audit.progress import Progress
+from audit.records import (
+    CERTIFICATE_SCHEMA,
+    Certificate,
+    Fidelity,
+    ModelRecord,
+    SaeRecord,
+    SeedStability,
+    TrainingPoint,
+    as_json,
+    parse_record,
+)
+from audit.training.corpus import HELD_OUT_ONE_IN, Corpus, Document, load_corpus
+from audit.training.sequences import SequenceMaker, TextSequence, take_tokens
+
+CERTIFICATE_FILE = "certificate.json"
+PLAIN, CHAT = "plain", "chat"
+_BATCH_TOKENS = 1024
+_SEED = 20260101
+_CURVE_POINTS = 24
+
+
+@dataclass(frozen=True, slots=True)
+class CheckRequest:
+    """What to certify, on which model and text.
+
+    Args:
+        sae: `default`, the name of a shipped SAE, or a folder.
+        model: the model, in the arithmetic of the audits to come.
+        text: a corpus file. Of the one that the SAE was trained on, only the held-out documents are used.
+        tokens: how many tokens to measure on.
+        spliced_tokens: on how many of them the model's predictions are measured.
+        chat_share: share of the tokens in the model's chat template.
+        other_seed: another training of the same site, to match latents with, or None.
+    """
+
+    sae: str
+    model: ModelConfig
+    text: Path
+    tokens: int
+    spliced_tokens: int
+    chat_share: float
+    other_seed: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """An SAE with its model and text, ready to be measured."""
+
+    sae: Sae
+    model: LoadedModel
+    site: Site
+    corpus: Corpus
+    documents: tuple[Document, ...]
+    selection: str
+    outlier_factor: float
+
+
+def certify(request: CheckRequest, *, progress: Progress) -> Certificate:
+    """Measure an SAE on a text and return its certificate.
+
+    Args:
+        request: what to measure.
+        progress: listener.
+
+    Raises:
+        AffidavitError: the SAE belongs to another model, or the text has too few tokens.
+    """
+    bench = open_bench(request.sae, request.model, request.text, progress=progress)
+    _require_plain_names(bench)
+    other = load_sae(request.other_seed) if request.other_seed is not None else None
+    stability = _stability(bench.sae, other) if other is not None else None
+    sequences = _sequences(bench, request)
+    calibration = calibrate(bench.model, (bench.site,), sequences, factor=bench.outlier_factor)[bench.site]
+    station = Station(bench.site, (bench.sae,), calibration.outlier_limit)
+    tally = _Tally(bench.sae, sequences)
+    with progress.stage("reading the text", total=len(sequences)) as advance:
+        for chat in (False, True):
+            part = [s for s in sequences if s.chat is chat]
+            if not part:
+                continue
+            prefix = share_prefix(bench.model, part, upto=bench.site)
+            for batch in make_batches(part, batch_tokens=_BATCH_TOKENS, prefix=prefix):
+                tally.add(run_batch(bench.model, (station,), batch))
+                advance(len(batch.prompts))
+    sample = _spread(sequences, tokens=request.spliced_tokens)
+    with progress.stage("splicing the reconstruction in", total=len(sample)) as advance:
+        spliced = splice(
+            bench.model,
+            bench.sae,
+            bench.site,
+            sample,
+            batch_tokens=_BATCH_TOKENS,
+            calibration=calibration,
+            seed=_SEED,
+            advance=advance,
+        )
+    tally.add_splices(spliced)
+    return Certificate(
+        schema=CERTIFICATE_SCHEMA,
+        sae=bench.sae.record.name,
+        sae_digest=bench.sae.record.digest,
+        site=str(bench.site),
+        model=bench.model.record.name,
+        model_digest=bench.model.record.digest,
+        dtype=bench.model.record.dtype,
+        text=bench.corpus.name,
+        text_digest=bench.corpus.digest,
+        selection=bench.selection,
+        documents=len({s.document for s in sequences}),
+        sequences=len(sequences),
+        tokens=tally.tokens,
+        outliers=tally.outliers,
+        outlier_limit=calibration.outlier_limit,
+        rows=tally.rows(FidelityConfig()),
+        stability=stability,
+        curve=_curve(request.sae),
+        tool=f"affidavit {__version__}",
+    )
+
+
+def open_bench(sae_source: str, model_config: ModelConfig, text: Path, *, progress: Progress) -> Bench:
+    """Load an SAE, its model and a text, and choose the documents that may be used.
+
+    Raises:
+        AffidavitError: a part is missing or damaged, or they do not belong together.
+    """
+    sae = load_sae(sae_source)
+    corpus = load_corpus(text, seed=_SEED)
+    trained_on_it = corpus.digest == sae.record.training_data_digest
+    documents = corpus.split(held_out=True) if trained_on_it else corpus.documents
+    if not documents:
+        raise CorpusError(
+            item=corpus.name,
+            expected="documents that were held out of the training",
+            found="none",
+            hint="Give another text; the SAE was trained on this one.",
+        )
+    progress.say("loading the model")
+    model = load_model(model_config, say=progress.say)
+    if sae.record.width != model.record.width:
+        raise ShapeMismatch(
+            item=f"SAE {sae.record.name} on {model.record.name}",
+            expected=f"a residual stream of width {sae.record.width}",
+            found=f"width {model.record.width}",
+            hint="This SAE belongs to another model.",
+        )
+    return Bench(
+        sae=sae.to(model.device),
+        model=model,
+        site=parse_site(sae.record.site, layers=len(model.layers)),
+        corpus=corpus,
+        documents=documents,
+        selection=(
+            f"the documents held out of the training, 1 in {HELD_OUT_ONE_IN} by digest"
+            if trained_on_it
+            else "all documents; the SAE was trained on another file"
+        ),
+        outlier_factor=_outlier_factor(sae_source),
+    )
+
+
+def write_certificate(certificate: Certificate, folder: Path) -> Path:
+    """Write a certificate beside the weights that it speaks of, in one step.
+
+    Raises:
+        OutputError: the folder cannot be written.
+        EvidenceError: a number is NaN or infinite.
+    """
+    path = folder / CERTIFICATE_FILE
+    unfinished = folder / f".{CERTIFICATE_FILE}.unfinished"
+    record = as_json(certificate)
+    # Refuses NaN and infinity, which JSON does not know.
+    canonical_json(record)
+    try:
+        unfinished.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        unfinished.replace(path)
+    except OSError as error:
+        raise OutputError(
+            item=str(path), expected="a folder that can be written", found=str(error.strerror), hint="Mend the rights."
+        ) from error
+    return path
+
+
+def read_certificate(folder: Path, sae: SaeRecord, model: ModelRecord) -> tuple[Certificate | None, str]:
+    """Return the certificate of an SAE on a model, or None and the reason why there is none.
+
+    Raises:
+        EvidenceError: there is a file, and it is not a certificate.
+    """
+    path = folder / CERTIFICATE_FILE
+    if not path.is_file():
+        return None, "No certificate lies beside the weights; `affidavit sae check` makes one."
+    try:
+        loaded = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise EvidenceError(
+            item=str(path), expected="a JSON certificate", found=str(error), hint="Make it again with `sae check`."
+        ) from error
+    if not isinstance(loaded, dict) or loaded.get("schema") != CERTIFICATE_SCHEMA:
+        raise EvidenceError(
+            item=str(path),
+            expected=f"schema {CERTIFICATE_SCHEMA}",
+            found=str(loaded.get("schema") if isinstance(loaded, dict) else type(loaded).__name__),
+            hint="Make it again with `sae check`.",
+        )
+    certificate: Certificate = parse_record(Certificate, loaded, where=path.name)
+    if certificate.sae_digest != sae.digest:
+        return None, "The certificate beside the weights speaks of other weights."
+    if certificate.model_digest != model.digest:
+        return None, f"The certificate beside the weights was made on {certificate.model} in another build."
+    if certificate.dtype != model.dtype:
+        return None, f"The certificate was made in {certificate.dtype}; this audit ran the model in {model.dtype}."
+    return certificate, ""
+
+
+def summary_of(certificate: Certificate) -> Certificate:
+    """Return the certificate without the cosine of every single latent."""
+    if certificate.stability is None:
+        return certificate
+    return replace(certificate, stability=replace(certificate.stability, cosines=()))
+
+
+class _Tally:
+    """Sums over sequences that give the fidelity of any group of them."""
+
+    def __init__(self, sae: Sae, sequences: Sequence[TextSequence]) -> None:
+        self._record = sae.record
+        self._place = {s.id: n for n, s in enumerate(sequences)}
+        self._sequences = sequences
+        count = len(sequences)
+        self._kept = np.zeros(count, dtype=np.int64)
+        self._means = np.zeros((count, sae.record.width))
+        self._sums = np.zeros((3, count))
+        self._active = np.zeros((count, sae.record.k + 1), dtype=np.int64)
+        self._firing = np.zeros(sae.record.latents, dtype=np.int64)
+        self._maximum = np.zeros(sae.record.latents)
+        self._spliced = np.zeros((count, 6))
+        self.outliers = 0
+
+    @property
+    def tokens(self) -> int:
+        """Return how many tokens were read."""
+        return int(self._kept.sum())
+
+    def add(self, captured: Captured) -> None:
+        """Add what one batch gave."""
+        name = self._record.name
+        for moments in captured.moments:
+            at = self._place[moments.prompt]
+            self._kept[at] = moments.kept
+            self._means[at] = moments.mean
+            self._sums[:, at] = moments.sum_squares, moments.error[name], moments.cosine[name]
+            self.outliers += moments.outliers
+        (rows,) = captured.rows
+        self._firing += np.bincount(rows.latent, minlength=len(self._firing))
+        np.maximum.at(self._maximum, rows.latent, rows.activation)
+        token = np.stack([rows.prompt, rows.position])
+        unique, active = np.unique(token, axis=1, return_counts=True)
+        places = np.array([self._place[int(prompt)] for prompt in unique[0]], dtype=np.int64)
+        np.add.at(self._active, (places, active), 1)
+        for moments in captured.moments:
+            at = self._place[moments.prompt]
+            self._active[at, 0] = self._kept[at] - self._active[at, 1:].sum()
+
+    def add_splices(self, spliced: Sequence[SplicedPrompt]) -> None:
+        """Add what the predictions lost."""
+        for row in spliced:
+            self._spliced[self._place[row.prompt]] = (
+                row.tokens, row.ce, row.ce_spliced, row.ce_ablated, row.kl, row.kl_random
+            )  # fmt: skip
+
+    def rows(self, config: FidelityConfig) -> tuple[Fidelity, ...]:
+        """Return the fidelity of everything, of each format and of each register."""
+        fired = np.flatnonzero(self._firing)
+        densities = Densities(fired, self._firing[fired], self._maximum[fired])
+        whole = np.ones(len(self._sequences), dtype=bool)
+        name = self._record.name
+        overall = global_fidelity(
+            name, self._moments(whole), densities, latents=self._record.latents, config=config, scope=ALL
+        )
+        chat = np.array([s.chat for s in self._sequences])
+        registers = np.array([s.register for s in self._sequences])
+        scopes = {PLAIN: ~chat, CHAT: chat} | {r: registers == r for r in sorted(set(registers.tolist()))}
+        parts = [
+            part_fidelity(name, scope, self._moments(mask), overall, config=config)
+            for scope, mask in scopes.items()
+            if self._kept[mask].sum() > 1
+        ]
+        return (overall, *parts)
+
+    def _moments(self, mask: NDArray[np.bool_]) -> FidelityMoments:
+        kept = self._kept[mask].astype(np.float64)
+        tokens = float(kept.sum())
+        centre = (kept[:, None] * self._means[mask]).sum(axis=0) / tokens
+        squares, error, cosine = self._sums[:, mask].sum(axis=1)
+        histogram = self._active[mask].sum(axis=0)
+        counts = np.arange(len(histogram))
+        below = np.cumsum(histogram) / histogram.sum()
+        spliced = self._spliced[mask]
+        total = spliced.sum(axis=0)
+        documents = np.array([s.document for s, chosen in zip(self._sequences, mask, strict=True) if chosen])
+        used = spliced[:, 0] > 0
+        _, cluster = np.unique(documents[used], return_inverse=True)
+        clusters = np.zeros((int(cluster.max()) + 1 if len(cluster) else 0, 3))
+        np.add.at(clusters, cluster, spliced[used, :3])
+        return FidelityMoments(
+            tokens=int(tokens),
+            total_variance=float(squares - tokens * float(centre @ centre)),
+            error=float(error),
+            cosine=float(cosine) / tokens,
+            l0_mean=float((histogram * counts).sum() / histogram.sum()),
+            l0_p05=float(counts[np.searchsorted(below, 0.05)]),
+            l0_p95=float(counts[np.searchsorted(below, 0.95)]),
+            spliced_tokens=int(total[0]),
+            ce=float(total[1]),
+            ce_spliced=float(total[2]),
+            ce_ablated=float(total[3]),
+            kl=float(total[4]),
+            kl_random=float(total[5]),
+            clusters=clusters,
+        )
+
+
+def _sequences(bench: Bench, request: CheckRequest) -> list[TextSequence]:
+    share = request.chat_share if bench.model.record.chat_template else 0.0
+    maker = SequenceMaker(
+        bench.model.tokenizer, chat_share=share, seed=_SEED, context_tokens=bench.model.context_tokens
+    )
+    sequences, found = take_tokens(maker, bench.documents, tokens=request.tokens)
+    if found < request.tokens:
+        raise CorpusError(
+            item=f"{bench.corpus.name}: {bench.selection}",
+            expected=f"{request.tokens:,} tokens",
+            found=f"{found:,}",
+            hint=f"Give more text, or ask for at most {found:,} with --tokens.",
+        )
+    return sequences
+
+
+def _spread(sequences: Sequence[TextSequence], *, tokens: int) -> list[TextSequence]:
+    """Return sequences spread evenly over all, with about so many tokens."""
+    total = sum(sum(s.content) for s in sequences)
+    step = max(1, round(total / tokens))
+    # Each format by itself: a stride over both could miss one.
+    return [s for chat in (False, True) for s in [t for t in sequences if t.chat is chat][::step]]
+
+
+def _require_plain_names(bench: Bench) -> None:
+    taken = sorted({d.register for d in bench.documents} & {ALL, PLAIN, CHAT})
+    if taken:
+        raise CorpusError(
+            item=f"{bench.corpus.name}: register {taken[0]!r}",
+            expected=f"a name other than {ALL}, {PLAIN} and {CHAT}",
+            found=taken[0],
+            hint="The certificate uses these words for its own rows; rename the register.",
+        )
+
+
+def _stability(sae: Sae, other: Sae) -> SeedStability:
+    if (other.record.site, other.record.width) != (sae.record.site, sae.record.width):
+        raise SaeInvalid(
+            item=f"--other-seed {other.record.name}",
+            expected=f"an SAE of {sae.record.site}, width {sae.record.width}",
+            found=f"{other.record.site}, width {other.record.width}",
+            hint="Give another training of the same site.",
+        )
+    return match_seeds(
+        sae.w_enc.cpu().numpy(),
+        sae.w_dec.cpu().numpy(),
+        other.w_enc.cpu().numpy(),
+        other.w_dec.cpu().numpy(),
+        random_decoder(other.record.latents, other.record.width, seed=_SEED).numpy(),
+        other=other.record.name,
+        other_digest=other.record.digest,
+    )
+
+
+def _training(source: str) -> dict[str, object]:
+    card = json.loads((locate_sae(source) / CARD_FILE).read_text(encoding="utf-8"))
+    training = card["training"]
+    return dict(training) if isinstance(training, dict) else {}
+
+
+def _outlier_factor(source: str) -> float:
+    harvest = _training(source).get("harvest")
+    factor = harvest.get("outlier_norm_factor") if isinstance(harvest, dict) else None
+    return float(factor) if isinstance(factor, int | float) else 10.0
+
+
+def _curve(source: str) -> tuple[TrainingPoint, ...]:
+    points = _training(source).get("curve")
+    if not isinstance(points, list) or not points:
+        return ()
+    step = max(1, -(-len(points) // _CURVE_POINTS))
+    thinned = points[::-1][::step][::-1]
+    return tuple(
+        parse_record(TrainingPoint, {k: point[k] for k in ("updates", "fvu_plain", "fvu_chat", "dead")}, where="curve")
+        for point in thinned
+    )
