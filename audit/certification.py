@@ -43,6 +43,8 @@ PLAIN, CHAT = "plain", "chat"
 _BATCH_TOKENS = 1024
 _SEED = 20260101
 _CURVE_POINTS = 24
+_TOKENS = 100_000
+_FEWEST_TOKENS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +54,10 @@ class CheckRequest:
     Args:
         sae: `default`, the name of a shipped SAE, or a folder.
         model: the model, in the arithmetic of the audits to come.
-        text: a corpus file. Of the one that the SAE was trained on, only the held-out documents are used.
-        tokens: how many tokens to measure on.
+        text: a corpus file. Only documents that every training holds out are used, whatever the file: which ones they
+            are follows from their text.
+        all_documents: use the others too. Right for text that is known not to have been trained on.
+        tokens: how many tokens to measure on; None takes up to 100,000 of what there is.
         spliced_tokens: on how many of them the model's predictions are measured.
         chat_share: share of the tokens in the model's chat template.
         other_seed: another training of the same site, to match latents with, or None.
@@ -62,10 +66,11 @@ class CheckRequest:
     sae: str
     model: ModelConfig
     text: Path
-    tokens: int
+    tokens: int | None
     spliced_tokens: int
     chat_share: float
     other_seed: str | None = None
+    all_documents: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +96,7 @@ def certify(request: CheckRequest, *, progress: Progress) -> Certificate:
     Raises:
         AffidavitError: the SAE belongs to another model, or the text has too few tokens.
     """
-    bench = open_bench(request.sae, request.model, request.text, progress=progress)
+    bench = open_bench(request.sae, request.model, request.text, all_documents=request.all_documents, progress=progress)
     _require_plain_names(bench)
     other = load_sae(request.other_seed) if request.other_seed is not None else None
     stability = _stability(bench.sae, other) if other is not None else None
@@ -144,22 +149,30 @@ def certify(request: CheckRequest, *, progress: Progress) -> Certificate:
     )
 
 
-def open_bench(sae_source: str, model_config: ModelConfig, text: Path, *, progress: Progress) -> Bench:
+def open_bench(
+    sae_source: str, model_config: ModelConfig, text: Path, *, all_documents: bool, progress: Progress
+) -> Bench:
     """Load an SAE, its model and a text, and choose the documents that may be used.
+
+    Args:
+        sae_source: `default`, the name of a shipped SAE, or a folder.
+        model_config: the model.
+        text: a corpus file.
+        all_documents: not only those that every training holds out.
+        progress: listener.
 
     Raises:
         AffidavitError: a part is missing or damaged, or they do not belong together.
     """
     sae = load_sae(sae_source)
     corpus = load_corpus(text, seed=_SEED)
-    trained_on_it = corpus.digest == sae.record.training_data_digest
-    documents = corpus.split(held_out=True) if trained_on_it else corpus.documents
+    documents = corpus.documents if all_documents else corpus.split(held_out=True)
     if not documents:
         raise CorpusError(
             item=corpus.name,
-            expected="documents that were held out of the training",
-            found="none",
-            hint="Give another text; the SAE was trained on this one.",
+            expected=f"documents that every training holds out, 1 in {HELD_OUT_ONE_IN} by digest",
+            found=f"none among {len(corpus.documents)} documents",
+            hint="Give more documents, or --all-documents if the SAE was not trained on this text.",
         )
     progress.say("loading the model")
     model = load_model(model_config, say=progress.say)
@@ -177,9 +190,9 @@ def open_bench(sae_source: str, model_config: ModelConfig, text: Path, *, progre
         corpus=corpus,
         documents=documents,
         selection=(
-            f"the documents held out of the training, 1 in {HELD_OUT_ONE_IN} by digest"
-            if trained_on_it
-            else "all documents; the SAE was trained on another file"
+            "all documents; whether the SAE was trained on some of them was not checked"
+            if all_documents
+            else f"documents held out of every training, 1 in {HELD_OUT_ONE_IN} by digest"
         ),
         outlier_factor=_outlier_factor(sae_source),
     )
@@ -231,7 +244,7 @@ def read_certificate(folder: Path, sae: SaeRecord, model: ModelRecord) -> tuple[
         )
     certificate: Certificate = parse_record(Certificate, loaded, where=path.name)
     if certificate.sae_digest != sae.digest:
-        return None, "The certificate beside the weights speaks of other weights."
+        return None, "The certificate beside the weights was made for other weights or another card."
     if certificate.model_digest != model.digest:
         return None, f"The certificate beside the weights was made on {certificate.model} in another build."
     if certificate.dtype != model.dtype:
@@ -352,13 +365,16 @@ def _sequences(bench: Bench, request: CheckRequest) -> list[TextSequence]:
     maker = SequenceMaker(
         bench.model.tokenizer, chat_share=share, seed=_SEED, context_tokens=bench.model.context_tokens
     )
-    sequences, found = take_tokens(maker, bench.documents, tokens=request.tokens)
-    if found < request.tokens:
+    wanted = request.tokens if request.tokens is not None else _TOKENS
+    sequences, found = take_tokens(maker, bench.documents, tokens=wanted)
+    fewest = request.tokens if request.tokens is not None else _FEWEST_TOKENS
+    if found < fewest:
         raise CorpusError(
             item=f"{bench.corpus.name}: {bench.selection}",
-            expected=f"{request.tokens:,} tokens",
+            expected=f"{fewest:,} tokens",
             found=f"{found:,}",
-            hint=f"Give more text, or ask for at most {found:,} with --tokens.",
+            hint="Give more text, or --all-documents if the SAE was not trained on this text"
+            + (f", or ask for at most {found:,} with --tokens." if found >= _FEWEST_TOKENS else "."),
         )
     return sequences
 
@@ -390,6 +406,15 @@ def _stability(sae: Sae, other: Sae) -> SeedStability:
             found=f"{other.record.site}, width {other.record.width}",
             hint="Give another training of the same site.",
         )
+    if other.record.digest == sae.record.digest or bool(
+        (sae.w_enc.shape == other.w_enc.shape) and (sae.w_enc == other.w_enc).all()
+    ):
+        raise SaeInvalid(
+            item=f"--other-seed {other.record.name}",
+            expected="another training",
+            found="the same weights",
+            hint="Train one with another --seed.",
+        )
     return match_seeds(
         sae.w_enc.cpu().numpy(),
         sae.w_dec.cpu().numpy(),
@@ -420,6 +445,8 @@ def _curve(source: str) -> tuple[TrainingPoint, ...]:
     step = max(1, -(-len(points) // _CURVE_POINTS))
     thinned = points[::-1][::step][::-1]
     return tuple(
-        parse_record(TrainingPoint, {k: point[k] for k in ("updates", "fvu_plain", "fvu_chat", "dead")}, where="curve")
+        parse_record(
+            TrainingPoint, {k: dict(point).get(k) for k in ("updates", "fvu_plain", "fvu_chat", "dead")}, where="curve"
+        )
         for point in thinned
     )

@@ -17,7 +17,7 @@ from audit.training.sequences import SequenceMaker, TextSequence, take_tokens
 
 _BATCH_TOKENS = 1024
 _SEED = 20260101
-_LEVELS = ("strongest", "upper quarter", "middle", "lower quarter")
+_LEVELS = ("strongest", "second quarter", "third quarter", "weakest quarter")
 _BEFORE, _AFTER = 12, 6
 
 
@@ -26,7 +26,7 @@ class LatentContext:
     """A place where a latent fires: some tokens before and after its peak.
 
     Args:
-        level: which part of the latent's activations the place stands for.
+        level: which part of the latent's activations, by rank, the place stands for.
         peak: the activation there, in residual units.
     """
 

@@ -24,7 +24,7 @@ PRINTED_POINTS = 4
 NOT_MEASURED_SHORT = "n. m."
 
 LEAD = (
-    "A sheet of measurements: what this instrument does on text that it was not trained on. It is valid for this SAE on"
+    "A sheet of measurements: what this instrument does on the text named below. It is valid for this SAE on"
     " this model only, it is nobody's approval, and it grants nothing. The colours that limit the findings are measured"
     " on the probes, in the chapter before."
 )

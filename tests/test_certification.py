@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import math
@@ -60,6 +61,7 @@ class Parts:
 
     model: Path
     sae: Path
+    other: Path
     text: Path
 
     def request(self, **changes: object) -> CheckRequest:
@@ -71,6 +73,7 @@ class Parts:
             tokens=TOKENS,
             spliced_tokens=TOKENS,
             chat_share=0.4,
+            all_documents=True,
         )
         return replace(plain, **changes)  # type: ignore[arg-type]
 
@@ -109,9 +112,26 @@ def tied(tensors: dict[str, Tensor]) -> None:
     tensors["b_dec"] *= 0.1
 
 
-def save_sae(folder: Path, *, site: str = f"resid_post.{LAYER}", name: str = "small", **training: object) -> Path:
-    """Write a small SAE whose card has a curve and an outlier factor, with some of its training changed."""
-    write_sae(folder, site=site, name=name, change=tied)
+def tied_in_reverse(tensors: dict[str, Tensor]) -> None:
+    """Tie the encoder and turn the order of the latents round."""
+    tied(tensors)
+    for name in ("w_enc", "b_enc", "w_dec"):
+        tensors[name] = tensors[name].flip(0).contiguous()
+
+
+def save_sae(
+    folder: Path,
+    *,
+    site: str = f"resid_post.{LAYER}",
+    name: str = "small",
+    permuted: bool = False,
+    **training: object,
+) -> Path:
+    """Write a small SAE whose card has a curve and an outlier factor, with some of its training changed.
+
+    Permuted, its latents come in reverse order: another file with the same directions.
+    """
+    write_sae(folder, site=site, name=name, change=tied_in_reverse if permuted else tied)
     card = json.loads((folder / CARD_FILE).read_text())
     card["training"] |= {"curve": CURVE, "harvest": {"outlier_norm_factor": OUTLIER_FACTOR}} | training
     (folder / CARD_FILE).write_text(json.dumps(card))
@@ -124,11 +144,18 @@ def save_text(path: Path, count: int, *, seed: int = 0) -> Path:
     return write_jsonl(path, [{"text": text, "register": REGISTERS[n % 3]} for n, text in enumerate(texts)])
 
 
+def make_parts(folder: Path, *, documents: int) -> Parts:
+    """Write a model, an SAE, the same SAE with its latents in reverse order, and documents."""
+    sae = save_sae(folder / "sae")
+    other = save_sae(folder / "other", name="other", permuted=True)
+    text = save_text(folder / "corpus.jsonl", documents)
+    return Parts(save_lively_model(folder / "model"), sae, other, text)
+
+
 @pytest.fixture(scope="module")
 def parts(tmp_path_factory: pytest.TempPathFactory) -> Parts:
     """Return a model, an SAE and 60 documents. Tests must not change them."""
-    folder = tmp_path_factory.mktemp("parts")
-    return Parts(save_lively_model(folder / "model"), save_sae(folder / "sae"), save_text(folder / "corpus.jsonl", 60))
+    return make_parts(tmp_path_factory.mktemp("parts"), documents=60)
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +173,7 @@ def sae(parts: Parts) -> Sae:
 @pytest.fixture(scope="module")
 def certificate(parts: Parts) -> Certificate:
     """Return the certificate of the SAE."""
-    return certify(parts.request(other_seed=str(parts.sae)), progress=Silent())
+    return certify(parts.request(other_seed=str(parts.other)), progress=Silent())
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,7 +337,7 @@ def test_a_certificate_says_what_was_measured(
     assert (certificate.text, certificate.text_digest) == ("corpus.jsonl", digest_file(parts.text))
     assert (certificate.site, certificate.dtype) == (f"resid_post.{LAYER}", "fp32")
     assert (certificate.sequences, certificate.documents) == (len(sequences), len({s.document for s in sequences}))
-    again = certify(parts.request(other_seed=str(parts.sae)), progress=Silent())
+    again = certify(parts.request(other_seed=str(parts.other)), progress=Silent())
     assert canonical_json(as_json(again)) == canonical_json(as_json(certificate))
 
 
@@ -347,55 +374,61 @@ def test_fewer_sequences_are_spliced_than_read(parts: Parts, model: LoadedModel,
     assert whole.delta_ce.value == pytest.approx((spliced - clean) / tokens, abs=1e-3)
 
 
-def test_only_held_out_documents_of_the_training_text_are_read(
-    parts: Parts, model: LoadedModel, tmp_path: Path
-) -> None:
-    """When the card names the text's digest, one document in 60 is left, and the numbers are those of these alone."""
+def test_only_held_out_documents_are_read_unless_asked(parts: Parts, model: LoadedModel, tmp_path: Path) -> None:
+    """One document in 60 is left, whatever the file is packed in, and the numbers are those of these alone."""
     text = save_text(tmp_path / "corpus.jsonl", 400)
-    folder = save_sae(tmp_path / "sae", data_digest=digest_file(text))
-    made = certify(parts.request(sae=str(folder), text=text, tokens=500, spliced_tokens=500), progress=Silent())
+    request = parts.request(text=text, tokens=500, spliced_tokens=500, all_documents=False)
+    made = certify(request, progress=Silent())
     sequences = sequences_of(model, text, tokens=500, held_out=True)
     assert "held out" in made.selection
     assert made.documents == len({s.document for s in sequences}) < 10
-    assert_equal(made.row(ALL), read_directly(model, load_sae(str(folder)), sequences, OUTLIER_FACTOR))
-    bench = open_bench(str(folder), ModelConfig(str(parts.model)), text, progress=Silent())
+    assert_equal(made.row(ALL), read_directly(model, load_sae(str(parts.sae)), sequences, OUTLIER_FACTOR))
+    bench = open_bench(request.sae, request.model, text, all_documents=False, progress=Silent())
     assert 0 < len(bench.documents) < 20
     assert all(int(hashlib.sha256(d.text.encode()).hexdigest(), 16) % 60 == 0 for d in bench.documents)
+    packed = tmp_path / "other.jsonl.gz"
+    packed.write_bytes(gzip.compress(text.read_bytes() + b"\n"))
+    again = open_bench(request.sae, request.model, packed, all_documents=False, progress=Silent())
+    assert again.documents == bench.documents
 
 
-def test_all_documents_of_another_text_are_read(parts: Parts, tmp_path: Path) -> None:
-    """One byte more makes it another file, of which nothing was trained on as far as the card knows."""
+def test_all_documents_are_read_on_request_and_it_is_said(parts: Parts, tmp_path: Path) -> None:
+    """Whether they were trained on is the user's word, and the certificate does not say more than that."""
     text = save_text(tmp_path / "corpus.jsonl", 400)
-    folder = save_sae(tmp_path / "sae", data_digest=digest_file(text))
-    text.write_bytes(text.read_bytes() + b"\n")
-    bench = open_bench(str(folder), ModelConfig(str(parts.model)), text, progress=Silent())
+    request = parts.request(text=text)
+    bench = open_bench(request.sae, request.model, text, all_documents=True, progress=Silent())
     assert len(bench.documents) == 400
-    assert "all documents" in bench.selection
+    assert "not checked" in bench.selection
 
 
 def test_too_little_text_is_told_with_its_size(parts: Parts, model: LoadedModel, tmp_path: Path) -> None:
     """The error names how many tokens there are, held out or not, and asking for so many works."""
     text = save_text(tmp_path / "corpus.jsonl", 200)
-    trained_on_it = save_sae(tmp_path / "sae", data_digest=digest_file(text))
-    for source, held_out in ((parts.sae, False), (trained_on_it, True)):
-        sequences = sequences_of(model, text, tokens=10**9, held_out=held_out)
+    for everything in (True, False):
+        sequences = sequences_of(model, text, tokens=10**9, held_out=not everything)
         there = sum(sum(s.content) for s in sequences)
-        request = parts.request(sae=str(source), text=text, tokens=there + 1, spliced_tokens=100)
+        request = parts.request(text=text, tokens=there + 1, spliced_tokens=100, all_documents=everything)
         with pytest.raises(CorpusError) as caught:
             certify(request, progress=Silent())
         assert caught.value.found == f"{there:,}"
         assert f"{there:,} with --tokens" in caught.value.hint
     assert certify(replace(request, tokens=there), progress=Silent()).sequences == len(sequences)
+    assert certify(replace(request, tokens=None), progress=Silent()).sequences == len(sequences)
 
 
-def test_a_text_of_which_all_was_trained_on_is_refused(parts: Parts, tmp_path: Path) -> None:
+def test_a_text_without_a_held_out_document_is_refused(parts: Parts, tmp_path: Path) -> None:
     """Three documents, none of them held out: there is nothing to certify on."""
     text = save_text(tmp_path / "corpus.jsonl", 3, seed=2)
     assert not load_corpus(text, seed=0).split(held_out=True)
-    folder = save_sae(tmp_path / "sae", data_digest=digest_file(text))
     with pytest.raises(CorpusError, match=r"corpus\.jsonl") as caught:
-        certify(parts.request(sae=str(folder), text=text), progress=Silent())
-    assert "held out" in caught.value.expected
+        certify(parts.request(text=text, all_documents=False), progress=Silent())
+    assert "holds out" in caught.value.expected
+
+
+def test_an_sae_is_no_second_training_of_itself(parts: Parts) -> None:
+    """Matched with itself every latent would be found again."""
+    with pytest.raises(SaeInvalid, match="--other-seed"):
+        certify(parts.request(other_seed=str(parts.sae)), progress=Silent())
 
 
 def test_an_sae_of_another_width_is_refused(parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -422,11 +455,13 @@ def test_another_seed_of_another_site_is_refused(parts: Parts, tmp_path: Path) -
     assert "resid_post.1" in caught.value.found
 
 
-def test_an_sae_is_wholly_found_again_in_itself(certificate: Certificate, sae: Sae) -> None:
+def test_the_same_directions_in_another_order_are_all_found_again(
+    certificate: Certificate, parts: Parts, sae: Sae
+) -> None:
     """The weights of both trainings reach the matching; the summary leaves out the cosine of each latent only."""
     stability = certificate.stability
     assert stability is not None
-    assert (stability.other, stability.other_digest) == ("small", sae.record.digest)
+    assert (stability.other, stability.other_digest) == ("other", load_sae(str(parts.other)).record.digest)
     assert (stability.share_decoder, stability.share_both) == (1, 1)
     assert stability.cosines == (1.0,) * LATENTS
     chance = sae.w_dec @ random_decoder(LATENTS, WIDTH, seed=SEED).T

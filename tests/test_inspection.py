@@ -33,7 +33,7 @@ from tests.training.conftest import write_jsonl
 TOKENS = 3000
 # Far above every norm of the small model, so that nothing is left out: the card of the SAE asks for the same.
 FACTOR = 10.0
-LEVELS = ("strongest", "upper quarter", "middle", "lower quarter")
+LEVELS = ("strongest", "second quarter", "third quarter", "weakest quarter")
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,9 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     folder = tmp_path_factory.mktemp("bench")
     sae = save_sae(folder / "sae", harvest={"outlier_norm_factor": FACTOR})
     model = save_lively_model(folder / "model")
-    return open_bench(str(sae), ModelConfig(str(model)), save_text(folder / "corpus.jsonl", 60), progress=Silent())
+    return open_bench(
+        str(sae), ModelConfig(str(model)), save_text(folder / "corpus.jsonl", 60), all_documents=True, progress=Silent()
+    )
 
 
 @pytest.fixture(scope="module")
@@ -224,6 +226,7 @@ def test_a_text_too_short_for_any_sequence_is_told(tmp_path: Path) -> None:
         str(save_sae(tmp_path / "sae")),
         ModelConfig(str(save_lively_model(tmp_path / "model"))),
         text,
+        all_documents=True,
         progress=Silent(),
     )
     with pytest.raises(CorpusError, match=r"short\.jsonl"):

@@ -31,7 +31,8 @@ class SplicedPrompt:
     """Sums over the predicted content tokens of one prompt, in nats.
 
     Args:
-        tokens: how many next tokens were predicted from kept content positions.
+        tokens: how many next tokens were predicted: content tokens that follow a content token. An outlier's prediction
+            counts too, and changes through the positions before it only.
         ce: cross-entropy of the untouched model; ce_spliced: with the reconstruction at kept positions; ce_ablated:
             with the mean residual there.
         kl: KL(untouched || spliced); kl_random: the same for a random error of equal norm.

@@ -188,9 +188,13 @@ def _shares(texts: tuple[str, ...]) -> dict[str, float]:
     help="Of the forward pass; that of the audits to come.",
 )
 @click.option(
-    "--text", type=_FILE, required=True, help="JSON lines or plain text; of the training text, what was held out."
+    "--text",
+    type=_FILE,
+    required=True,
+    help="JSON lines or plain text; only documents that every training holds out are read.",
 )
-@click.option("--tokens", type=click.IntRange(1000), default=100_000, show_default=True, help="Tokens to measure on.")
+@click.option("--all-documents", is_flag=True, help="Also those that a training may have used: for text it never saw.")
+@click.option("--tokens", type=click.IntRange(200), default=None, help="Tokens to measure on. Default: up to 100,000.")
 @click.option(
     "--spliced-tokens",
     type=click.IntRange(100),
@@ -211,7 +215,8 @@ def check(
     model: str,
     dtype: str,
     text: Path,
-    tokens: int,
+    all_documents: bool,
+    tokens: int | None,
     spliced_tokens: int,
     chat_share: float,
     other_seed: str | None,
@@ -237,9 +242,10 @@ def check(
         model=ModelConfig(model, Dtype(dtype)),
         text=text,
         tokens=tokens,
-        spliced_tokens=min(spliced_tokens, tokens),
+        spliced_tokens=spliced_tokens,
         chat_share=chat_share,
         other_seed=other_seed,
+        all_documents=all_documents,
     )
     certificate = certify(request, progress=progress(quiet=quiet))
     path = write_certificate(certificate, locate_sae(source)) if write else None
@@ -257,8 +263,12 @@ def check(
 @click.argument("latent", type=int)
 @click.option("--model", default="default", show_default=True, help="Folder, GGUF file or Hugging Face id.")
 @click.option(
-    "--text", type=_FILE, required=True, help="JSON lines or plain text; of the training text, what was held out."
+    "--text",
+    type=_FILE,
+    required=True,
+    help="JSON lines or plain text; only documents that every training holds out are read.",
 )
+@click.option("--all-documents", is_flag=True, help="Also those that a training may have used.")
 @click.option("--tokens", type=click.IntRange(1), default=30_000, show_default=True, help="Tokens to read.")
 @click.option("--contexts", type=click.IntRange(0), default=4, show_default=True, help="Places to show of each level.")
 @click.option(
@@ -272,6 +282,7 @@ def inspect(
     latent: int,
     model: str,
     text: Path,
+    all_documents: bool,
     tokens: int,
     contexts: int,
     chat_share: float,
@@ -292,7 +303,7 @@ def inspect(
     from audit.records import as_json as to_json
 
     listener = progress(quiet=quiet)
-    bench = open_bench(source, ModelConfig(model), text, progress=listener)
+    bench = open_bench(source, ModelConfig(model), text, all_documents=all_documents, progress=listener)
     view = inspect_latent(bench, latent, tokens=tokens, contexts=contexts, chat_share=chat_share, progress=listener)
     if as_json:
         click.echo(json.dumps(to_json(view), indent=1))

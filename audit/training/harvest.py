@@ -20,7 +20,7 @@ from audit.capture.sites import Site, read_site
 from audit.digests import canonical_json, digest_bytes
 from audit.errors import CorpusError, EvidenceError, OutputError, TooLarge
 from audit.progress import Progress
-from audit.training.corpus import Corpus
+from audit.training.corpus import HELD_OUT_ONE_IN, Corpus
 from audit.training.sequences import SequenceMaker, TextSequence, take_tokens
 from audit.workspace import hold
 
@@ -133,6 +133,8 @@ def harvest(
 def _harvest(
     model: LoadedModel, site: Site, corpus: Corpus, recipe: HarvestRecipe, *, folder: Path, progress: Progress
 ) -> HarvestRecord:
+    if recipe.chat_share > 0 and not model.record.chat_template:
+        progress.say(f"{model.record.name} has no chat template: all sequences are plain text")
     progress.say("cutting the corpus into sequences")
     sides = {side: _parts(model, corpus, recipe, held_out=held_out) for side, held_out in _SIDES.items()}
     _require_disk(folder, recipe, model.record.width)
@@ -158,9 +160,9 @@ def _claim(folder: Path, model: LoadedModel, site: Site, corpus: Corpus, recipe:
     key = digest_bytes(
         canonical_json([model.record.digest, model.record.dtype, str(site), corpus.digest, asdict(recipe)])
     )
-    if not (folder / _INDEX).exists():
+    if not (folder / _INDEX).exists() and not any(folder.glob("*.npy")):
         _write_text(folder / _INDEX, json.dumps({"key": key}))
-    elif _index(folder).get("key") != key:
+    elif not (folder / _INDEX).exists() or _index(folder).get("key") != key:
         raise OutputError(
             item=str(folder),
             expected="activations of this model, site, corpus and recipe, or an empty folder",
@@ -188,7 +190,7 @@ def _index(folder: Path) -> dict[str, object]:
             item=str(folder / _INDEX),
             expected="the index of a harvest",
             found=str(error),
-            hint="Delete it; finished parts are kept if model, text and recipe are the same.",
+            hint="Delete the folder; the activations are computed again.",
         ) from error
 
 
@@ -208,7 +210,7 @@ def _parts(model: LoadedModel, corpus: Corpus, recipe: HarvestRecipe, *, held_ou
             item=f"{corpus.name}, {'held-out' if held_out else 'training'} documents",
             expected=f"{wanted:,} tokens",
             found=f"{found:,}",
-            hint=f"Give more text, or ask for at most {found:,} with --tokens." if found else "Give more text.",
+            hint=_more_text(found, held_out=held_out),
         )
     parts: list[list[TextSequence]] = [[]]
     filled = 0
@@ -219,6 +221,14 @@ def _parts(model: LoadedModel, corpus: Corpus, recipe: HarvestRecipe, *, held_ou
         parts[-1].append(sequence)
         filled += sum(sequence.content)
     return parts
+
+
+def _more_text(found: int, *, held_out: bool) -> str:
+    if held_out:
+        return f"Give more documents: 1 in {HELD_OUT_ONE_IN} by digest is held out to watch the training by."
+    if found:
+        return f"Give more text, ask for at most {found:,} with --tokens, or loosen --register-limit."
+    return "Give more text, or loosen --register-limit."
 
 
 def _require_disk(folder: Path, recipe: HarvestRecipe, width: int) -> None:
@@ -287,7 +297,7 @@ def _summarise(
         outliers_excluded=outliers,
         outlier_limit=limit,
         sequences=sum(len(part) for part in sides["train"]),
-        documents=len(corpus.documents),
+        documents=len({s.document for part in sides["train"] for s in part}),
         duplicates=corpus.duplicates,
         unverified_licences=corpus.unverified,
     )

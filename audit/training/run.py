@@ -210,6 +210,6 @@ def _card(
             "versions": {name: version(name) for name in ("torch", "transformers")}
             | {"python": platform.python_version()},
             "device": str(torch.cuda.get_device_name()) if model.device.type == "cuda" else "cpu",
-            "sources": [{"source": source, "licence": licence} for source, licence in sources],
+            "corpus_sources": [{"source": source, "licence": licence} for source, licence in sources],
         },
     }

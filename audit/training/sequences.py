@@ -26,7 +26,7 @@ class TextSequence:
     Args:
         id: number in the order of making.
         ids: token ids; BOS and template included.
-        content: which positions count. BOS and all that stands before the first user turn's own words do not.
+        content: which positions count: the document's own words, neither BOS nor anything of the template.
         document: digest of the document that it was cut from.
     """
 
@@ -127,12 +127,16 @@ class SequenceMaker:
             messages.append({"role": "assistant", "content": assistant})
         text = self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=assistant is None)
         start = len(self._head)
-        if not text.startswith(self._head + user):
+        own = [(start, start + len(user))]
+        if assistant is not None:
+            answer = text.find(assistant, own[0][1])
+            own.append((answer, answer + len(assistant)))
+        if not text.startswith(self._head + user) or own[-1][0] < 0:
             # The template rewrote the words; where they begin is unknown.
             return None
         encoded = self._tokenizer(text, return_offsets_mapping=True, add_special_tokens=False)
         ids, spans = encoded["input_ids"], encoded["offset_mapping"]
-        content = [right > start for _, right in spans][: self._context]
+        content = [any(left < end and right > begin for begin, end in own) for left, right in spans][: self._context]
         return (ids[: self._context], content) if any(content) else None
 
 

@@ -169,7 +169,7 @@ class TopKTrainer:
                     item=f"step {self.step + 1} of {recipe.steps}",
                     expected="a finite loss",
                     found=str(loss),
-                    hint="Lower --learning-rate and start again; the last checkpoint is kept.",
+                    hint="Delete the unfinished checkpoint.safetensors and train with a lower --learning-rate.",
                 )
             for group in self._optimiser.param_groups:
                 group["lr"] = self._learning_rate()

@@ -20,7 +20,7 @@ from audit.progress import Silent
 from audit.records import Certificate, as_json, parse_record
 from tests.capture.conftest import save_model
 from tests.capture.test_sae import LATENTS
-from tests.test_certification import DEAD, DENSE, Parts, save_lively_model, save_sae, save_text
+from tests.test_certification import DEAD, DENSE, Parts, make_parts, save_sae
 
 TOKENS, SPLICED, READ = 1500, 1400, 2500
 Command = Callable[..., int]
@@ -37,8 +37,7 @@ def affidavit(monkeypatch: pytest.MonkeyPatch) -> Command:
 @pytest.fixture(scope="module")
 def parts(tmp_path_factory: pytest.TempPathFactory) -> Parts:
     """Return a model, an SAE and 40 documents. Tests must not change them."""
-    folder = tmp_path_factory.mktemp("parts")
-    return Parts(save_lively_model(folder / "model"), save_sae(folder / "sae"), save_text(folder / "corpus.jsonl", 40))
+    return make_parts(tmp_path_factory.mktemp("parts"), documents=40)
 
 
 @pytest.fixture(scope="module")
@@ -52,13 +51,26 @@ def check(parts: Parts, *more: object, **changes: object) -> list[object]:
     options = {"sae": parts.sae, "model": parts.model, "text": parts.text} | changes
     return [
         "sae", "check", options["sae"], "--model", options["model"], "--text", options["text"],
-        "--tokens", TOKENS, "--spliced-tokens", SPLICED, *more,
+        "--all-documents", "--tokens", TOKENS, "--spliced-tokens", SPLICED, *more,
     ]  # fmt: skip
 
 
 def look(parts: Parts, latent: int, *more: object) -> list[object]:
     """Return the arguments of a short look at a latent."""
-    return ["sae", "inspect", parts.sae, latent, "--model", parts.model, "--text", parts.text, "--tokens", READ, *more]
+    return [
+        "sae",
+        "inspect",
+        parts.sae,
+        latent,
+        "--model",
+        parts.model,
+        "--text",
+        parts.text,
+        "--all-documents",
+        "--tokens",
+        READ,
+        *more,
+    ]
 
 
 def test_check_prints_what_was_measured_and_a_table(
@@ -113,10 +125,10 @@ def test_check_writes_the_certificate_beside_the_weights(
 def test_check_with_another_seed_tells_the_share(
     affidavit: Command, parts: Parts, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Matched with itself, all of it."""
-    assert affidavit(*check(parts, "--other-seed", parts.sae)) == 0
+    """Matched with the same latents in another order, all of it."""
+    assert affidavit(*check(parts, "--other-seed", parts.other)) == 0
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("seeds")]
-    assert line.startswith("seeds     100.0% of the latents found again by small")
+    assert line.startswith("seeds     100.0% of the latents found again by other")
 
 
 def test_inspect_prints_a_latent(affidavit: Command, parts: Parts, capsys: pytest.CaptureFixture[str]) -> None:
@@ -124,7 +136,7 @@ def test_inspect_prints_a_latent(affidavit: Command, parts: Parts, capsys: pytes
     assert affidavit(*look(parts, DENSE)) == 0
     told = capsys.readouterr()
     request = parts.request()
-    bench = open_bench(request.sae, request.model, request.text, progress=Silent())
+    bench = open_bench(request.sae, request.model, request.text, all_documents=True, progress=Silent())
     view = inspect_latent(bench, DENSE, tokens=READ, contexts=4, chat_share=0.25, progress=Silent())
     assert told.out.splitlines() == list(latent_lines(view))
     assert told.err == ""
@@ -140,7 +152,12 @@ def test_inspect_prints_a_latent_as_json(affidavit: Command, parts: Parts, capsy
     loaded = json.loads(capsys.readouterr().out)
     assert (loaded["sae"], loaded["latent"]) == ("small", DENSE)
     assert 0 < loaded["density"] < 1
-    assert [c["level"] for c in loaded["contexts"]] == ["strongest", "upper quarter", "middle", "lower quarter"]
+    assert [c["level"] for c in loaded["contexts"]] == [
+        "strongest",
+        "second quarter",
+        "third quarter",
+        "weakest quarter",
+    ]
     assert loaded["contexts"][0]["peak"] == loaded["quantiles"][3]
     assert affidavit(*look(parts, DENSE, "--json", "--contexts", 0)) == 0
     assert json.loads(capsys.readouterr().out)["contexts"] == []

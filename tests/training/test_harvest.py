@@ -41,6 +41,11 @@ def sequences_of(model: LoadedModel, corpus: Corpus, recipe: HarvestRecipe, *, h
     return taken
 
 
+def length(sequence: TextSequence) -> int:
+    """Return how many tokens run: what follows the last own word changes nothing before it."""
+    return len(sequence.ids) - sequence.content[::-1].index(True)
+
+
 def direct_rows(model: LoadedModel, sequences: list[TextSequence]) -> tuple[Tensor, Tensor]:
     """Run each sequence alone, whole and unpadded, in the order of the harvest; return its content rows and format."""
     parts: list[list[TextSequence]] = [[]]
@@ -50,7 +55,7 @@ def direct_rows(model: LoadedModel, sequences: list[TextSequence]) -> tuple[Tens
         parts[-1].append(sequence)
     rows, chat = [], []
     for part in parts:
-        for sequence in sorted(part, key=lambda s: (s.chat, len(s.ids), s.id)):
+        for sequence in sorted(part, key=lambda s: (s.chat, length(s), s.id)):
             ids = torch.tensor([sequence.ids])
             residual = read_site(
                 model.model, model.layers, SITE, {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
@@ -104,7 +109,11 @@ def test_the_record_tells_what_was_taken(model: LoadedModel, corpus: Corpus, tmp
     limited = sum(sum(s.content) for s in sequences if s.register == LIMITED) / tokens
     assert record.register_shares[LIMITED] == pytest.approx(limited, abs=1e-4)
     assert sum(record.register_shares.values()) == pytest.approx(1, abs=1e-3)
-    assert (record.sequences, record.documents, record.outliers_excluded) == (len(sequences), 400, 0)
+    assert (record.sequences, record.documents, record.outliers_excluded) == (
+        len(sequences),
+        len({s.document for s in sequences}),
+        0,
+    )
 
 
 def test_outliers_are_dropped_and_counted(model: LoadedModel, corpus: Corpus, tmp_path: Path) -> None:

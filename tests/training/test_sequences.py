@@ -85,18 +85,21 @@ def test_no_chat_share_means_no_chat(tokenizer: Any, documents: tuple[Document, 
     assert not any(s.chat for s in make(tokenizer, documents, chat_share=0.0))
 
 
-def test_what_stands_before_the_users_words_does_not_count(tokenizer: Any, documents: tuple[Document, ...]) -> None:
-    """The head of the template is exactly what does not count; the first token that does begins the user's words."""
+def test_only_the_documents_own_words_count(tokenizer: Any, documents: tuple[Document, ...]) -> None:
+    """Neither the template's head, nor what it puts between two turns and behind them, is among the content."""
     chats = [s for s in make(tokenizer, documents[:100], chat_share=0.5) if s.chat]
     texts = {d.digest: " ".join(d.text.split()) for d in documents}
     assert len(chats) > 50
     for sequence in chats:
         first = sequence.content.index(True)
         assert text_of(tokenizer, sequence.ids[:first]) == HEAD
-        assert all(sequence.content[first:])
-        words = text_of(tokenizer, sequence.ids[first:]).split("<|end|>")[0]
-        assert any(words in text for text in texts.values())
-        assert words[0].isupper()
+        own = [t for t, content in zip(sequence.ids, sequence.content, strict=True) if content]
+        assert not set(own) & set(tokenizer.all_special_ids)
+        rest = text_of(tokenizer, sequence.ids[first:])
+        turns = [turn.removeprefix("\n<|start|>assistant\n") for turn in rest.split("<|end|>")]
+        assert text_of(tokenizer, own) == "".join(turns).strip("\n")
+        assert turns[0][0].isupper()
+        assert all(any(turn.strip("\n") in text for text in texts.values()) for turn in turns)
 
 
 def test_words_of_the_system_prompt_do_not_count(tokenizer: Any) -> None:

@@ -78,7 +78,7 @@ def test_the_card_says_what_was_done(card: dict[str, Any], trained: Path, corpus
         "transformers": version("transformers"),
         "python": platform.python_version(),
     }
-    assert training["sources"] == [{"source": "made", "licence": "CC0-1.0"}]
+    assert training["corpus_sources"] == [{"source": "made", "licence": "CC0-1.0"}]
     assert card["decoder_seed"] is None
     assert load_sae(str(trained)).record.training_tokens == training["tokens"]
 
