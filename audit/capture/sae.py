@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -23,7 +23,7 @@ CARD_SCHEMA = "affidavit/sae-card/1"
 WEIGHTS_FILE = "sae.safetensors"
 CARD_FILE = "card.json"
 MAIN = "smollm2-135m-instruct.resid_post.15"
-SHIPPED = (MAIN,)
+SHIPPED = (MAIN, "smollm2-135m-instruct.resid_post.20")
 _RANDOM_SUFFIX = "random-directions"
 _BLOCK_TOKENS = 1024
 _NORM_TOLERANCE = 0.02
@@ -215,10 +215,10 @@ def _read_tensors(path: Path, *, expected_digest: str) -> dict[str, Tensor]:
 
 
 def _assemble(tensors: dict[str, Tensor], card: dict[str, object], *, digest: str) -> Sae:
-    latents, width, k = int(str(card["latents"])), int(str(card["d_model"])), int(str(card["k"]))
+    latents, width, k = (_whole_number(card, key) for key in ("latents", "d_model", "k"))
     shapes = {"w_enc": (latents, width), "b_enc": (latents,), "w_dec": (latents, width), "b_dec": (width,)}
-    if (decoder_seed := card.get("decoder_seed")) is not None and "w_dec" not in tensors:
-        tensors["w_dec"] = random_decoder(latents, width, seed=int(str(decoder_seed)))
+    if card.get("decoder_seed") is not None and "w_dec" not in tensors:
+        tensors["w_dec"] = random_decoder(latents, width, seed=_whole_number(card, "decoder_seed"))
     if set(tensors) != set(shapes):
         raise SaeInvalid(
             item=str(card["name"]),
@@ -262,12 +262,21 @@ def _assemble(tensors: dict[str, Tensor], card: dict[str, object], *, digest: st
         k=k,
         width=width,
         digest=digest,
-        training_tokens=int(training.get("tokens", 0)),
-        training_updates=int(training.get("updates", 0)),
+        training_tokens=_whole_number(training, "tokens", default=0),
+        training_updates=_whole_number(training, "updates", default=0),
         training_data_digest=str(training.get("data_digest", "unknown")),
         licence=str(card["licence"]),
     )
     return Sae(**tensors, k=k, record=record)
+
+
+def _whole_number(card: Mapping[str, object], key: str, *, default: int | None = None) -> int:
+    value = card.get(key, default)
+    if type(value) is not int or value < 0:
+        raise SaeInvalid(
+            item=f"the card's {key}", expected="a whole number", found=repr(value)[:60], hint="Mend the card."
+        )
+    return value
 
 
 def _require_width(residual: Tensor, sae: Sae) -> None:
