@@ -78,12 +78,13 @@ def test_verify_of_nothing_is_an_error_not_a_pass(tmp_path: Path) -> None:
 
 def test_sql_prints_a_table_and_json(audit: SealedAudit) -> None:
     """Both forms hold the same rows; a wrong statement is a usage error."""
-    statement = "select contrast, reading from reading order by contrast"
+    statement = "select contrast, reading from reading order by sae, contrast"
     table = affidavit("sql", str(audit.folder), statement).stdout.splitlines()
     rows = [json.loads(line) for line in affidavit("sql", str(audit.folder), statement, "--json").stdout.splitlines()]
     assert table[0].split() == ["contrast", "reading"]
     assert [line.split(maxsplit=1) for line in table[1:]] == [[r["contrast"], r["reading"]] for r in rows]
-    assert len(rows) == 2
+    told = [contrast for concept in audit.result.findings.concepts for contrast in concept.contrasts]
+    assert len(rows) == len(told) == 2 * len(audit.result.findings.saes)
     wrong = affidavit("sql", str(audit.folder), "select nothing")
     assert wrong.returncode == 2
     assert "expected" in wrong.stderr
