@@ -127,7 +127,12 @@ def harvest(
         _claim(folder, model, site, corpus, recipe)
         if (record := _finished(folder)) is not None:
             return record
-        return _harvest(model, site, corpus, recipe, folder=folder, progress=progress)
+        try:
+            return _harvest(model, site, corpus, recipe, folder=folder, progress=progress)
+        finally:
+            # Refused before the first part: nothing half-made stays.
+            if not any(folder.glob("*.npy")):
+                (folder / _INDEX).unlink(missing_ok=True)
 
 
 def _harvest(
