@@ -14,15 +14,13 @@ from audit import __version__
 from audit.analysis.fidelity import ALL, global_fidelity, part_fidelity
 from audit.analysis.stability import match_seeds
 from audit.arrays import Densities, FidelityMoments
-from audit.capture.batches import make_batches, share_prefix
-from audit.capture.model import LoadedModel, load_model
+from audit.bench import BATCH_TOKENS, SEED, Bench, open_bench, training_of
 from audit.capture.outputs import SplicedPrompt, splice
-from audit.capture.runner import Captured, Station, calibrate, run_batch
-from audit.capture.sae import CARD_FILE, Sae, load_sae, locate_sae, random_decoder
-from audit.capture.sites import Site, parse_site
+from audit.capture.runner import Captured
+from audit.capture.sae import Sae, load_sae, random_decoder
 from audit.config import FidelityConfig, ModelConfig
 from audit.digests import canonical_json
-from audit.errors import CorpusError, EvidenceError, OutputError, SaeInvalid, ShapeMismatch
+from audit.errors import CorpusError, EvidenceError, OutputError, SaeInvalid
 from audit.progress import Progress
 from audit.records import (
     CERTIFICATE_SCHEMA,
@@ -35,13 +33,10 @@ from audit.records import (
     as_json,
     parse_record,
 )
-from audit.training.corpus import HELD_OUT_ONE_IN, Corpus, Document, load_corpus
-from audit.training.sequences import SequenceMaker, TextSequence, take_tokens
+from audit.training.sequences import TextSequence
 
 CERTIFICATE_FILE = "certificate.json"
 PLAIN, CHAT = "plain", "chat"
-_BATCH_TOKENS = 1024
-_SEED = 20260101
 _CURVE_POINTS = 24
 _TOKENS = 100_000
 _FEWEST_TOKENS = 200
@@ -73,19 +68,6 @@ class CheckRequest:
     all_documents: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Bench:
-    """An SAE with its model and text, ready to be measured."""
-
-    sae: Sae
-    model: LoadedModel
-    site: Site
-    corpus: Corpus
-    documents: tuple[Document, ...]
-    selection: str
-    outlier_factor: float
-
-
 def certify(request: CheckRequest, *, progress: Progress) -> Certificate:
     """Measure an SAE on a text and return its certificate.
 
@@ -100,19 +82,13 @@ def certify(request: CheckRequest, *, progress: Progress) -> Certificate:
     _require_plain_names(bench)
     other = load_sae(request.other_seed) if request.other_seed is not None else None
     stability = _stability(bench.sae, other) if other is not None else None
-    sequences = _sequences(bench, request)
-    calibration = calibrate(bench.model, (bench.site,), sequences, factor=bench.outlier_factor)[bench.site]
-    station = Station(bench.site, (bench.sae,), calibration.outlier_limit)
+    sequences = _enough_sequences(bench, request)
+    calibration = bench.calibrate(sequences)
     tally = _Tally(bench.sae, sequences)
     with progress.stage("reading the text", total=len(sequences)) as advance:
-        for chat in (False, True):
-            part = [s for s in sequences if s.chat is chat]
-            if not part:
-                continue
-            prefix = share_prefix(bench.model, part, upto=bench.site)
-            for batch in make_batches(part, batch_tokens=_BATCH_TOKENS, prefix=prefix):
-                tally.add(run_batch(bench.model, (station,), batch))
-                advance(len(batch.prompts))
+        for count, captured in bench.read(sequences, calibration):
+            tally.add(captured)
+            advance(count)
     sample = _spread(sequences, tokens=request.spliced_tokens)
     with progress.stage("splicing the reconstruction in", total=len(sample)) as advance:
         spliced = splice(
@@ -120,9 +96,9 @@ def certify(request: CheckRequest, *, progress: Progress) -> Certificate:
             bench.sae,
             bench.site,
             sample,
-            batch_tokens=_BATCH_TOKENS,
+            batch_tokens=BATCH_TOKENS,
             calibration=calibration,
-            seed=_SEED,
+            seed=SEED,
             advance=advance,
         )
     tally.add_splices(spliced)
@@ -146,55 +122,6 @@ def certify(request: CheckRequest, *, progress: Progress) -> Certificate:
         stability=stability,
         curve=_curve(request.sae),
         tool=f"affidavit {__version__}",
-    )
-
-
-def open_bench(
-    sae_source: str, model_config: ModelConfig, text: Path, *, all_documents: bool, progress: Progress
-) -> Bench:
-    """Load an SAE, its model and a text, and choose the documents that may be used.
-
-    Args:
-        sae_source: `default`, the name of a shipped SAE, or a folder.
-        model_config: the model.
-        text: a corpus file.
-        all_documents: not only those that every training holds out.
-        progress: listener.
-
-    Raises:
-        AffidavitError: a part is missing or damaged, or they do not belong together.
-    """
-    sae = load_sae(sae_source)
-    corpus = load_corpus(text, seed=_SEED)
-    documents = corpus.documents if all_documents else corpus.split(held_out=True)
-    if not documents:
-        raise CorpusError(
-            item=corpus.name,
-            expected=f"documents that every training holds out, 1 in {HELD_OUT_ONE_IN} by digest",
-            found=f"none among {len(corpus.documents)} documents",
-            hint="Give more documents, or --all-documents if the SAE was not trained on this text.",
-        )
-    progress.say("loading the model")
-    model = load_model(model_config, say=progress.say)
-    if sae.record.width != model.record.width:
-        raise ShapeMismatch(
-            item=f"SAE {sae.record.name} on {model.record.name}",
-            expected=f"a residual stream of width {sae.record.width}",
-            found=f"width {model.record.width}",
-            hint="This SAE belongs to another model.",
-        )
-    return Bench(
-        sae=sae.to(model.device),
-        model=model,
-        site=parse_site(sae.record.site, layers=len(model.layers)),
-        corpus=corpus,
-        documents=documents,
-        selection=(
-            "all documents; whether the SAE was trained on some of them was not checked"
-            if all_documents
-            else f"documents held out of every training, 1 in {HELD_OUT_ONE_IN} by digest"
-        ),
-        outlier_factor=_outlier_factor(sae_source),
     )
 
 
@@ -360,13 +287,9 @@ class _Tally:
         )
 
 
-def _sequences(bench: Bench, request: CheckRequest) -> list[TextSequence]:
-    share = request.chat_share if bench.model.record.chat_template else 0.0
-    maker = SequenceMaker(
-        bench.model.tokenizer, chat_share=share, seed=_SEED, context_tokens=bench.model.context_tokens
-    )
+def _enough_sequences(bench: Bench, request: CheckRequest) -> list[TextSequence]:
     wanted = request.tokens if request.tokens is not None else _TOKENS
-    sequences, found = take_tokens(maker, bench.documents, tokens=wanted)
+    sequences, found = bench.sequences(tokens=wanted, chat_share=request.chat_share)
     fewest = request.tokens if request.tokens is not None else _FEWEST_TOKENS
     if found < fewest:
         raise CorpusError(
@@ -420,26 +343,14 @@ def _stability(sae: Sae, other: Sae) -> SeedStability:
         sae.w_dec.cpu().numpy(),
         other.w_enc.cpu().numpy(),
         other.w_dec.cpu().numpy(),
-        random_decoder(other.record.latents, other.record.width, seed=_SEED).numpy(),
+        random_decoder(other.record.latents, other.record.width, seed=SEED).numpy(),
         other=other.record.name,
         other_digest=other.record.digest,
     )
 
 
-def _training(source: str) -> dict[str, object]:
-    card = json.loads((locate_sae(source) / CARD_FILE).read_text(encoding="utf-8"))
-    training = card["training"]
-    return dict(training) if isinstance(training, dict) else {}
-
-
-def _outlier_factor(source: str) -> float:
-    harvest = _training(source).get("harvest")
-    factor = harvest.get("outlier_norm_factor") if isinstance(harvest, dict) else None
-    return float(factor) if isinstance(factor, int | float) else 10.0
-
-
 def _curve(source: str) -> tuple[TrainingPoint, ...]:
-    points = _training(source).get("curve")
+    points = training_of(source).get("curve")
     if not isinstance(points, list) or not points:
         return ()
     step = max(1, -(-len(points) // _CURVE_POINTS))

@@ -19,10 +19,10 @@ from audit.capture.prompts import (
     tokenise,
 )
 from audit.capture.runner import Calibration, Station, calibrate, capture
-from audit.capture.sae import Sae, expand_sources, load_sae, random_directions
+from audit.capture.sae import Sae, expand_sources, load_sae, random_directions, require_width
 from audit.capture.sites import Site, parse_site
 from audit.config import AuditConfig, PromptFormat
-from audit.errors import ConfigError, ShapeMismatch
+from audit.errors import ConfigError
 from audit.evidence.store import ACTIVATIONS, Store
 from audit.progress import Progress
 from audit.records import SuiteRecord
@@ -176,13 +176,7 @@ def _require_distinct(saes: Sequence[Sae]) -> None:
 
 def _instrument(sae: Sae, model: LoadedModel, *, seed: int) -> Instrument:
     site = parse_site(sae.record.site, layers=len(model.layers))
-    if sae.record.width != model.record.width:
-        raise ShapeMismatch(
-            item=f"SAE {sae.record.name} on {model.record.name}",
-            expected=f"a residual stream of width {sae.record.width}",
-            found=f"width {model.record.width}",
-            hint="This SAE belongs to another model.",
-        )
+    require_width(sae, model.record)
     return Instrument(site, sae.to(model.device), random_directions(sae, seed=seed).to(model.device))
 
 

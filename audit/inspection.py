@@ -6,17 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from audit.capture.batches import make_batches, share_prefix
+from audit.bench import Bench
 from audit.capture.outputs import promoted_tokens
-from audit.capture.runner import Station, calibrate, run_batch
-from audit.certification import Bench
 from audit.errors import CorpusError, UsageError
 from audit.progress import Progress
 from audit.records import TokenActivation
-from audit.training.sequences import SequenceMaker, TextSequence, take_tokens
+from audit.training.sequences import TextSequence
 
-_BATCH_TOKENS = 1024
-_SEED = 20260101
 _LEVELS = ("strongest", "second quarter", "third quarter", "weakest quarter")
 _BEFORE, _AFTER = 12, 6
 
@@ -92,11 +88,7 @@ def inspect_latent(
             found=str(latent),
             hint=f"{bench.sae.record.name} has {count:,} latents.",
         )
-    share = chat_share if bench.model.record.chat_template else 0.0
-    maker = SequenceMaker(
-        bench.model.tokenizer, chat_share=share, seed=_SEED, context_tokens=bench.model.context_tokens
-    )
-    sequences, _ = take_tokens(maker, bench.documents, tokens=tokens)
+    sequences, _ = bench.sequences(tokens=tokens, chat_share=chat_share)
     if not sequences:
         raise CorpusError(
             item=f"{bench.corpus.name}: {bench.selection}",
@@ -124,29 +116,20 @@ def _read(
     bench: Bench, latent: int, sequences: list[TextSequence], progress: Progress
 ) -> tuple[list[_Firing], dict[str, int]]:
     """Return every place where the latent fires, and the tokens read of each register."""
-    calibration = calibrate(bench.model, (bench.site,), sequences, factor=bench.outlier_factor)[bench.site]
-    station = Station(bench.site, (bench.sae,), calibration.outlier_limit)
     by_id = {s.id: s for s in sequences}
     firings: list[_Firing] = []
     kept: dict[str, int] = {}
     with progress.stage("reading the text", total=len(sequences)) as advance:
-        for chat in (False, True):
-            part = [s for s in sequences if s.chat is chat]
-            if not part:
-                continue
-            prefix = share_prefix(bench.model, part, upto=bench.site)
-            for batch in make_batches(part, batch_tokens=_BATCH_TOKENS, prefix=prefix):
-                captured = run_batch(bench.model, (station,), batch)
-                for moments in captured.moments:
-                    register = by_id[moments.prompt].register
-                    kept[register] = kept.get(register, 0) + moments.kept
-                (rows,) = captured.rows
-                chosen = np.flatnonzero(rows.latent == latent)
-                firings += [
-                    _Firing(by_id[int(rows.prompt[n])], int(rows.position[n]), float(rows.activation[n]))
-                    for n in chosen
-                ]
-                advance(len(batch.prompts))
+        for count, captured in bench.read(sequences, bench.calibrate(sequences)):
+            for moments in captured.moments:
+                register = by_id[moments.prompt].register
+                kept[register] = kept.get(register, 0) + moments.kept
+            (rows,) = captured.rows
+            firings += [
+                _Firing(by_id[int(rows.prompt[n])], int(rows.position[n]), float(rows.activation[n]))
+                for n in np.flatnonzero(rows.latent == latent)
+            ]
+            advance(count)
     return firings, kept
 
 

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from audit.analysis.fidelity import ALL
+from audit.bench import open_bench
 from audit.capture.model import LoadedModel, load_model
 from audit.capture.sae import CARD_FILE, Sae, load_sae, random_decoder
 from audit.certification import (
@@ -27,7 +28,6 @@ from audit.certification import (
     PLAIN,
     CheckRequest,
     certify,
-    open_bench,
     read_certificate,
     summary_of,
     write_certificate,

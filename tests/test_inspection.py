@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from audit.bench import Bench, open_bench
 from audit.capture.model import LoadedModel
-from audit.certification import Bench, open_bench
 from audit.config import ModelConfig
 from audit.errors import CorpusError, UsageError
 from audit.inspection import LatentView, inspect_latent

@@ -17,7 +17,7 @@ from torch.nn import functional
 from audit.config import DEFAULT_SOURCE
 from audit.digests import digest_bytes, digest_file, digest_tree
 from audit.errors import SaeInvalid, ShapeMismatch
-from audit.records import SaeRecord
+from audit.records import ModelRecord, SaeRecord
 
 CARD_SCHEMA = "affidavit/sae-card/1"
 WEIGHTS_FILE = "sae.safetensors"
@@ -77,7 +77,7 @@ class Sae:
         Raises:
             ShapeMismatch: d_model differs from the SAE's input width.
         """
-        _require_width(residual, self)
+        _require_shape(residual, self)
         blocks = list(self._encode_blocks(residual))
         if not blocks:
             empty = torch.zeros(0, dtype=torch.int64)
@@ -146,6 +146,21 @@ def load_sae(source: str) -> Sae:
     card = _read_card(card_path)
     tensors = _read_tensors(weights, expected_digest=str(card["weights_digest"]))
     return _assemble(tensors, card, digest=digest_tree({p.name: digest_file(p) for p in (weights, card_path)}))
+
+
+def require_width(sae: Sae, model: ModelRecord) -> None:
+    """Refuse an SAE of another model.
+
+    Raises:
+        ShapeMismatch: the residual stream has another width than the SAE reads.
+    """
+    if sae.record.width != model.width:
+        raise ShapeMismatch(
+            item=f"SAE {sae.record.name} on {model.name}",
+            expected=f"a residual stream of width {sae.record.width}",
+            found=f"width {model.width}",
+            hint="This SAE belongs to another model.",
+        )
 
 
 def random_directions(like: Sae, *, seed: int) -> Sae:
@@ -279,7 +294,7 @@ def _whole_number(card: Mapping[str, object], key: str, *, default: int | None =
     return value
 
 
-def _require_width(residual: Tensor, sae: Sae) -> None:
+def _require_shape(residual: Tensor, sae: Sae) -> None:
     if residual.ndim != 2 or residual.shape[1] != sae.b_dec.shape[0]:
         raise ShapeMismatch(
             item=f"residual for {sae.record.name}",

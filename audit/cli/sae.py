@@ -10,13 +10,26 @@ _FOLDER = click.Path(path_type=Path, file_okay=False)
 _FILE = click.Path(path_type=Path, dir_okay=False)
 
 
+_MODEL = click.option("--model", default="default", show_default=True, help="Folder, GGUF file or Hugging Face id.")
+_QUIET = click.option("--quiet", is_flag=True, help="No progress on stderr.")
+_TEXT = click.option(
+    "--text",
+    type=_FILE,
+    required=True,
+    help="JSON lines or plain text; only documents that every training holds out are read.",
+)
+_ALL_DOCUMENTS = click.option(
+    "--all-documents", is_flag=True, help="Also those that a training may have used: for text it never saw."
+)
+
+
 @click.group()
 def sae() -> None:
     """Sparse autoencoders: train one, measure how far it can be trusted, look at a latent."""
 
 
 @sae.command()
-@click.option("--model", default="default", show_default=True, help="Folder, GGUF file or Hugging Face id.")
+@_MODEL
 @click.option(
     "--dtype", type=click.Choice(["bf16", "fp32"]), default="bf16", show_default=True, help="Of the forward pass."
 )
@@ -85,7 +98,7 @@ def sae() -> None:
 @click.option("--activations", type=_FOLDER, default=None, help="Keep activations here for further trainings.")
 @click.option("--name", default=None, help="Of the SAE. Default: model and site.")
 @click.option("--licence", default=None, help="Under which the weights may be used, for the card.")
-@click.option("--quiet", is_flag=True, help="No progress on stderr.")
+@_QUIET
 def train(
     *,
     model: str,
@@ -179,7 +192,7 @@ def _shares(texts: tuple[str, ...]) -> dict[str, float]:
 
 @sae.command()
 @click.argument("source", metavar="SAE")
-@click.option("--model", default="default", show_default=True, help="Folder, GGUF file or Hugging Face id.")
+@_MODEL
 @click.option(
     "--dtype",
     type=click.Choice(["fp32", "bf16"]),
@@ -187,13 +200,8 @@ def _shares(texts: tuple[str, ...]) -> dict[str, float]:
     show_default=True,
     help="Of the forward pass; that of the audits to come.",
 )
-@click.option(
-    "--text",
-    type=_FILE,
-    required=True,
-    help="JSON lines or plain text; only documents that every training holds out are read.",
-)
-@click.option("--all-documents", is_flag=True, help="Also those that a training may have used: for text it never saw.")
+@_TEXT
+@_ALL_DOCUMENTS
 @click.option("--tokens", type=click.IntRange(200), default=None, help="Tokens to measure on. Default: up to 100,000.")
 @click.option(
     "--spliced-tokens",
@@ -208,7 +216,7 @@ def _shares(texts: tuple[str, ...]) -> dict[str, float]:
 )
 @click.option("--write", is_flag=True, help="Put certificate.json beside the weights; reports include it.")
 @click.option("--json", "as_json", is_flag=True, help="Print the certificate as JSON.")
-@click.option("--quiet", is_flag=True, help="No progress on stderr.")
+@_QUIET
 def check(
     *,
     source: str,
@@ -261,21 +269,16 @@ def check(
 @sae.command()
 @click.argument("source", metavar="SAE")
 @click.argument("latent", type=int)
-@click.option("--model", default="default", show_default=True, help="Folder, GGUF file or Hugging Face id.")
-@click.option(
-    "--text",
-    type=_FILE,
-    required=True,
-    help="JSON lines or plain text; only documents that every training holds out are read.",
-)
-@click.option("--all-documents", is_flag=True, help="Also those that a training may have used.")
+@_MODEL
+@_TEXT
+@_ALL_DOCUMENTS
 @click.option("--tokens", type=click.IntRange(1), default=30_000, show_default=True, help="Tokens to read.")
 @click.option("--contexts", type=click.IntRange(0), default=4, show_default=True, help="Places to show of each level.")
 @click.option(
     "--chat-share", type=click.FloatRange(0, 1), default=0.25, show_default=True, help="In the chat template."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
-@click.option("--quiet", is_flag=True, help="No progress on stderr.")
+@_QUIET
 def inspect(
     *,
     source: str,
@@ -295,7 +298,7 @@ def inspect(
     """
     import json
 
-    from audit.certification import open_bench
+    from audit.bench import open_bench
     from audit.cli.bar import progress
     from audit.cli.fidelity_table import latent_lines
     from audit.config import ModelConfig

@@ -13,13 +13,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from audit.capture.batches import Batch, make_batches, share_prefix
+from audit.capture.batches import Batch
 from audit.capture.model import LoadedModel
 from audit.capture.runner import calibrate
 from audit.capture.sites import Site, read_site
 from audit.digests import canonical_json, digest_bytes
 from audit.errors import CorpusError, EvidenceError, OutputError, TooLarge
 from audit.progress import Progress
+from audit.training.batches import batches_by_format
 from audit.training.corpus import HELD_OUT_ONE_IN, Corpus
 from audit.training.sequences import SequenceMaker, TextSequence, take_tokens
 from audit.workspace import hold
@@ -254,16 +255,11 @@ def _run_part(
 ) -> tuple[BitsArray, NDArray[np.uint16]]:
     rows: list[BitsArray] = []
     meta: list[NDArray[np.uint16]] = []
-    for chat in (False, True):
-        sequences = [s for s in part if s.chat is chat]
-        if not sequences:
-            continue
-        prefix = share_prefix(model, sequences, upto=site)
-        for batch in make_batches(sequences, batch_tokens=_BATCH_TOKENS, prefix=prefix):
-            kept, bits = _run_batch(model, site, batch, limit=limit)
-            rows.append(bits)
-            own = np.array([[registers.index(s.register), chat] for s in batch.prompts], dtype=np.uint16)
-            meta.append(own[kept.nonzero()[:, 0].numpy()])
+    for batch in batches_by_format(model, part, upto=site, batch_tokens=_BATCH_TOKENS):
+        kept, bits = _run_batch(model, site, batch, limit=limit)
+        rows.append(bits)
+        own = np.array([[registers.index(s.register), s.chat] for s in batch.prompts], dtype=np.uint16)
+        meta.append(own[kept.nonzero()[:, 0].numpy()])
     return np.concatenate(rows), np.concatenate(meta)
 
 

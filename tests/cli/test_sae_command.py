@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from audit.bench import open_bench
 from audit.capture.sae import load_sae
-from audit.certification import CERTIFICATE_FILE, certify, open_bench
+from audit.certification import CERTIFICATE_FILE, certify
 from audit.cli.fidelity_table import latent_lines
 from audit.cli.root import run
 from audit.inspection import inspect_latent
