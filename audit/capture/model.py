@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import io
+import pickle
+import re
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers import logging as transformers_logging
 
 from audit.capture import embedded
+from audit.capture.kernels import use_fast_linears
+from audit.capture.layer_parts import holds_attention
 from audit.config import DEFAULT_SOURCE, Dtype, ModelConfig
 from audit.digests import digest_file, digest_tree
 from audit.errors import ModelUnavailable, SiteNotFound
@@ -25,6 +31,30 @@ _TORCH_DTYPE = {Dtype.FP32: torch.float32, Dtype.BF16: torch.bfloat16}
 # Documentation and other frameworks' weights do not decide what the model computes.
 _MODEL_FILES = ("*.safetensors", "*.json", "*.model", "*.txt", "*.jinja", "*.gguf", "*.bin")
 _GGUF_SUFFIX = ".gguf"
+# What transformers lets through when files are damaged, cut off or of an unknown architecture.
+_UNREADABLE = (
+    OSError,
+    ValueError,
+    RuntimeError,
+    KeyError,
+    IndexError,
+    EOFError,
+    struct.error,
+    pickle.UnpicklingError,
+    SafetensorError,
+)
+# Weights that decide nothing about a text model's residual stream: buffers that older versions of transformers saved,
+# towers for other inputs, and heads for other tasks.
+_HARMLESS = re.compile(
+    r"(^|\.)(rotary_emb\.inv_freq|(attn|attention|self_attn|self_attention)\.(masked_)?bias|position_ids)$"
+    r"|(^|[._])(vision|visual|image|audio|multi_modal_projector|v_head|score|classifier)([._]|$)"
+)
+_NAMED_KEYS = 4
+# Measured by benchmarks/capture.py: from 256 to 512 the speed is the same.
+_PROCESSOR_TOKENS = 384
+# Attention among packed tokens grows with their square.
+_MOST_GPU_TOKENS = 4096
+_LIVE_COPIES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +74,21 @@ class LoadedModel:
     @property
     def context_tokens(self) -> int:
         """Return the longest prompt that the model accepts, in tokens."""
-        return int(getattr(self.model.config, "max_position_embeddings", 1 << 30))
+        return int(getattr(_text_config(self.model), "max_position_embeddings", 1 << 30))
+
+    @property
+    def batch_tokens(self) -> int:
+        """Return how many tokens this device runs at once with good speed.
+
+        On a processor longer batches only leave its caches. On a GPU a quarter of its whole memory may hold the widest
+        activations of a layer: of the whole, not of what is free, so that a resumed run meets the same batches.
+        """
+        if self.device.type != "cuda":
+            return _PROCESSOR_TOKENS
+        config = _text_config(self.model)
+        widest = max(int(config.hidden_size), int(getattr(config, "intermediate_size", 0) or 4 * config.hidden_size))
+        memory = torch.cuda.get_device_properties(self.device).total_memory
+        return int(min(_MOST_GPU_TOKENS, max(_PROCESSOR_TOKENS, memory // 4 // (widest * 4 * _LIVE_COPIES))))
 
 
 def load_model(config: ModelConfig, *, say: embedded.Say = lambda _: None) -> LoadedModel:
@@ -68,21 +112,32 @@ def load_model(config: ModelConfig, *, say: embedded.Say = lambda _: None) -> Lo
 
 
 def find_layers(model: nn.Module) -> nn.ModuleList:
-    """Return the decoder layers: the longest module list whose items hold a self-attention.
+    """Return the decoder layers: the text decoder's one list with as many items as its configuration has layers.
+
+    Vision and audio towers lie outside the text decoder; lists of experts lie inside a layer or hold no attention.
 
     Raises:
-        SiteNotFound: the model has no such list.
+        SiteNotFound: the model has no such list, or several.
     """
-    expected = int(getattr(model.config, "num_hidden_layers", 0))
-    lists = [m for m in model.modules() if isinstance(m, nn.ModuleList) and len(m) == expected and expected > 0]
-    if not lists:
+    body: Any = model.get_decoder()  # type: ignore[operator]
+    expected = int(getattr(_text_config(model), "num_hidden_layers", 0))
+    lists = {
+        name: module
+        for name, module in body.named_modules()
+        if isinstance(module, nn.ModuleList) and len(module) == expected > 0
+    }
+    outermost = {name: m for name, m in lists.items() if not any(name.startswith(f"{other}.") for other in lists)}
+    attentive = {name: m for name, m in outermost.items() if any(holds_attention(layer) for layer in m)}
+    # A recurrent model has layers without attention; its residual stream can be read all the same.
+    found = attentive or outermost
+    if len(found) != 1:
         raise SiteNotFound(
             item=type(model).__name__,
             expected=f"one list of {expected} decoder layers",
-            found="none",
+            found=", ".join(sorted(found)) or "none",
             hint="Only decoder-only models with a plain stack of layers are supported.",
         )
-    return lists[0]
+    return next(iter(found.values()))
 
 
 def convert_gguf(gguf: Path, target: Path) -> None:
@@ -93,8 +148,8 @@ def convert_gguf(gguf: Path, target: Path) -> None:
         target: a folder to create.
     """
     with _quiet():
-        model: Any = AutoModelForCausalLM.from_pretrained(str(gguf.parent), gguf_file=gguf.name, dtype=torch.float32)
-        tokenizer = AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name)
+        model = _load_weights(gguf, dtype=torch.float32)
+        tokenizer = _load_tokenizer(gguf)
     target.mkdir(parents=True)
     # The tensors are plain float32 now; the marker would make transformers look for a GGUF file again.
     if hasattr(model.config, "quantization_config"):
@@ -110,15 +165,7 @@ def _from_folder(folder: Path, config: ModelConfig, *, name: str) -> LoadedModel
     _require_model_folder(folder)
     with _quiet():
         tokenizer = _load_tokenizer(folder)
-        try:
-            model = AutoModelForCausalLM.from_pretrained(str(folder), dtype=_TORCH_DTYPE[config.dtype])
-        except (OSError, ValueError, RuntimeError, KeyError) as error:
-            raise ModelUnavailable(
-                item=str(folder),
-                expected="a causal language model that transformers can load",
-                found=str(error).splitlines()[0] if str(error) else type(error).__name__,
-                hint="Check that the download is complete and that the architecture is supported.",
-            ) from error
+        model = _load_weights(folder, dtype=_TORCH_DTYPE[config.dtype])
     paths = sorted({path for pattern in _MODEL_FILES for path in folder.glob(pattern)})
     digests = {p.name: digest_file(p) for p in paths if p.name != "affidavit-model.json"}
     return _assemble(model, tokenizer, config, name=name, digest=digest_tree(digests))
@@ -126,11 +173,50 @@ def _from_folder(folder: Path, config: ModelConfig, *, name: str) -> LoadedModel
 
 def _from_gguf(path: Path, config: ModelConfig) -> LoadedModel:
     with _quiet():
-        tokenizer = AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name)
-        model = AutoModelForCausalLM.from_pretrained(
-            str(path.parent), gguf_file=path.name, dtype=_TORCH_DTYPE[config.dtype]
-        )
+        tokenizer = _load_tokenizer(path)
+        model = _load_weights(path, dtype=_TORCH_DTYPE[config.dtype])
     return _assemble(model, tokenizer, config, name=path.stem, digest=digest_tree({path.name: digest_file(path)}))
+
+
+def _load_weights(path: Path, *, dtype: torch.dtype) -> Any:  # noqa: ANN401 - transformers has a class an architecture
+    """Load a model all of whose weights come from its files.
+
+    Args:
+        path: a folder or a GGUF file.
+        dtype: of the weights in memory.
+
+    Raises:
+        ModelUnavailable: the files cannot be read, or do not hold exactly the weights that their configuration needs.
+    """
+    try:
+        model, info = AutoModelForCausalLM.from_pretrained(
+            **_source(path),
+            dtype=dtype,
+            output_loading_info=True,
+            # Reported below together with the missing weights.
+            ignore_mismatched_sizes=True,
+        )
+    except _UNREADABLE as error:
+        raise ModelUnavailable(
+            item=str(path),
+            expected="a causal language model that transformers can load",
+            found=_reason(error),
+            hint="Check that the download is complete and that the architecture is supported.",
+        ) from error
+    # transformers fills what is missing with random numbers and passes over what it does not expect.
+    wrong = {
+        "missing": sorted(info["missing_keys"]),
+        "of another shape": sorted(str(key[0]) for key in info["mismatched_keys"]),
+        "not used": sorted(key for key in info["unexpected_keys"] if not _HARMLESS.search(key)),
+    }
+    if any(wrong.values()):
+        raise ModelUnavailable(
+            item=str(path),
+            expected=f"exactly the weights of a {type(model).__name__}, as its configuration says",
+            found="; ".join(f"{len(keys)} {what}: {_some(keys)}" for what, keys in wrong.items() if keys),
+            hint="The configuration belongs to another model, or a part of the weights is not there.",
+        )
+    return model
 
 
 def _from_hub(source: str, *, say: embedded.Say) -> Path:
@@ -144,7 +230,7 @@ def _from_hub(source: str, *, say: embedded.Say) -> Path:
         raise ModelUnavailable(
             item=f"model {source!r}",
             expected="a folder, a GGUF file, or the id of a model on the Hugging Face hub",
-            found=str(error).splitlines()[0] if str(error) else type(error).__name__,
+            found=_reason(error),
             hint="Check the name and the network, or give the path of a local folder.",
         ) from error
 
@@ -159,19 +245,19 @@ def _require_model_folder(folder: Path) -> None:
         )
 
 
-def _load_tokenizer(folder: Path) -> Any:  # noqa: ANN401 - transformers has no common tokenizer type
+def _load_tokenizer(path: Path) -> Any:  # noqa: ANN401 - transformers has no common tokenizer type
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(folder))
-    except (OSError, ValueError, KeyError) as error:
+        tokenizer = AutoTokenizer.from_pretrained(**_source(path))
+    except _UNREADABLE as error:
         raise ModelUnavailable(
-            item=str(folder),
+            item=str(path),
             expected="a tokenizer beside the weights",
-            found=str(error).splitlines()[0] if str(error) else type(error).__name__,
+            found=_reason(error),
             hint="Save the tokenizer into the model's folder.",
         ) from error
     if not tokenizer.is_fast:
         raise ModelUnavailable(
-            item=str(folder),
+            item=str(path),
             expected="a fast tokenizer (tokenizer.json), which knows where each token lies in the text",
             found="a slow tokenizer",
             hint="Convert it with transformers' `convert_slow_tokenizer`.",
@@ -182,6 +268,8 @@ def _load_tokenizer(folder: Path) -> Any:  # noqa: ANN401 - transformers has no 
 def _assemble(model: Any, tokenizer: Any, config: ModelConfig, *, name: str, digest: str) -> LoadedModel:  # noqa: ANN401
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = model.eval().requires_grad_(requires_grad=False).to(device)
+    if device == "cpu" and config.dtype is Dtype.FP32:
+        use_fast_linears(model)
     source = config.source if config.source == DEFAULT_SOURCE else Path(config.source).name
     layers = find_layers(model)
     record = ModelRecord(
@@ -191,11 +279,34 @@ def _assemble(model: Any, tokenizer: Any, config: ModelConfig, *, name: str, dig
         digest=digest,
         parameters=sum(p.numel() for p in model.parameters()),
         layers=len(layers),
-        width=int(model.config.hidden_size),
+        width=int(_text_config(model).hidden_size),
         dtype=config.dtype.value,
         chat_template=bool(getattr(tokenizer, "chat_template", None)),
     )
     return LoadedModel(model=model, tokenizer=tokenizer, layers=layers, record=record)
+
+
+def _source(path: Path) -> dict[str, str]:
+    """Return the arguments by which transformers finds a folder or a GGUF file."""
+    if path.is_file():
+        return {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name}
+    return {"pretrained_model_name_or_path": str(path)}
+
+
+def _text_config(model: nn.Module) -> Any:  # noqa: ANN401 - transformers has a class an architecture
+    return model.config.get_text_config(decoder=True)  # type: ignore[operator, union-attr]
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, pickle.UnpicklingError):
+        # torch's own text tells the reader to allow arbitrary code.
+        return "a weights file that is damaged, or holds more than tensors"
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+def _some(keys: list[str]) -> str:
+    more = len(keys) - _NAMED_KEYS
+    return ", ".join(keys[:_NAMED_KEYS]) + (f" and {more} more" if more > 0 else "")
 
 
 @contextlib.contextmanager

@@ -16,9 +16,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from audit import __version__
+from audit.capture.formats.own import CARD_FILE, CARD_SCHEMA, WEIGHTS_FILE
 from audit.capture.model import LoadedModel, load_model
-from audit.capture.sae import CARD_FILE, CARD_SCHEMA, WEIGHTS_FILE
-from audit.capture.sites import parse_site
+from audit.capture.site_check import check_site
+from audit.capture.sites import Site, parse_site
 from audit.config import ModelConfig
 from audit.digests import Json, canonical_json, digest_bytes, digest_file
 from audit.errors import CorpusError, OutputError, UsageError
@@ -89,16 +90,17 @@ def train_sae(request: TrainingRequest, *, progress: Progress) -> TrainedSae:
         progress.say("loading the model")
         model = load_model(request.model, say=progress.say)
         site = parse_site(request.site, layers=len(model.layers))
-        require_memory(request.recipe, model.record.width)
+        width = check_site(model.model, model.layers, site, name=request.site)
+        require_memory(request.recipe, width)
         corpus = load_corpus(request.corpus, seed=request.harvest.seed)
         store = request.activations or folder / _ACTIVATIONS
         harvested = harvest(model, site, corpus, request.harvest, folder=store, progress=progress)
         device = model.device
         trainer = TopKTrainer(request.recipe, Activations(store, "train"), Activations(store, "held"), device=device)
-        key = digest_bytes(canonical_json([request.site, corpus.digest, asdict(harvested), asdict(request.recipe)]))
+        key = digest_bytes(canonical_json([str(site), corpus.digest, asdict(harvested), asdict(request.recipe)]))
         last = _train(trainer, folder / _CHECKPOINT, key=key, progress=progress)
         digest = _write_weights(folder / WEIGHTS_FILE, trainer.exported())
-        card = _card(request, model, corpus, harvested=harvested, trainer=trainer, weights_digest=digest)
+        card = _card(request, model, corpus, site, harvested=harvested, trainer=trainer, weights_digest=digest)
         _write_card(folder / CARD_FILE, card)
         # The checkpoint goes last: a kill in between costs activations, never steps.
         shutil.rmtree(folder / _ACTIVATIONS, ignore_errors=True)
@@ -165,6 +167,7 @@ def _card(
     request: TrainingRequest,
     model: LoadedModel,
     corpus: Corpus,
+    site: Site,
     *,
     harvested: HarvestRecord,
     trainer: TopKTrainer,
@@ -175,12 +178,12 @@ def _card(
     sources = sorted({(d.source, d.licence) for d in corpus.documents if d.source})
     return {
         "schema": CARD_SCHEMA,
-        "name": request.name or f"{model.record.name.lower()}.{request.site}",
-        "site": request.site,
+        "name": request.name or f"{model.record.name.lower()}.{site}",
+        "site": str(site),
         "architecture": "topk",
         "latents": recipe.latents,
         "k": recipe.k,
-        "d_model": model.record.width,
+        "d_model": trainer.width,
         "licence": request.licence or "not stated",
         "weights_digest": weights_digest,
         "decoder_seed": recipe.decoder_seed,

@@ -133,6 +133,7 @@ class TopKTrainer:
         self._train, self._held, self._device = train, held, device
         sample = train.read(np.unique(self._rng("scale").integers(0, len(train), _SCALE_ROWS)))
         mean, width = sample.mean(0), sample.shape[1]
+        self.width = int(width)
         self.scale = math.sqrt(width) / float((sample - mean).norm(dim=1).mean())
         self._variance = float(((sample - mean) * self.scale).pow(2).sum(1).mean())
         generator = torch.Generator().manual_seed(recipe.seed)

@@ -18,8 +18,9 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from audit.capture.formats.own import CARD_FILE, WEIGHTS_FILE
 from audit.capture.model import LoadedModel
-from audit.capture.sae import CARD_FILE, WEIGHTS_FILE, load_sae
+from audit.capture.sae_sources import load_sae
 from audit.capture.sites import parse_site, read_site
 from audit.digests import digest_file
 from audit.training.corpus import load_corpus
@@ -56,7 +57,7 @@ def test_held_out_text_is_reconstructed(trained: Path, model: LoadedModel, corpu
         residual = read_site(model.model, model.layers, site, {"input_ids": ids, "attention_mask": ids * 0 + 1})
         rows.append(residual[0][torch.tensor(sequence.content)])
     residual = torch.cat(rows)
-    output = sae.decode(sae.encode(residual), len(residual))
+    output = sae.decode(sae.encode(residual), residual)
     fvu = float((output - residual).pow(2).sum() / (residual - residual.mean(0)).pow(2).sum())
     assert fvu < FVU_BOUND
 
@@ -176,7 +177,7 @@ def test_two_seeds_share_one_harvest(
     ("changes", "words"),
     [
         ({"site": "resid_post.4"}, ["resid_post.4", "from 0 to 3"]),
-        ({"site": "mlp_out.1"}, ["mlp_out.1", "resid_post"]),
+        ({"site": "mlp.1"}, ["mlp.1", "resid_post"]),
         ({"k": 129}, ["--k", "1 to 128", "129"]),
         ({"tokens": 1279}, ["--tokens", "1,280", "1,279"]),
         ({"tokens": 10**8}, ["100,000,000 tokens", "at most"]),
