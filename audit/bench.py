@@ -7,10 +7,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from torch import Tensor
+
+from audit.capture.fitting import Fitted, fit_sae, stations
+from audit.capture.formats.own import CARD_FILE
+from audit.capture.jobs import run_halving
 from audit.capture.model import LoadedModel, load_model
-from audit.capture.runner import Calibration, Captured, Station, calibrate, run_batch
-from audit.capture.sae import CARD_FILE, Sae, load_sae, locate_sae, require_width
-from audit.capture.sites import Site, parse_site
+from audit.capture.runner import Captured, Station, calibrate
+from audit.capture.sae import Sae
+from audit.capture.sae_sources import load_sae, locate_sae
+from audit.capture.sites import Site
 from audit.config import ModelConfig
 from audit.errors import CorpusError
 from audit.progress import Progress
@@ -23,12 +29,19 @@ BATCH_TOKENS = 1024
 
 
 @dataclass(frozen=True, slots=True)
+class Prepared:
+    """The SAE's station with its outlier limit, and what ablation puts in place of the activation."""
+
+    station: Station
+    ablation: Tensor
+
+
+@dataclass(frozen=True, slots=True)
 class Bench:
     """An SAE with its model and text, ready to be measured."""
 
-    sae: Sae
+    fitted: Fitted
     model: LoadedModel
-    site: Site
     corpus: Corpus
     documents: tuple[Document, ...]
     selection: str
@@ -46,15 +59,28 @@ class Bench:
         maker = SequenceMaker(self.model.tokenizer, chat_share=share, seed=SEED, context_tokens=context)
         return take_tokens(maker, self.documents, tokens=tokens)
 
-    def calibrate(self, sequences: Sequence[TextSequence]) -> Calibration:
-        """Return outlier limit and mean at the SAE's site."""
-        return calibrate(self.model, (self.site,), sequences, factor=self.outlier_factor)[self.site]
+    @property
+    def sae(self) -> Sae:
+        """Return the SAE on the model's device."""
+        return self.fitted.sae
 
-    def read(self, sequences: Sequence[TextSequence], calibration: Calibration) -> Iterator[tuple[int, Captured]]:
+    @property
+    def site(self) -> Site:
+        """Return where it reads."""
+        return self.fitted.site
+
+    def prepare(self, sequences: Sequence[TextSequence]) -> Prepared:
+        """Calibrate the SAE's sites on some of the sequences."""
+        calibrations = calibrate(self.model, self.fitted.sites, sequences, factor=self.outlier_factor)
+        fitted = self.fitted.calibrated(calibrations)
+        (station,) = stations((fitted,), calibrations)
+        return Prepared(station, fitted.ablation(calibrations))
+
+    def read(self, sequences: Sequence[TextSequence], prepared: Prepared) -> Iterator[tuple[int, Captured]]:
         """Run the sequences; yield how many a batch had and what it gave."""
-        station = Station(self.site, (self.sae,), calibration.outlier_limit)
-        for batch in batches_by_format(self.model, sequences, upto=self.site, batch_tokens=BATCH_TOKENS):
-            yield len(batch.prompts), run_batch(self.model, (station,), batch)
+        highest = max(prepared.station.sites, key=lambda site: site.depth)
+        for batch in batches_by_format(self.model, sequences, upto=highest, batch_tokens=BATCH_TOKENS):
+            yield len(batch.prompts), run_halving(self.model, (prepared.station,), batch)
 
 
 def open_bench(
@@ -84,11 +110,9 @@ def open_bench(
         )
     progress.say("loading the model")
     model = load_model(model_config, say=progress.say)
-    require_width(sae, model.record)
     return Bench(
-        sae=sae.to(model.device),
+        fitted=fit_sae(sae, model),
         model=model,
-        site=parse_site(sae.record.site, layers=len(model.layers)),
         corpus=corpus,
         documents=documents,
         selection=(
@@ -101,8 +125,11 @@ def open_bench(
 
 
 def training_of(source: str) -> dict[str, object]:
-    """Return what an SAE's card says of its training."""
-    card = json.loads((locate_sae(source) / CARD_FILE).read_text(encoding="utf-8"))
+    """Return what an SAE's card says of its training; nothing where it is in another format."""
+    path = locate_sae(source) / CARD_FILE
+    if not path.is_file():
+        return {}
+    card = json.loads(path.read_text(encoding="utf-8"))
     training = card["training"]
     return dict(training) if isinstance(training, dict) else {}
 

@@ -17,7 +17,8 @@ from audit.arrays import Densities, FidelityMoments
 from audit.bench import BATCH_TOKENS, SEED, Bench, open_bench, training_of
 from audit.capture.outputs import SplicedPrompt, splice
 from audit.capture.runner import Captured
-from audit.capture.sae import Sae, load_sae, random_decoder
+from audit.capture.sae import Sae, random_decoder
+from audit.capture.sae_sources import load_sae
 from audit.config import FidelityConfig, ModelConfig
 from audit.digests import canonical_json
 from audit.errors import CorpusError, EvidenceError, OutputError, SaeInvalid
@@ -83,21 +84,20 @@ def certify(request: CheckRequest, *, progress: Progress) -> Certificate:
     other = load_sae(request.other_seed) if request.other_seed is not None else None
     stability = _stability(bench.sae, other) if other is not None else None
     sequences = _enough_sequences(bench, request)
-    calibration = bench.calibrate(sequences)
+    prepared = bench.prepare(sequences)
     tally = _Tally(bench.sae, sequences)
     with progress.stage("reading the text", total=len(sequences)) as advance:
-        for count, captured in bench.read(sequences, calibration):
+        for count, captured in bench.read(sequences, prepared):
             tally.add(captured)
             advance(count)
     sample = _spread(sequences, tokens=request.spliced_tokens)
     with progress.stage("splicing the reconstruction in", total=len(sample)) as advance:
         spliced = splice(
             bench.model,
-            bench.sae,
-            bench.site,
+            prepared.station,
             sample,
             batch_tokens=BATCH_TOKENS,
-            calibration=calibration,
+            ablation=prepared.ablation,
             seed=SEED,
             advance=advance,
         )
@@ -117,7 +117,7 @@ def certify(request: CheckRequest, *, progress: Progress) -> Certificate:
         sequences=len(sequences),
         tokens=tally.tokens,
         outliers=tally.outliers,
-        outlier_limit=calibration.outlier_limit,
+        outlier_limit=prepared.station.outlier_limit,
         rows=tally.rows(FidelityConfig()),
         stability=stability,
         curve=_curve(request.sae),
@@ -195,9 +195,10 @@ class _Tally:
         self._sequences = sequences
         count = len(sequences)
         self._kept = np.zeros(count, dtype=np.int64)
-        self._means = np.zeros((count, sae.record.width))
+        self._means = np.zeros((count, sae.record.target_width))
         self._sums = np.zeros((3, count))
-        self._active = np.zeros((count, sae.record.k + 1), dtype=np.int64)
+        # active[s, n]: tokens of sequence s on which n latents fire; it grows with n.
+        self._active = np.zeros((count, (sae.record.k or 0) + 1), dtype=np.int64)
         self._firing = np.zeros(sae.record.latents, dtype=np.int64)
         self._maximum = np.zeros(sae.record.latents)
         self._spliced = np.zeros((count, 6))
@@ -212,6 +213,9 @@ class _Tally:
         """Add what one batch gave."""
         name = self._record.name
         for moments in captured.moments:
+            # A transcoder's input says nothing of its output: only what it answers for is compared.
+            if name not in moments.error:
+                continue
             at = self._place[moments.prompt]
             self._kept[at] = moments.kept
             self._means[at] = moments.mean
@@ -223,9 +227,10 @@ class _Tally:
         token = np.stack([rows.prompt, rows.position])
         unique, active = np.unique(token, axis=1, return_counts=True)
         places = np.array([self._place[int(prompt)] for prompt in unique[0]], dtype=np.int64)
+        if len(active) and active.max() >= self._active.shape[1]:
+            self._active = np.pad(self._active, ((0, 0), (0, int(active.max()) + 1 - self._active.shape[1])))
         np.add.at(self._active, (places, active), 1)
-        for moments in captured.moments:
-            at = self._place[moments.prompt]
+        for at in {self._place[moments.prompt] for moments in captured.moments}:
             self._active[at, 0] = self._kept[at] - self._active[at, 1:].sum()
 
     def add_splices(self, spliced: Sequence[SplicedPrompt]) -> None:

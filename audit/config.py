@@ -22,6 +22,13 @@ class PromptFormat(StrEnum):
     PLAIN = "plain"
 
 
+class ExecutorKind(StrEnum):
+    """Who runs the batches of a capture."""
+
+    LOCAL = "local"
+    RAY = "ray"
+
+
 class Dtype(StrEnum):
     """The arithmetic of the model's forward pass."""
 
@@ -60,11 +67,14 @@ class CaptureConfig:
     """How activations are captured.
 
     `outlier_norm_factor`: positions whose residual norm exceeds this multiple of the median are excluded and counted.
-    `batch_tokens`: tokens a batch, padding included.
+    `batch_tokens`: tokens that run together, padding included; 0 lets the device decide.
+    `executor`, `workers`: who runs the batches; 0 workers stand for as many as the Ray cluster has room for.
     """
 
-    batch_tokens: int = 1024
+    batch_tokens: int = 0
     outlier_norm_factor: float = 10.0
+    executor: ExecutorKind = ExecutorKind.LOCAL
+    workers: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +127,9 @@ class AuditConfig:
 
 
 _LIMITS: dict[str, tuple[float, float]] = {
-    "capture.batch_tokens": (16, 1 << 24),
+    "capture.batch_tokens": (0, 1 << 24),
     "capture.outlier_norm_factor": (1.0, 1e6),
+    "capture.workers": (0, 4096),
     "analysis.seed": (0, 2**63 - 1),
     "analysis.flips": (1000, 1e8),
     "analysis.permutations": (20, 1e6),

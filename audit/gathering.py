@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from audit.capture.fitting import Fitted, fit_sae, stations
+from audit.capture.jobs import Executor, LocalExecutor, capture, plan_jobs
 from audit.capture.model import LoadedModel, load_model
 from audit.capture.outputs import OutcomeLogits, SplicedPrompt, answer_outcomes, splice
 from audit.capture.prompts import (
@@ -18,10 +20,13 @@ from audit.capture.prompts import (
     resolve_format,
     tokenise,
 )
-from audit.capture.runner import Calibration, Station, calibrate, capture
-from audit.capture.sae import Sae, expand_sources, load_sae, random_directions, require_width
-from audit.capture.sites import Site, parse_site
-from audit.config import AuditConfig, PromptFormat
+from audit.capture.ray_executor import RayExecutor
+from audit.capture.recipe import InstrumentRecipe, Recipe, with_control
+from audit.capture.runner import Calibration, Station, calibrate
+from audit.capture.sae import Sae
+from audit.capture.sae_sources import expand_sources, load_sae
+from audit.capture.sites import Site
+from audit.config import AuditConfig, ExecutorKind, PromptFormat
 from audit.errors import ConfigError
 from audit.evidence.store import ACTIVATIONS, Store
 from audit.progress import Progress
@@ -31,11 +36,20 @@ from probes.schema import Arm, Suite
 
 @dataclass(frozen=True, slots=True)
 class Instrument:
-    """A trained SAE at its site, with the untrained one of equal shape that is captured beside it."""
+    """A trained SAE at its place, with the untrained one of equal shape that is captured beside it."""
 
-    site: Site
-    sae: Sae
-    control: Sae
+    fitted: Fitted
+    control: Fitted
+
+    @property
+    def sae(self) -> Sae:
+        """Return the trained one."""
+        return self.fitted.sae
+
+    @property
+    def site(self) -> Site:
+        """Return where both read."""
+        return self.fitted.site
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +58,7 @@ class Subject:
 
     Args:
         instruments: the first is the one that the summary speaks of.
+        calibrations: outlier limit and sample of each site that is read.
         prompts: every scenario arm in every frame.
         questions: the outcome prompts with the token ids of their continuations.
     """
@@ -51,6 +66,7 @@ class Subject:
     suites: tuple[Suite, ...]
     model: LoadedModel
     instruments: tuple[Instrument, ...]
+    calibrations: Mapping[Site, Calibration]
     prompt_format: PromptFormat
     prompts: tuple[TokenisedPrompt, ...]
     questions: tuple[tuple[TokenisedPrompt, OutcomeTokens], ...]
@@ -98,7 +114,7 @@ def load_subject(suites: tuple[Suite, ...], config: AuditConfig, progress: Progr
     _require_distinct(saes)
     progress.say("loading the model")
     model = load_model(config.model, say=progress.say)
-    instruments = tuple(_instrument(sae, model, seed=config.analysis.seed) for sae in saes)
+    fitted = [fit_sae(sae, model) for sae in saes]
     prompt_format = resolve_format(model, config.probes.format)
     prompts = list_prompts(suites)
     continuations = {
@@ -108,12 +124,16 @@ def load_subject(suites: tuple[Suite, ...], config: AuditConfig, progress: Progr
         if concept.outcome is not None
     }
     questions = list_outcome_prompts(suites, first_id=len(prompts))
+    tokenised = tuple(tokenise(model, prompt, prompt_format) for prompt in prompts)
+    sites = dict.fromkeys(site for one in fitted for site in one.sites)
+    calibrations = calibrate(model, sites, tokenised, factor=config.capture.outlier_norm_factor)
     return Subject(
         suites=suites,
         model=model,
-        instruments=instruments,
+        instruments=tuple(_instrument(one, calibrations, seed=config.analysis.seed) for one in fitted),
+        calibrations=calibrations,
         prompt_format=prompt_format,
-        prompts=tuple(tokenise(model, prompt, prompt_format) for prompt in prompts),
+        prompts=tokenised,
         questions=tuple((tokenise(model, q, prompt_format), continuations[q.concept]) for q in questions),
     )
 
@@ -127,20 +147,15 @@ def gather(subject: Subject, config: AuditConfig, folder: Path, progress: Progre
         folder: the unfinished bundle.
         progress: listener.
     """
-    model, batch_tokens = subject.model, config.capture.batch_tokens
+    model = subject.model
+    batch_tokens = config.capture.batch_tokens or model.batch_tokens
     shards = folder / ACTIVATIONS
     shards.mkdir(exist_ok=True)
-    sites = [instrument.site for instrument in subject.instruments]
-    calibrations = calibrate(model, sites, subject.prompts, factor=config.capture.outlier_norm_factor)
+    stations_read = stations([one for i in subject.instruments for one in (i.fitted, i.control)], subject.calibrations)
+    jobs = plan_jobs(model, stations_read, subject.prompts, batch_tokens=batch_tokens)
     with progress.stage("capturing activations", total=len(subject.prompts)) as advance:
-        keys = capture(
-            model,
-            _stations(subject, calibrations),
-            subject.prompts,
-            folder=shards,
-            batch_tokens=batch_tokens,
-            advance=advance,
-        )
+        executor = _executor(subject, LocalExecutor(model, stations_read), config, batch_tokens=batch_tokens)
+        keys = capture(jobs, executor, folder=shards, advance=advance, say=progress.say)
     _remove_foreign_shards(shards, set(keys))
     with progress.stage("asking outcome questions", total=len(subject.questions)) as advance:
         outcomes = answer_outcomes(model, subject.questions, batch_tokens=batch_tokens, advance=advance)
@@ -149,18 +164,35 @@ def gather(subject: Subject, config: AuditConfig, folder: Path, progress: Progre
         splices = {
             instrument.sae.record.name: splice(
                 model,
-                instrument.sae,
-                instrument.site,
+                _station_of(instrument, subject),
                 sample,
                 batch_tokens=batch_tokens,
-                calibration=calibrations[instrument.site],
+                ablation=instrument.fitted.ablation(subject.calibrations),
                 seed=config.analysis.seed,
                 advance=advance,
             )
             for instrument in subject.instruments
         }
-    limits = {i.sae.record.name: calibrations[i.site].outlier_limit for i in subject.instruments}
+    limits = {i.sae.record.name: subject.calibrations[i.site].outlier_limit for i in subject.instruments}
     return Gathered(limits, outcomes, splices)
+
+
+def _executor(subject: Subject, local: LocalExecutor, config: AuditConfig, *, batch_tokens: int) -> Executor:
+    if config.capture.executor is ExecutorKind.LOCAL:
+        return local
+    sources = expand_sources(config.sae.sources)
+    instruments = [
+        InstrumentRecipe(source, subject.calibrations[i.site].scale, i.fitted.typical_count(subject.calibrations))
+        for source, i in zip(sources, subject.instruments, strict=True)
+    ]
+    limits = {site: found.outlier_limit for site, found in subject.calibrations.items()}
+    recipe = Recipe(config.model, tuple(instruments), limits, config.analysis.seed)
+    return RayExecutor(local, recipe.build, subject.prompts, batch_tokens=batch_tokens, workers=config.capture.workers)
+
+
+def _station_of(instrument: Instrument, subject: Subject) -> Station:
+    (station,) = stations((instrument.fitted,), subject.calibrations)
+    return station
 
 
 def _require_distinct(saes: Sequence[Sae]) -> None:
@@ -174,22 +206,9 @@ def _require_distinct(saes: Sequence[Sae]) -> None:
         )
 
 
-def _instrument(sae: Sae, model: LoadedModel, *, seed: int) -> Instrument:
-    site = parse_site(sae.record.site, layers=len(model.layers))
-    require_width(sae, model.record)
-    return Instrument(site, sae.to(model.device), random_directions(sae, seed=seed).to(model.device))
-
-
-def _stations(subject: Subject, calibrations: Mapping[Site, Calibration]) -> tuple[Station, ...]:
-    """Return each site once, with all trained and untrained SAEs that read it."""
-    return tuple(
-        Station(
-            site,
-            tuple(sae for i in subject.instruments if i.site == site for sae in (i.sae, i.control)),
-            calibration.outlier_limit,
-        )
-        for site, calibration in calibrations.items()
-    )
+def _instrument(fitted: Fitted, calibrations: Mapping[Site, Calibration], *, seed: int) -> Instrument:
+    ready = fitted.calibrated(calibrations)
+    return Instrument(*with_control(ready, k=ready.typical_count(calibrations), seed=seed))
 
 
 def fill_store(store: Store, subject: Subject, gathered: Gathered) -> None:
@@ -208,7 +227,7 @@ def fill_store(store: Store, subject: Subject, gathered: Gathered) -> None:
         [
             {"sae": s.name, "site": s.site, "role": role, "latents": s.latents, "digest": s.digest}
             for instrument in subject.instruments
-            for role, s in (("instrument", instrument.sae.record), ("control", instrument.control.record))
+            for role, s in (("instrument", instrument.sae.record), ("control", instrument.control.sae.record))
         ],
     )
     store.insert(

@@ -120,7 +120,7 @@ def _read(
     firings: list[_Firing] = []
     kept: dict[str, int] = {}
     with progress.stage("reading the text", total=len(sequences)) as advance:
-        for count, captured in bench.read(sequences, bench.calibrate(sequences)):
+        for count, captured in bench.read(sequences, bench.prepare(sequences)):
             for moments in captured.moments:
                 register = by_id[moments.prompt].register
                 kept[register] = kept.get(register, 0) + moments.kept

@@ -13,9 +13,10 @@ from audit import __version__
 from audit.analysis.ladder import count_rungs
 from audit.assessment import Assessment, Reader, assess, card_latents, feature_cards
 from audit.capture.outputs import promoted_tokens
-from audit.capture.sae import expand_sources, locate_sae
+from audit.capture.sae_sources import expand_sources, locate_sae
+from audit.capture.shards import content_digest
 from audit.certification import read_certificate, summary_of
-from audit.config import AuditConfig
+from audit.config import AuditConfig, ExecutorKind
 from audit.digests import Json, canonical_json, digest_bytes, digest_file
 from audit.errors import OutputError, UsageError
 from audit.evidence.store import ACTIVATIONS, DATABASE, Store, create_store
@@ -144,7 +145,7 @@ def run_audit(request: AuditRequest, *, progress: Progress) -> AuditResult:
 
 def _readers(subject: Subject, gathered: Gathered) -> tuple[Reader, ...]:
     return tuple(
-        Reader(i.sae.record, i.control.record.name, gathered.limits[i.sae.record.name]) for i in subject.instruments
+        Reader(i.sae.record, i.control.sae.record.name, gathered.limits[i.sae.record.name]) for i in subject.instruments
     )
 
 
@@ -268,7 +269,7 @@ def _publish(findings: Findings, subject: Subject, request: AuditRequest, folder
         tool_version=__version__,
         command=request.command,
         config=_public_config(request.config),
-        environment=_environment(),
+        environment=_environment(request.config),
         findings_digest=digest,
         bundle_name=request.out.name,
         seal=SealInfo(
@@ -311,11 +312,12 @@ def _manifest(findings: Findings, subject: Subject, run: RunInfo, folder: Path) 
         "run": as_json(run),
         "model": as_json(findings.model),
         "saes": [as_json(instrument.sae.record) for instrument in subject.instruments],
-        "controls": [as_json(instrument.control.record) for instrument in subject.instruments],
+        "controls": [as_json(instrument.control.sae.record) for instrument in subject.instruments],
         "suites": as_json(findings.suites),
         "format": findings.format,
         "exclusions": {sae.record.name: as_json(sae.exclusions) for sae in findings.saes},
         "ladder": as_json(findings.ladder),
+        "activations_digest": content_digest(folder / ACTIVATIONS),
         "files": {name: digest_file(folder / name) for name in sorted(names)},
     }
 
@@ -330,8 +332,9 @@ def _predicate(findings: Findings, digest: str) -> Mapping[str, Json]:
     }
 
 
-def _environment() -> dict[str, str]:
-    found = {name: version(name) for name in _VERSIONED}
+def _environment(config: AuditConfig) -> dict[str, str]:
+    names = (*_VERSIONED, "ray") if config.capture.executor is ExecutorKind.RAY else _VERSIONED
+    found = {name: version(name) for name in names}
     return found | {"python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}"}
 
 

@@ -365,19 +365,30 @@ class ModelRecord:
 
 @dataclass(frozen=True, slots=True)
 class SaeRecord:
-    """The instrument, with what its training card says."""
+    """The instrument, with what its training card or its publisher's configuration says.
+
+    `site` is where it reads. `target` is the site that its output stands for: the same, but for transcoders, which read
+    at the input of a part of the model and answer for its output. `k` is None where no fixed number of latents fires;
+    what was trained on is None where the source does not say. `source` says where it came from, in the user's words,
+    `format` whose layout it had, and `notes` what was done to bring it into the canonical form.
+    """
 
     name: str
     site: str
+    target: str
     architecture: str
+    format: str
+    source: str
     latents: int
-    k: int
+    k: int | None
     width: int
+    target_width: int
     digest: str
-    training_tokens: int
-    training_updates: int
-    training_data_digest: str
+    training_tokens: int | None
+    training_updates: int | None
+    training_data_digest: str | None
     licence: str
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)

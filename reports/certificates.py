@@ -107,7 +107,7 @@ def _facts(certificate: Certificate, sae: SaeRecord) -> tuple[tuple[Fact, ...], 
             Fact("SAE", visible(certificate.sae)),
             Fact("SAE digest", visible(certificate.sae_digest), code=True),
             Fact("Site", visible(certificate.site), code=True),
-            Fact("Features (latents)", f"{count(sae.latents)}, at most {count(sae.k)} active at once"),
+            Fact("Features (latents)", feature_words(sae)),
             Fact("Trained on", training_words(sae)),
             Fact("Licence", visible(sae.licence)),
             Fact("Measured with", f"{visible(certificate.tool)}; {visible(certificate.schema)}"),
@@ -133,7 +133,17 @@ def _facts(certificate: Certificate, sae: SaeRecord) -> tuple[tuple[Fact, ...], 
 
 def training_words(sae: SaeRecord) -> str:
     """Return how much an SAE was trained on; an update is one token seen, repeats included."""
+    if sae.training_tokens is None:
+        return "not stated by its files"
+    if sae.training_updates is None:
+        return f"{count(sae.training_tokens)} tokens"
     return f"{count(sae.training_tokens)} tokens; {count(sae.training_updates)} updates (tokens seen, with repeats)"
+
+
+def feature_words(sae: SaeRecord) -> str:
+    """Return how many features an SAE has, and how many may be active at once where that is fixed."""
+    bound = f"at most {count(sae.k)} active at once" if sae.k is not None else "no fixed number active at once"
+    return f"{count(sae.latents)}, {bound}"
 
 
 def _fidelity(certificate: Certificate | None, *, table_id: str) -> Table:

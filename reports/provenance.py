@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from audit.digests import Json
 from audit.records import Findings, RunInfo
-from reports.certificates import training_words
+from reports.certificates import feature_words, training_words
 from reports.instruments import Instrument
 from reports.numbers import count, decimal, share, visible
 from reports.queries import EXCLUSIONS
@@ -189,12 +189,15 @@ def _instrument(instrument: Instrument) -> Table:
         (
             ("Name", visible(sae.name), False),
             ("Site in the model", visible(sae.site), True),
+            *(() if sae.target == sae.site else (("Answers for", visible(sae.target), True),)),
             ("Architecture", visible(sae.architecture), False),
-            ("Features", f"{count(sae.latents)}, at most {count(sae.k)} active at once", False),
+            ("Source and format", f"{visible(sae.source)}; {visible(sae.format)}", False),
+            *(("Conversion", visible(note), False) for note in sae.notes),
+            ("Features", feature_words(sae), False),
             ("Input width", count(sae.width), False),
             ("Trained on", training_words(sae), False),
             ("Licence", visible(sae.licence), False),
-            ("Training data digest", visible(sae.training_data_digest), True),
+            ("Training data digest", visible(sae.training_data_digest or "not stated by its files"), True),
             ("Digest", visible(sae.digest), True),
         ),
     )

@@ -20,8 +20,10 @@ from torch.nn import functional
 
 from audit.analysis.fidelity import ALL
 from audit.bench import open_bench
+from audit.capture.formats.own import CARD_FILE
 from audit.capture.model import LoadedModel, load_model
-from audit.capture.sae import CARD_FILE, Sae, load_sae, random_decoder
+from audit.capture.sae import Sae, random_decoder
+from audit.capture.sae_sources import load_sae
 from audit.certification import (
     CERTIFICATE_FILE,
     CHAT,
@@ -437,7 +439,7 @@ def test_an_sae_of_another_width_is_refused(parts: Parts, tmp_path: Path, monkey
     other = save_model(tmp_path / "wide", "llama")
     with pytest.raises(ShapeMismatch) as caught:
         certify(parts.request(model=ModelConfig(str(other))), progress=Silent())
-    assert (caught.value.expected, caught.value.found) == ("a residual stream of width 32", "width 64")
+    assert (caught.value.expected, caught.value.found) == ("activations of width 32 at resid_post.2", "width 64")
 
 
 def test_a_site_that_the_model_lacks_is_refused(parts: Parts, tmp_path: Path) -> None:

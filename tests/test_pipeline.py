@@ -12,7 +12,7 @@ import pikepdf
 import pytest
 
 from audit.capture.model import load_model
-from audit.capture.sae import SHIPPED
+from audit.capture.sae_sources import SHIPPED
 from audit.config import AuditConfig, ModelConfig, ProbeConfig, SaeConfig
 from audit.digests import canonical_json, digest_bytes, digest_file
 from audit.errors import ModelUnavailable, OutputError, ShapeMismatch, SiteNotFound, SuiteError, UsageError

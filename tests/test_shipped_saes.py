@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from audit.capture.sae import CARD_FILE, MAIN, SHIPPED, load_sae, locate_sae, random_decoder
+from audit.capture.formats.own import CARD_FILE
+from audit.capture.sae import random_decoder
+from audit.capture.sae_sources import MAIN, SHIPPED, load_sae, locate_sae
 from audit.certification import CERTIFICATE_FILE
 from audit.records import Certificate, parse_record
 
@@ -49,7 +51,7 @@ def test_all_files_stay_within_the_budget() -> None:
 def test_each_is_whole_and_says_where_it_comes_from(name: str) -> None:
     """It loads by name, the folder has its name, and the card names data, steps, seed and sources."""
     sae, card = load_sae(name), card_of(name)
-    assert (sae.record.name, sae.record.latents, sae.record.width, sae.k) == (name, 4608, 576, 32)
+    assert (sae.record.name, sae.record.latents, sae.record.width, sae.record.k) == (name, 4608, 576, 32)
     training = card["training"]
     assert isinstance(training, dict)
     assert training["updates"] == training["steps"] * training["recipe"]["batch"]

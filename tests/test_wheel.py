@@ -65,7 +65,7 @@ def test_the_installed_wheel_answers(wheel: Path, tmp_path: Path) -> None:
         capture_output=True,
     )
     code = (
-        "import audit.install, audit.capture.sae as s, probes.loader as p;"
+        "import audit.install, audit.capture.sae_sources as s, probes.loader as p;"
         "audit.install.check_installation(); print(s.load_sae('default').record.latents, *p.builtin_names())"
     )
     done = subprocess.run(

@@ -80,6 +80,29 @@ class Batch(Generic[S_co]):
     content: Tensor
     prefix: SharedPrefix
 
+    @property
+    def owner(self) -> Tensor:
+        """Return (pairs, 2) int64, every own word: the prompt's place and the position in it; ascending."""
+        return self.content.nonzero() + torch.tensor([0, self.prefix.length])
+
+    @property
+    def source(self) -> Tensor:
+        """Return (pairs,) int64, which of `rows` each own word is: one each."""
+        return torch.arange(int(self.content.sum()))
+
+    def rows(self, activation: Tensor) -> Tensor:
+        """Return (rows, d) of the own words from an activation, (batch, position, d)."""
+        return activation[self.content.to(activation.device)]
+
+    def halves(self) -> tuple[Batch[S_co], Batch[S_co]]:
+        """Return two batches with half of the prompts each, without padding that only the other needed."""
+        middle = len(self.prompts) // 2
+        lengths = [int(length) for length in self.mask.sum(1)]
+        return (
+            _pad(list(self.prompts[:middle]), lengths[:middle], self.prefix),
+            _pad(list(self.prompts[middle:]), lengths[middle:], self.prefix),
+        )
+
     def inputs(self, model: LoadedModel) -> dict[str, Any]:
         """Return the model's keyword arguments on its device."""
         ids, mask = self.ids.to(model.device), self.mask.to(model.device)
@@ -106,7 +129,7 @@ def share_prefix(model: LoadedModel, prompts: Sequence[TokenSequence], *, upto: 
     first = prompts[0].ids
     while length and any(p.ids[:length] != first[:length] for p in prompts):
         length -= 1
-    if length < _WORTHWHILE_TOKENS or not _keeps_plain_cache(model):
+    if length < _WORTHWHILE_TOKENS or not keeps_plain_cache(model):
         return NO_PREFIX
     cache = DynamicCache(config=model.model.config)
     ids = torch.tensor([first[:length]], device=model.device)
@@ -129,7 +152,7 @@ def make_batches(
         prefix: tokens in front that need not run again.
         to_the_end: also run what follows the last own word, for the logits at the last position.
     """
-    lengths = {p.id: _end(p, to_the_end=to_the_end) - prefix.length for p in prompts}
+    lengths = {p.id: (len(p.ids) if to_the_end else last_content(p)) - prefix.length for p in prompts}
     ordered = sorted(prompts, key=lambda p: (lengths[p.id], p.id))
     groups: list[list[S]] = []
     for prompt in ordered:
@@ -141,8 +164,9 @@ def make_batches(
     return [_pad(group, [lengths[p.id] for p in group], prefix) for group in groups]
 
 
-def _end(prompt: TokenSequence, *, to_the_end: bool) -> int:
-    if to_the_end or True not in prompt.content:
+def last_content(prompt: TokenSequence) -> int:
+    """Return how many tokens a prompt has up to the last word of its own; all where it has none."""
+    if True not in prompt.content:
         return len(prompt.ids)
     return len(prompt.ids) - prompt.content[::-1].index(True)
 
@@ -159,7 +183,7 @@ def _pad(group: list[S], lengths: list[int], prefix: SharedPrefix) -> Batch[S]:
     return Batch(tuple(group), ids, mask, content, prefix)
 
 
-def _keeps_plain_cache(model: LoadedModel) -> bool:
+def keeps_plain_cache(model: LoadedModel) -> bool:
     """Tell whether every layer attends over the whole past; windows and recurrent states are left alone."""
     config = model.model.config.get_text_config()  # type: ignore[operator, union-attr]
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+import inspect
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from audit.capture.batches import Batch, TokenSequence, make_batches, share_prefix
 from audit.capture.model import LoadedModel
+from audit.capture.norms import take_apart
 from audit.capture.prompts import OutcomeTokens, TokenisedPrompt
-from audit.capture.runner import Advance, Calibration
+from audit.capture.runner import Advance, Station
 from audit.capture.sae import Sae
-from audit.capture.sites import Site, replaced_site
+from audit.capture.sites import Site, SiteKind, parse_site, replaced_site
 from audit.errors import EvidenceError
+
+_ADDED_TO_THE_STREAM = (
+    SiteKind.RESID_PRE,
+    SiteKind.RESID_MID,
+    SiteKind.RESID_POST,
+    SiteKind.MLP_OUT,
+    SiteKind.ATTN_OUT,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,59 +94,56 @@ def answer_outcomes(
 
 def splice(
     model: LoadedModel,
-    sae: Sae,
-    site: Site,
+    station: Station,
     prompts: Sequence[TokenSequence],
     *,
     batch_tokens: int,
-    calibration: Calibration,
+    ablation: Tensor,
     seed: int,
     advance: Advance = lambda _: None,
 ) -> tuple[SplicedPrompt, ...]:
-    """Return what each prompt's next-token predictions lose when the reconstruction replaces the residual stream.
+    """Return what each prompt's next-token predictions lose when the reconstruction replaces the activation.
 
     Only kept content positions are replaced: template and outlier positions pass through untouched, as everywhere in
     the audit. The random error has the norm of the SAE's own error at each position and a direction drawn from `seed`.
+    A transcoder reads at the station's site and is spliced in where its output belongs.
 
     Args:
         model: the audited model.
-        sae: the instrument.
-        site: where it reads.
+        station: a site with the one SAE to splice.
         prompts: what to run.
         batch_tokens: positions a batch, padding included.
-        calibration: residual norm above which a position passes through, and the mean that ablates.
+        ablation: (d_out,) float32, what ablation puts in the activation's place: its mean.
         seed: of the random directions.
         advance: called with the number of prompts finished.
 
     Raises:
         EvidenceError: a prediction is NaN or infinite.
     """
+    (sae,) = station.saes
+    target = station.targets.get(sae.record.name, station.site)
     generator = torch.Generator().manual_seed(seed)
     results = []
     prefix = share_prefix(model, prompts, upto=None)
     for batch in make_batches(prompts, batch_tokens=batch_tokens, prefix=prefix):
-        clean = _log_probabilities(model, batch)
-
-        def rebuild(residual: Tensor, batch: Batch[TokenSequence] = batch) -> Tensor:
-            kept = _kept(residual, batch, calibration.outlier_limit)
-            flat = residual[kept].float()
-            return _put(residual, kept, sae.decode(sae.encode(flat), flat.shape[0]))
-
-        def disturb(residual: Tensor, batch: Batch[TokenSequence] = batch) -> Tensor:
-            kept = _kept(residual, batch, calibration.outlier_limit)
-            flat = residual[kept].float()
-            norm = (sae.decode(sae.encode(flat), flat.shape[0]) - flat).norm(dim=1, keepdim=True)
-            noise = torch.randn(flat.shape, generator=generator).to(flat.device)
-            return _put(residual, kept, flat + noise * (norm / noise.norm(dim=1, keepdim=True)))
-
-        def ablate(residual: Tensor, batch: Batch[TokenSequence] = batch) -> Tensor:
-            kept = _kept(residual, batch, calibration.outlier_limit)
-            return _put(residual, kept, calibration.mean.to(residual.device).expand(int(kept.sum()), -1))
-
-        changes = {
-            name: _log_probabilities(model, batch, site, change)
-            for name, change in (("spliced", rebuild), ("random", disturb), ("ablated", ablate))
-        }
+        activations: dict[Site, Tensor] = {}
+        with contextlib.ExitStack() as reading:
+            for site in {station.site, target}:
+                reading.enter_context(replaced_site(model.layers, site, partial(_note, activations, site)))
+            clean = _log_probabilities(model, batch)
+        read = activations[station.site].float()
+        kept = batch.content.to(read.device) & (read.norm(dim=-1) <= station.outlier_limit)
+        source, own = read[kept], activations[target].float()[kept]
+        rebuilt = sae.decode(sae.encode(source), source)
+        noise = torch.randn(own.shape, generator=generator).to(own.device)
+        noise *= (rebuilt - own).norm(dim=1, keepdim=True) / noise.norm(dim=1, keepdim=True)
+        variants = {"spliced": rebuilt, "random": own + noise, "ablated": ablation.to(own.device).expand_as(own)}
+        changes = {}
+        for name, rows in variants.items():
+            changed = activations[target].clone()
+            changed[kept] = rows.to(changed.dtype)
+            with replaced_site(model.layers, target, partial(_instead, changed)):
+                changes[name] = _log_probabilities(model, batch)
         results += _compare(batch, clean, changes)
         advance(len(batch.prompts))
     return tuple(sorted(results, key=lambda result: result.prompt))
@@ -145,50 +154,46 @@ def promoted_tokens(
 ) -> dict[int, tuple[str, ...]]:
     """Return the tokens that each latent's decoder direction raises most (logit lens, nostalgebraist 2020).
 
-    The final norm's scale is applied; its data-dependent division is not, so the order holds and the size does not.
+    The final norm's gain is applied; its data-dependent division is not, so the order holds and the size does not.
+    A latent whose output is not added to the residual stream has none: inside a branch the lens means nothing.
     """
-    unembedding = model.model.get_output_embeddings().weight.float()  # type: ignore[operator]
-    scale = _final_norm_scale(model.model)
+    target = parse_site(sae.record.target, layers=len(model.layers))
+    if target.kind not in _ADDED_TO_THE_STREAM:
+        return dict.fromkeys(latents, ())
+    unembedding = model.model.get_output_embeddings().weight  # type: ignore[operator]
+    gain = _final_norm_gain(model.model, unembedding[:1])
     directions = sae.w_dec[list(latents)]
-    scores = (directions * scale if scale is not None else directions) @ unembedding.T
+    scores = (directions * gain if gain is not None else directions) @ unembedding.float().T
     tops = scores.topk(min(top, scores.shape[1]), dim=1).indices.tolist()
     return {latent: tuple(model.tokenizer.decode([t]) for t in ids) for latent, ids in zip(latents, tops, strict=True)}
 
 
 def _last_logits(model: LoadedModel, batch: Batch[TokenSequence], last: Tensor) -> Tensor:
-    """Return (batch, vocabulary) logits at each prompt's last position; the unembedding runs on those rows only."""
-    body = model.model.get_decoder()  # type: ignore[operator]
-    hidden = body(**batch.inputs(model)).last_hidden_state
-    rows = hidden[torch.arange(len(last)), last]
-    head: nn.Module = model.model.get_output_embeddings()  # type: ignore[operator]
-    logits: Tensor = head(rows)
-    return logits.float().cpu()
+    """Return (batch, vocabulary) logits at each prompt's last position; the unembedding runs near those only."""
+    inputs = batch.inputs(model)
+    rows = torch.arange(len(last))
+    if "logits_to_keep" not in inspect.signature(model.model.forward).parameters:
+        whole: Tensor = model.model(**inputs).logits
+        return whole.float().cpu()[rows, last]
+    # The model's own head: some scale or cap their logits after the unembedding.
+    ends, place = torch.unique(last, return_inverse=True)
+    logits: Tensor = model.model(**inputs, logits_to_keep=ends.to(model.device)).logits
+    return logits.float().cpu()[rows, place]
 
 
-def _log_probabilities(
-    model: LoadedModel,
-    batch: Batch[TokenSequence],
-    site: Site | None = None,
-    change: Callable[[Tensor], Tensor] | None = None,
-) -> Tensor:
+def _log_probabilities(model: LoadedModel, batch: Batch[TokenSequence]) -> Tensor:
     with torch.inference_mode():
-        if site is None or change is None:
-            logits = model.model(**batch.inputs(model)).logits
-        else:
-            with replaced_site(model.layers, site, change):
-                logits = model.model(**batch.inputs(model)).logits
+        logits = model.model(**batch.inputs(model)).logits
         log_probabilities: Tensor = torch.log_softmax(logits.float(), dim=-1)
         return log_probabilities
 
 
-def _kept(residual: Tensor, batch: Batch[TokenSequence], outlier_limit: float) -> Tensor:
-    kept: Tensor = batch.content.to(residual.device) & (residual.float().norm(dim=-1) <= outlier_limit)
-    return kept
+def _note(activations: dict[Site, Tensor], site: Site, activation: Tensor) -> Tensor:
+    activations[site] = activation
+    return activation
 
 
-def _put(residual: Tensor, kept: Tensor, flat: Tensor) -> Tensor:
-    changed = residual.clone()
-    changed[kept] = flat.to(residual.dtype)
+def _instead(changed: Tensor, _: Tensor) -> Tensor:
     return changed
 
 
@@ -230,12 +235,10 @@ def _compare(batch: Batch[TokenSequence], clean: Tensor, changed: Mapping[str, T
     ]
 
 
-def _final_norm_scale(model: nn.Module) -> Tensor | None:
+def _final_norm_gain(model: nn.Module, like: Tensor) -> Tensor | None:
     body = model.get_decoder()  # type: ignore[operator]
-    for name in ("norm", "ln_f", "final_layer_norm", "final_layernorm"):
+    for name in ("norm", "ln_f", "final_layer_norm", "final_layernorm", "norm_f"):
         norm = getattr(body, name, None)
-        weight = getattr(norm, "weight", None)
-        if isinstance(weight, Tensor):
-            # Gemma's RMSNorm multiplies by 1 + weight.
-            return 1 + weight.float() if "gemma" in type(norm).__name__.lower() else weight.float()
+        if isinstance(norm, nn.Module):
+            return take_apart(norm, like).gain
     return None

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from audit.capture import shards
-from audit.capture.batches import Batch, TokenSequence, make_batches, share_prefix
+from audit.capture.batches import TokenSequence, make_batches
+from audit.capture.encoder import SparseRows
 from audit.capture.model import LoadedModel
-from audit.capture.sae import Sae, SparseRows
+from audit.capture.sae import Sae
 from audit.capture.sites import Site, read_sites
 from audit.errors import EvidenceError
 
@@ -28,21 +28,41 @@ class Calibration:
     """What must be known of a site before anything is captured there.
 
     Args:
-        outlier_limit: the residual norm above which a position is excluded and counted.
-        mean: (d_model,) float32, the mean residual of the sampled positions within the limit: the ablation.
+        outlier_limit: the norm above which a position is excluded and counted.
+        sample: (tokens, d) float32, the sampled activations within the limit.
     """
 
     outlier_limit: float
-    mean: Tensor
+    sample: Tensor
+
+    @property
+    def mean(self) -> Tensor:
+        """Return (d,) float32, the mean activation of the sample: what ablation puts in its place."""
+        return self.sample.mean(0)
+
+    @property
+    def scale(self) -> float:
+        """Return the factor that brings the sample to a mean norm of sqrt(d)."""
+        return float(self.sample.shape[1] ** 0.5 / self.sample.norm(dim=-1).mean())
 
 
 @dataclass(frozen=True, slots=True)
 class Station:
-    """A site with the SAEs that read it and its outlier limit."""
+    """A site with the SAEs that read it and its outlier limit.
+
+    Args:
+        targets: SAE name -> the site that its output stands for, where that is another one: transcoders.
+    """
 
     site: Site
     saes: tuple[Sae, ...]
     outlier_limit: float
+    targets: Mapping[str, Site] = field(default_factory=dict)
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        """Return every site that must be read."""
+        return (self.site, *self.targets.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +76,7 @@ class Captured:
 def calibrate(
     model: LoadedModel, sites: Iterable[Site], sequences: Sequence[TokenSequence], *, factor: float
 ) -> dict[Site, Calibration]:
-    """Measure outlier limit and mean at each site on about 48 sequences spread evenly over the run.
+    """Measure outlier limit and sample at each site on about 48 sequences spread evenly over the run.
 
     Args:
         model: the model.
@@ -67,139 +87,184 @@ def calibrate(
     step = max(1, len(sequences) // _CALIBRATION_SEQUENCES)
     found: dict[Site, list[Tensor]] = {site: [] for site in sites}
     for batch in make_batches(sequences[::step], batch_tokens=_CALIBRATION_TOKENS):
-        residuals = read_sites(model.model, model.layers, found, batch.inputs(model))
-        for site, residual in residuals.items():
-            found[site].append(residual.float().cpu()[batch.content])
+        activations = read_sites(model.model, model.layers, found, batch.inputs(model))
+        for site, activation in activations.items():
+            found[site].append(batch.rows(activation).float().cpu())
     calibrations = {}
     for site, parts in found.items():
         rows = torch.cat(parts)
         norms = rows.norm(dim=-1)
         limit = factor * float(norms.median())
-        calibrations[site] = Calibration(limit, rows[norms <= limit].mean(0))
+        calibrations[site] = Calibration(limit, rows[norms <= limit])
     return calibrations
 
 
-def capture(
-    model: LoadedModel,
-    stations: Sequence[Station],
-    sequences: Sequence[TokenSequence],
-    *,
-    folder: Path,
-    batch_tokens: int,
-    advance: Advance = lambda _: None,
-) -> tuple[str, ...]:
-    """Write a shard for each batch of sequences; batches whose shard is already there are not run again.
+class Readable(Protocol):
+    """Prompts in whatever form the model runs them: padded side by side, or packed with their common parts once.
 
-    Args:
-        model: the audited model.
-        stations: the sites with their SAEs.
-        sequences: what to run.
-        folder: where the shards go; it must exist.
-        batch_tokens: positions a batch, padding included.
-        advance: called with the number of sequences finished.
-
-    Returns:
-        The keys of all shards, in the order of the batches.
-
-    Raises:
-        EvidenceError: the model produced NaN or infinity at a kept position, or a sequence has no such position.
-        OutputError: a shard could not be written.
+    `owner` is (pairs, 2) int64: for every own word of every prompt its prompt's place and its position there,
+    ascending. `source` is (pairs,) int64: which row of `rows` holds its activation.
     """
-    keys = []
-    highest = max((station.site for station in stations), key=lambda site: site.depth)
-    prefix = share_prefix(model, sequences, upto=highest)
-    for batch in make_batches(sequences, batch_tokens=batch_tokens, prefix=prefix):
-        parts = [model.record.digest, model.record.dtype]
-        for station in stations:
-            parts += [str(station.site), repr(station.outlier_limit), *(sae.record.digest for sae in station.saes)]
-        parts += [f"{s.id}:{s.ids}:{s.content}" for s in batch.prompts]
-        key = shards.shard_key(parts)
-        if not shards.is_complete(folder, key):
-            captured = run_batch(model, stations, batch)
-            shards.write_shard(folder, key, captured.rows, captured.moments)
-        keys.append(key)
-        advance(len(batch.prompts))
-    return tuple(keys)
+
+    @property
+    def prompts(self) -> tuple[TokenSequence, ...]:
+        """Return the prompts."""
+
+    @property
+    def owner(self) -> Tensor:
+        """Return whose each own word is."""
+
+    @property
+    def source(self) -> Tensor:
+        """Return where each own word's activation is."""
+
+    def rows(self, activation: Tensor) -> Tensor:
+        """Return (rows, d) of the distinct own words."""
+
+    def inputs(self, model: LoadedModel) -> dict[str, Any]:
+        """Return the model's keyword arguments."""
+
+    def halves(self) -> tuple[Readable, Readable]:
+        """Return two with half of the prompts each."""
 
 
-def run_batch(model: LoadedModel, stations: Sequence[Station], batch: Batch[TokenSequence]) -> Captured:
+def run_batch(model: LoadedModel, stations: Sequence[Station], batch: Readable) -> Captured:
     """Run one batch up to the highest site and encode the kept positions with every SAE.
 
     Raises:
         EvidenceError: NaN or infinity at a content position, or a sequence without a kept position.
     """
-    residuals = read_sites(model.model, model.layers, [s.site for s in stations], batch.inputs(model))
+    wanted = [site for station in stations for site in station.sites]
+    activations = read_sites(model.model, model.layers, wanted, batch.inputs(model))
+    words = {site: batch.rows(activation).float() for site, activation in activations.items()}
+    del activations
     rows: list[shards.RowBlock] = []
     moments: list[shards.SequenceMoments] = []
     for station in stations:
-        own = _run_station(station, residuals[station.site].float(), batch)
+        own = _run_station(station, words, batch)
         rows += own.rows
         moments += own.moments
     return Captured(tuple(rows), tuple(moments))
 
 
-def _run_station(station: Station, residual: Tensor, batch: Batch[TokenSequence]) -> Captured:
-    norms = residual.norm(dim=-1)
-    content = batch.content.to(residual.device)
-    if not bool(torch.isfinite(norms[content]).all()):
-        raise EvidenceError(
-            item=f"residual stream at {station.site}",
-            expected="finite activations",
-            found="NaN or infinity",
-            hint='Run with model.dtype = "fp32"; if it persists the weights are damaged.',
-        )
-    kept = content & (norms <= station.outlier_limit)
-    if not bool(kept.any(dim=1).all()):
-        raise EvidenceError(
-            item=batch.prompts[int((~kept.any(dim=1)).nonzero()[0])].label,
-            expected="at least one token of its own that is not an outlier",
-            found="none",
-            hint="The text is empty for this tokenizer, or capture.outlier_norm_factor is too strict.",
-        )
-    flat = residual[kept]
-    owner = kept.nonzero()
-    blocks, errors, cosines = [], {}, {}
+def _run_station(station: Station, words: Mapping[Site, Tensor], batch: Readable) -> Captured:
+    read = words[station.site]
+    places = _Places(station, read, batch)
+    flat = read[places.kept]
+    outputs = {site: words[site][places.kept] for site in station.targets.values()}
+    blocks = []
+    summaries = {station.site: _Summary(str(station.site), flat)} | {
+        site: _Summary(f"{station.site}->{site}", rows) for site, rows in outputs.items()
+    }
     for sae in station.saes:
-        rows = sae.encode(flat)
-        rebuilt = sae.decode(rows, flat.shape[0])
-        errors[sae.record.name] = _per_prompt((flat - rebuilt).double().pow(2).sum(1), owner, len(batch.prompts))
-        similarity = torch.nn.functional.cosine_similarity(flat, rebuilt, dim=1).double()
-        cosines[sae.record.name] = _per_prompt(similarity, owner, len(batch.prompts))
-        blocks.append(_row_block(sae, rows, owner, batch))
-    squares = _per_prompt(flat.double().pow(2).sum(1), owner, len(batch.prompts))
-    counts = kept.sum(1)
-    means = torch.zeros(len(batch.prompts), flat.shape[1], dtype=torch.float64, device=flat.device)
-    means.index_add_(0, owner[:, 0], flat.double())
-    means /= counts.clamp(min=1)[:, None]
-    moments = [
-        shards.SequenceMoments(
-            site=str(station.site),
-            prompt=item.id,
-            tokens=len(item.ids),
-            content=sum(item.content),
-            outliers=int(content[n].sum() - counts[n]),
-            kept=int(counts[n]),
-            mean=means[n].float().cpu().numpy(),
-            last=residual[n][kept[n]][-1].cpu().numpy(),
-            sum_squares=float(squares[n]),
-            error={name: float(values[n]) for name, values in errors.items()},
-            cosine={name: float(values[n]) for name, values in cosines.items()},
+        fired = sae.encode(flat)
+        rebuilt = sae.decode(fired, flat)
+        target = station.targets.get(sae.record.name, station.site)
+        summaries[target].compare(sae.record.name, rebuilt)
+        blocks.append(places.row_block(sae, fired))
+    return Captured(tuple(blocks), tuple(moment for s in summaries.values() for moment in s.moments(places)))
+
+
+class _Places:
+    """Which distinct rows of a batch are kept at a station, and which words of which prompts they stand for."""
+
+    def __init__(self, station: Station, read: Tensor, batch: Readable) -> None:
+        norms = read.norm(dim=-1)
+        if not bool(torch.isfinite(norms).all()):
+            raise EvidenceError(
+                item=f"activations at {station.site}",
+                expected="finite numbers",
+                found="NaN or infinity",
+                hint='Run with model.dtype = "fp32"; if it persists the weights are damaged.',
+            )
+        device = read.device
+        within = norms <= station.outlier_limit
+        self.kept = within.nonzero()[:, 0]
+        source, owner = batch.source.to(device), batch.owner.to(device)
+        inside = within[source]
+        self.prompts = batch.prompts
+        # Of every kept word: its row among the kept ones, its prompt's place, its position.
+        self.source = (within.cumsum(0) - 1)[source[inside]]
+        self.prompt, self.position = owner[inside].T
+        count = len(self.prompts)
+        self.content = torch.bincount(owner[:, 0], minlength=count)
+        self.sizes = torch.bincount(self.prompt, minlength=count)
+        if not bool((self.sizes > 0).all()):
+            raise EvidenceError(
+                item=self.prompts[int((self.sizes == 0).nonzero()[0])].label,
+                expected="at least one token of its own that is not an outlier",
+                found="none",
+                hint="The text is empty for this tokenizer, or capture.outlier_norm_factor is too strict.",
+            )
+
+    def row_block(self, sae: Sae, fired: SparseRows) -> shards.RowBlock:
+        """Return the sparse rows of every kept word of every prompt, ordered by (prompt, position, latent)."""
+        counts = torch.bincount(fired.token, minlength=len(self.kept))
+        first = counts.cumsum(0) - counts
+        lengths = counts[self.source]
+        word = torch.repeat_interleave(lengths)
+        within = torch.arange(len(word), device=word.device) - (lengths.cumsum(0) - lengths)[word]
+        taken = first[self.source][word] + within
+        ids = torch.tensor([p.id for p in self.prompts], device=word.device)[self.prompt]
+        return shards.RowBlock(
+            sae=sae.record.name,
+            prompt=ids.to(torch.int32)[word].cpu().numpy(),
+            position=self.position.to(torch.int32)[word].cpu().numpy(),
+            latent=fired.latent.to(torch.int32)[taken].cpu().numpy(),
+            activation=fired.activation[taken].cpu().numpy(),
         )
-        for n, item in enumerate(batch.prompts)
-    ]
-    return Captured(tuple(blocks), tuple(moments))
+
+    def sums(self, values: Tensor) -> list[float]:
+        """Return for each prompt the sum of a value, (kept,), over its words."""
+        found: list[float] = self.add(values[:, None].double())[:, 0].tolist()
+        return found
+
+    def add(self, rows: Tensor) -> Tensor:
+        """Return (prompts, d) float64, the sum over each prompt's words of rows, (kept, d)."""
+        totals = torch.zeros(len(self.prompts), rows.shape[1], dtype=torch.float64, device=rows.device)
+        return totals.index_add_(0, self.prompt, rows[self.source].double())
 
 
-def _row_block(sae: Sae, rows: SparseRows, owner: Tensor, batch: Batch[TokenSequence]) -> shards.RowBlock:
-    ids = torch.tensor([p.id for p in batch.prompts], device=owner.device)
-    return shards.RowBlock(
-        sae=sae.record.name,
-        prompt=ids[owner[rows.token, 0]].cpu().numpy().astype(np.int32),
-        position=(owner[rows.token, 1] + batch.prefix.length).cpu().numpy().astype(np.int32),
-        latent=rows.latent.cpu().numpy().astype(np.int32),
-        activation=rows.activation.cpu().numpy().astype(np.float32),
-    )
+class _Summary:
+    """What the kept positions of a batch say at one site, and how far reconstructions of them are off.
 
+    Args:
+        label: the site, or `SITE->TARGET` for what transcoders at SITE answer for: the positions are SITE's.
+        rows: (kept, d) float32.
+    """
 
-def _per_prompt(values: Tensor, owner: Tensor, count: int) -> Tensor:
-    return torch.zeros(count, dtype=values.dtype, device=values.device).index_add_(0, owner[:, 0], values)
+    def __init__(self, label: str, rows: Tensor) -> None:
+        self._label = label
+        self._rows = rows
+        self._errors: dict[str, Tensor] = {}
+        self._cosines: dict[str, Tensor] = {}
+
+    def compare(self, name: str, rebuilt: Tensor) -> None:
+        """Add the reconstruction by one SAE, (kept, d) float32."""
+        self._errors[name] = (self._rows - rebuilt).square().sum(1)
+        self._cosines[name] = torch.nn.functional.cosine_similarity(self._rows, rebuilt, dim=1)
+
+    def moments(self, places: _Places) -> list[shards.SequenceMoments]:
+        """Return one summary a sequence."""
+        errors = {name: places.sums(values) for name, values in self._errors.items()}
+        cosines = {name: places.sums(values) for name, values in self._cosines.items()}
+        squares = places.sums(self._rows.square().sum(1))
+        means = (places.add(self._rows) / places.sizes[:, None]).float().cpu()
+        last = self._rows[places.source[places.sizes.cumsum(0) - 1]].cpu()
+        content, sizes = places.content.tolist(), places.sizes.tolist()
+        return [
+            shards.SequenceMoments(
+                site=self._label,
+                prompt=item.id,
+                tokens=len(item.ids),
+                content=content[n],
+                outliers=content[n] - sizes[n],
+                kept=sizes[n],
+                mean=means[n].numpy(),
+                last=last[n].numpy(),
+                sum_squares=squares[n],
+                error={name: values[n] for name, values in errors.items()},
+                cosine={name: values[n] for name, values in cosines.items()},
+            )
+            for n, item in enumerate(places.prompts)
+        ]

@@ -1,95 +1,148 @@
-"""Sparse autoencoders in one canonical form: TopK over the residual stream, float32, decoder rows of norm 1."""
+"""Sparse autoencoders and transcoders in one canonical frozen form: float32, decoder rows of norm 1."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from importlib.resources import files
-from pathlib import Path
+from dataclasses import dataclass, fields, replace
+from enum import StrEnum
+from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional
 
-from audit.config import DEFAULT_SOURCE
-from audit.digests import digest_bytes, digest_file, digest_tree
+from audit.capture import encoder
+from audit.capture.encoder import Rule, SparseRows, Threshold, TopK
+from audit.capture.kernels import linear
+from audit.digests import digest_bytes
 from audit.errors import SaeInvalid, ShapeMismatch
-from audit.records import ModelRecord, SaeRecord
+from audit.records import SaeRecord
 
-CARD_SCHEMA = "affidavit/sae-card/1"
-WEIGHTS_FILE = "sae.safetensors"
-CARD_FILE = "card.json"
-MAIN = "smollm2-135m-instruct.resid_post.15"
-SHIPPED = (MAIN, "smollm2-135m-instruct.resid_post.20")
 _RANDOM_SUFFIX = "random-directions"
-_BLOCK_TOKENS = 1024
-_NORM_TOLERANCE = 0.02
+# As sae-lens and OpenAI's autoencoders define it: added to the standard deviation, not to the variance.
+_LAYER_NORM_EPS = 1e-5
 
 
-@dataclass(frozen=True, slots=True)
-class SparseRows:
-    """The latents that fire: three aligned one-dimensional arrays ordered by (token, latent)."""
+class InputNorm(StrEnum):
+    """What an SAE does with each token's input at run time, and undoes at its output."""
 
-    token: Tensor
-    latent: Tensor
-    activation: Tensor
+    NONE = "none"
+    CONSTANT_NORM = "constant_norm"
+    LAYER_NORM = "layer_norm"
 
 
 @dataclass(frozen=True, slots=True)
 class Sae:
-    """A TopK sparse autoencoder (Gao et al. 2024, arXiv 2406.04093).
+    """A sparse autoencoder, or a transcoder, whose decoder rows have norm 1.
 
-    a = relu(top_k((x - b_dec) W_enc^T + b_enc)),  x_hat = a W_dec + b_dec.
+    With n the input norm, pre = (n(x) - centre) W_enc^T + b_enc and the rule's latents firing:
+    a = gain * pre + offset where that is above 0, and x_hat = n^-1(a W_dec + b_dec) + x W_skip^T.
+
+    The decoder's own norms are folded into the activations: a latent's activation is the length of what it adds to the
+    output. What the SAE's own package calls its activation is a / `norms`.
 
     Args:
-        w_enc: (latents, d_model) float32.
+        w_enc: (latents, d_in) float32.
         b_enc: (latents,) float32.
-        w_dec: (latents, d_model) float32, rows of norm 1: an activation is a length in residual units.
-        b_dec: (d_model,) float32.
-        k: how many latents may fire at a position.
+        w_dec: (latents, d_out) float32, rows of norm 1 (a row of zeros stays zeros).
+        b_dec: (d_out,) float32.
+        rule: which latents fire, by their pre-activations.
+        centre: (d_in,) float32 subtracted from the input, or None.
+        gain: (latents,) float32, or None for 1.
+        offset: (latents,) float32, or None for 0: the magnitudes of gated SAEs (Rajamanoharan et al. 2024, 2404.16014).
+        input_norm: what is done to each token first.
+        w_skip: (d_out, d_in) float32 of a skip transcoder (Paulo et al. 2025, 2501.18823), or None.
+        norms: (latents,) float32, the decoder norms that were folded.
+        input_scale: a constant factor on the input. The activations are in the input's own units all the same.
+        awaits_scale: the factor has to be estimated with `scaled` first: the SAE was trained on inputs of average norm
+            sqrt(d_in), and its files do not say by what they were multiplied.
     """
 
     w_enc: Tensor
     b_enc: Tensor
     w_dec: Tensor
     b_dec: Tensor
-    k: int
+    rule: Rule
     record: SaeRecord
+    centre: Tensor | None = None
+    gain: Tensor | None = None
+    offset: Tensor | None = None
+    input_norm: InputNorm = InputNorm.NONE
+    w_skip: Tensor | None = None
+    norms: Tensor | None = None
+    input_scale: float = 1.0
+    awaits_scale: bool = False
 
     def to(self, device: torch.device) -> Sae:
         """Return the SAE with its weights on a device."""
-        weights = {name: getattr(self, name).to(device) for name in ("w_enc", "b_enc", "w_dec", "b_dec")}
-        return Sae(**weights, k=self.k, record=self.record)
+        moved: dict[str, Any] = {
+            field.name: value.to(device)
+            for field in fields(self)
+            if isinstance(value := getattr(self, field.name), Tensor)
+        }
+        rule = Threshold(self.rule.values.to(device)) if isinstance(self.rule, Threshold) else self.rule
+        return replace(self, rule=rule, **moved)
 
-    def encode(self, residual: Tensor) -> SparseRows:
+    def scaled(self, factor: float) -> Sae:
+        """Return the SAE for inputs that its training multiplied by a factor.
+
+        Activations and output are in the units of the model's own activations: both are divided by the factor.
+        """
+        gain = torch.ones_like(self.b_enc) if self.gain is None else self.gain
+        return replace(
+            self,
+            input_scale=self.input_scale * factor,
+            gain=gain / factor,
+            offset=None if self.offset is None else self.offset / factor,
+            b_dec=self.b_dec / factor,
+            awaits_scale=False,
+        )
+
+    def encode(self, source: Tensor) -> SparseRows:
         """Return the latents that fire at each token.
 
         Args:
-            residual: (tokens, d_model) float32, as the model computed it.
+            source: (tokens, d_in), the activation at the SAE's site as the model computed it.
 
         Returns:
-            Rows ordered by (token, latent). Nothing is dropped: top-k and the ReLU are the only cuts. Encoding runs
-            in blocks of tokens, so the dense pre-activations never exceed 1,024 rows.
+            Rows ordered by (token, latent). Nothing is dropped: the SAE's own rule is the only cut. Encoding runs in
+            blocks of latents and tokens, never as an array of tokens x latents.
 
         Raises:
-            ShapeMismatch: d_model differs from the SAE's input width.
+            ShapeMismatch: d_in differs from the SAE's input width.
+            SaeInvalid: it awaits its scale.
         """
-        _require_shape(residual, self)
-        blocks = list(self._encode_blocks(residual))
-        if not blocks:
-            empty = torch.zeros(0, dtype=torch.int64)
-            return SparseRows(empty, empty, torch.zeros(0))
-        return SparseRows(
-            token=torch.cat([block.token for block in blocks]),
-            latent=torch.cat([block.latent for block in blocks]),
-            activation=torch.cat([block.activation for block in blocks]),
-        )
+        _require_shape(source, self)
+        if self.awaits_scale:
+            raise SaeInvalid(
+                item=self.record.name,
+                expected="the factor that brings inputs to the average norm of its training",
+                found="none estimated yet",
+                hint="Call `scaled` with sqrt(d_in) over the mean norm at the site.",
+            )
+        rows, _, _ = _normalise(source.float(), self.input_norm)
+        if self.input_scale != 1.0:
+            rows = rows * self.input_scale
+        if self.centre is not None:
+            rows = rows - self.centre
+        fired = encoder.encode(rows, self.w_enc, self.b_enc, self.rule)
+        if self.gain is None and self.offset is None:
+            return fired
+        activation = fired.activation
+        if self.gain is not None:
+            activation = activation * self.gain[fired.latent]
+        if self.offset is not None:
+            activation = activation + self.offset[fired.latent]
+        active = activation > 0
+        return SparseRows(fired.token[active], fired.latent[active], activation[active])
 
-    def decode(self, rows: SparseRows, tokens: int) -> Tensor:
-        """Return the reconstruction x_hat, (tokens, d_model) float32, from sparse rows."""
+    def decode(self, rows: SparseRows, source: Tensor) -> Tensor:
+        """Return the reconstruction, (tokens, d_out) float32.
+
+        Args:
+            rows: what `encode` returned for `source`.
+            source: (tokens, d_in), the same input again: its norm and the skip connection need it.
+        """
+        tokens = source.shape[0]
         offsets = torch.zeros(tokens + 1, dtype=torch.int64, device=rows.token.device)
         offsets[1:] = torch.bincount(rows.token, minlength=tokens).cumsum(0)
         summed = functional.embedding_bag(
@@ -100,94 +153,52 @@ class Sae:
             per_sample_weights=rows.activation,
             include_last_offset=True,
         )
-        return summed + self.b_dec
-
-    def _encode_blocks(self, residual: Tensor) -> Iterator[SparseRows]:
-        for start in range(0, residual.shape[0], _BLOCK_TOKENS):
-            block = residual[start : start + _BLOCK_TOKENS].float()
-            pre = torch.addmm(self.b_enc, block - self.b_dec, self.w_enc.T)
-            values, latents = pre.topk(self.k, dim=1, sorted=False)
-            # Sorted by latent: the order of equal rows must not depend on the kernel.
-            latents, order = latents.sort(dim=1)
-            values = values.gather(1, order)
-            token = torch.arange(start, start + block.shape[0], device=block.device)[:, None].expand_as(latents)
-            fires = values > 0
-            yield SparseRows(token=token[fires], latent=latents[fires], activation=values[fires])
+        output = summed + self.b_dec
+        if self.input_norm is not InputNorm.NONE:
+            _, scale, shift = _normalise(source.float(), self.input_norm)
+            output = output * scale + shift
+        if self.w_skip is not None:
+            output = output + linear(source.float(), self.w_skip)
+        return output
 
 
-def expand_sources(sources: Iterable[str]) -> tuple[str, ...]:
-    """Return the SAEs that sources name: `default` stands for the shipped instruments, main one first."""
-    return tuple(name for source in sources for name in (SHIPPED if source == DEFAULT_SOURCE else (source,)))
-
-
-def locate_sae(source: str) -> Path:
-    """Return the folder of an SAE: `default`, the name of a shipped one, or a path."""
-    name = MAIN if source == DEFAULT_SOURCE else source
-    shipped = Path(str(files("audit.capture"))) / "saes" / name
-    return shipped if "/" not in name and shipped.is_dir() else Path(source).expanduser()
-
-
-def load_sae(source: str) -> Sae:
-    """Load an SAE: a folder, the name of a shipped one, or `default` for the main one of those.
-
-    Raises:
-        SaeInvalid: files are missing, damaged, not finite, or do not match the card beside them.
-    """
-    folder = locate_sae(source)
-    weights, card_path = folder / WEIGHTS_FILE, folder / CARD_FILE
-    for path in (weights, card_path):
-        if not path.is_file():
-            raise SaeInvalid(
-                item=f"SAE {source!r}",
-                expected=f"a folder with {WEIGHTS_FILE} and {CARD_FILE}",
-                found=f"no {path.name} in {folder.name}",
-                hint="Give the folder of a trained SAE.",
-            )
-    card = _read_card(card_path)
-    tensors = _read_tensors(weights, expected_digest=str(card["weights_digest"]))
-    return _assemble(tensors, card, digest=digest_tree({p.name: digest_file(p) for p in (weights, card_path)}))
-
-
-def require_width(sae: Sae, model: ModelRecord) -> None:
-    """Refuse an SAE of another model.
-
-    Raises:
-        ShapeMismatch: the residual stream has another width than the SAE reads.
-    """
-    if sae.record.width != model.width:
-        raise ShapeMismatch(
-            item=f"SAE {sae.record.name} on {model.name}",
-            expected=f"a residual stream of width {sae.record.width}",
-            found=f"width {model.width}",
-            hint="This SAE belongs to another model.",
-        )
-
-
-def random_directions(like: Sae, *, seed: int) -> Sae:
+def random_directions(like: Sae, *, k: int, seed: int) -> Sae:
     """Return an untrained SAE of equal shape and sparsity: random unit directions, tied encoder, the trained centre.
 
     The control for every claim of the trained one: whatever random directions show as well is not the SAE's merit
     (Heap et al. 2025, arXiv 2501.17727). Regenerated from the seed, never stored.
+
+    Args:
+        like: the trained one.
+        k: how many directions fire at a token: the trained one's k, or its mean count where it has no k.
+        seed: of the directions.
     """
-    directions = random_decoder(*like.w_enc.shape, seed=seed).to(like.w_enc.device)
-    identity = digest_bytes(
-        f"random-directions:{tuple(like.w_enc.shape)}:{like.k}:{seed}:{like.record.digest}".encode()
-    )
-    record = SaeRecord(
+    shape, device = tuple(like.w_enc.shape), like.w_enc.device
+    directions = random_decoder(*shape, seed=seed).to(device)
+    same_width = like.w_dec.shape == like.w_enc.shape
+    record = replace(
+        like.record,
         name=f"{like.record.name}.{_RANDOM_SUFFIX}",
-        site=like.record.site,
         architecture="topk, untrained random unit directions",
-        latents=like.record.latents,
-        k=like.k,
-        width=like.record.width,
-        digest=identity,
+        k=k,
+        digest=digest_bytes(f"random-directions:{shape}:{k}:{seed}:{like.record.digest}".encode()),
         training_tokens=0,
         training_updates=0,
         training_data_digest="none",
         licence="none",
+        notes=(),
     )
-    zeros = torch.zeros_like(like.b_enc)
-    return Sae(w_enc=directions, b_enc=zeros, w_dec=directions, b_dec=like.b_dec, k=like.k, record=record)
+    return Sae(
+        w_enc=directions,
+        b_enc=torch.zeros_like(like.b_enc),
+        w_dec=directions if same_width else random_decoder(*like.w_dec.shape, seed=seed + 1).to(device),
+        b_dec=like.b_dec,
+        rule=TopK(k),
+        record=record,
+        centre=like.centre,
+        input_norm=like.input_norm,
+        w_skip=like.w_skip,
+    )
 
 
 def random_decoder(latents: int, width: int, *, seed: int) -> Tensor:
@@ -196,109 +207,24 @@ def random_decoder(latents: int, width: int, *, seed: int) -> Tensor:
     return functional.normalize(directions, dim=1)
 
 
-def _read_card(path: Path) -> dict[str, object]:
-    try:
-        card = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise SaeInvalid(item=str(path), expected="a JSON card", found=str(error), hint="Restore the file.") from error
-    required = {
-        "schema", "name", "site", "architecture", "latents", "k", "d_model", "licence", "weights_digest", "training"
-    }  # fmt: skip
-    if not isinstance(card, dict) or not required <= set(card) or card["schema"] != CARD_SCHEMA:
-        raise SaeInvalid(
-            item=str(path),
-            expected=f"schema {CARD_SCHEMA} with the keys {', '.join(sorted(required))}",
-            found=", ".join(sorted(card)) if isinstance(card, dict) else type(card).__name__,
-            hint="This is not a training card of this version.",
-        )
-    return card
+def _normalise(rows: Tensor, norm: InputNorm) -> tuple[Tensor, Tensor | float, Tensor | float]:
+    """Return the normalised rows with the scale and shift, each (tokens, 1), that undo it."""
+    if norm is InputNorm.CONSTANT_NORM:
+        scale = rows.norm(dim=-1, keepdim=True) / rows.shape[-1] ** 0.5
+        return rows / scale, scale, 0.0
+    if norm is InputNorm.LAYER_NORM:
+        shift = rows.mean(dim=-1, keepdim=True)
+        centred = rows - shift
+        scale = centred.std(dim=-1, keepdim=True)
+        return centred / (scale + _LAYER_NORM_EPS), scale, shift
+    return rows, 1.0, 0.0
 
 
-def _read_tensors(path: Path, *, expected_digest: str) -> dict[str, Tensor]:
-    found = digest_file(path)
-    if found != expected_digest:
-        raise SaeInvalid(
-            item=str(path),
-            expected=expected_digest,
-            found=found,
-            hint="Weights and card belong together; restore both.",
-        )
-    try:
-        return {name: tensor.float() for name, tensor in load_file(path).items()}
-    except SafetensorError as error:
-        raise SaeInvalid(item=str(path), expected="safetensors", found=str(error), hint="Restore the file.") from error
-
-
-def _assemble(tensors: dict[str, Tensor], card: dict[str, object], *, digest: str) -> Sae:
-    latents, width, k = (_whole_number(card, key) for key in ("latents", "d_model", "k"))
-    shapes = {"w_enc": (latents, width), "b_enc": (latents,), "w_dec": (latents, width), "b_dec": (width,)}
-    if card.get("decoder_seed") is not None and "w_dec" not in tensors:
-        tensors["w_dec"] = random_decoder(latents, width, seed=_whole_number(card, "decoder_seed"))
-    if set(tensors) != set(shapes):
-        raise SaeInvalid(
-            item=str(card["name"]),
-            expected=f"the tensors {', '.join(sorted(shapes))}",
-            found=", ".join(sorted(tensors)) or "none",
-            hint="Save the SAE in the canonical form.",
-        )
-    for name, shape in shapes.items():
-        tensor = tensors[name]
-        if tuple(tensor.shape) != shape:
-            raise SaeInvalid(
-                item=f"{card['name']}: {name}",
-                expected=f"shape {shape}",
-                found=str(tuple(tensor.shape)),
-                hint="The card promises another shape than the weights have.",
-            )
-        if not bool(torch.isfinite(tensor).all()):
-            raise SaeInvalid(
-                item=f"{card['name']}: {name}",
-                expected="finite weights",
-                found="NaN or infinity",
-                hint="The training diverged or the file is damaged.",
-            )
-    if not 0 < k <= latents:
-        raise SaeInvalid(item=f"{card['name']}: k", expected=f"1 to {latents}", found=str(k), hint="Mend the card.")
-    norms = tensors["w_dec"].norm(dim=1)
-    # Within bf16 rounding of 1: then an activation is a length in residual units, as every statistic assumes.
-    if not bool(((norms - 1).abs() <= _NORM_TOLERANCE).all()):
-        raise SaeInvalid(
-            item=f"{card['name']}: w_dec",
-            expected=f"rows of norm 1 within {_NORM_TOLERANCE}",
-            found=f"norms from {float(norms.min()):.3g} to {float(norms.max()):.3g}",
-            hint="Fold the decoder norms into the encoder before saving.",
-        )
-    training = card["training"] if isinstance(card["training"], dict) else {}
-    record = SaeRecord(
-        name=str(card["name"]),
-        site=str(card["site"]),
-        architecture=str(card["architecture"]),
-        latents=latents,
-        k=k,
-        width=width,
-        digest=digest,
-        training_tokens=_whole_number(training, "tokens", default=0),
-        training_updates=_whole_number(training, "updates", default=0),
-        training_data_digest=str(training.get("data_digest", "unknown")),
-        licence=str(card["licence"]),
-    )
-    return Sae(**tensors, k=k, record=record)
-
-
-def _whole_number(card: Mapping[str, object], key: str, *, default: int | None = None) -> int:
-    value = card.get(key, default)
-    if type(value) is not int or value < 0:
-        raise SaeInvalid(
-            item=f"the card's {key}", expected="a whole number", found=repr(value)[:60], hint="Mend the card."
-        )
-    return value
-
-
-def _require_shape(residual: Tensor, sae: Sae) -> None:
-    if residual.ndim != 2 or residual.shape[1] != sae.b_dec.shape[0]:
+def _require_shape(source: Tensor, sae: Sae) -> None:
+    if source.ndim != 2 or source.shape[1] != sae.w_enc.shape[1]:
         raise ShapeMismatch(
-            item=f"residual for {sae.record.name}",
-            expected=f"(tokens, {sae.b_dec.shape[0]})",
-            found=str(tuple(residual.shape)),
+            item=f"input of {sae.record.name}",
+            expected=f"(tokens, {sae.w_enc.shape[1]})",
+            found=str(tuple(source.shape)),
             hint="The SAE belongs to a model of another width.",
         )

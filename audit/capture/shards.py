@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -17,6 +20,7 @@ from audit.errors import OutputError
 
 ROWS_SUFFIX = ".rows.parquet"
 PROMPTS_SUFFIX = ".prompts.parquet"
+_ROW_COLUMNS = ("prompt", "position", "latent", "activation")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,14 @@ class SequenceMoments:
     cosine: dict[str, float]
 
 
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """The bytes of a shard's two Parquet files."""
+
+    rows: bytes
+    prompts: bytes
+
+
 def shard_key(parts: list[str]) -> str:
     """Return the name of a shard: a digest of everything that decides its content."""
     return digest_bytes(canonical_json(list(parts)))[7:23]
@@ -69,21 +81,20 @@ def is_complete(folder: Path, key: str) -> bool:
     return (folder / f"{key}{ROWS_SUFFIX}").is_file() and (folder / f"{key}{PROMPTS_SUFFIX}").is_file()
 
 
-def write_shard(folder: Path, key: str, rows: Sequence[RowBlock], moments: Sequence[SequenceMoments]) -> None:
-    """Write one shard's two files, the prompts last.
+def joined_rows(blocks: Sequence[RowBlock]) -> RowBlock:
+    """Return the rows of one SAE from several parts of a batch as one block."""
+    columns = {name: np.concatenate([getattr(block, name) for block in blocks]) for name in _ROW_COLUMNS}
+    return RowBlock(sae=blocks[0].sae, **columns)
 
-    Raises:
-        OutputError: the folder cannot be written, or the disk is full.
-    """
+
+def make_shard(rows: Sequence[RowBlock], moments: Sequence[SequenceMoments]) -> Shard:
+    """Return the two Parquet files that hold what a batch gave."""
+    names = pa.array([block.sae for block in rows], pa.string())
+    owner = np.repeat(np.arange(len(rows)), [len(block.prompt) for block in rows])
     table = pa.table(
         {
-            "sae": pa.array(
-                np.repeat([block.sae for block in rows], [len(block.prompt) for block in rows]), pa.string()
-            ),
-            "prompt": np.concatenate([block.prompt for block in rows]),
-            "position": np.concatenate([block.position for block in rows]),
-            "latent": np.concatenate([block.latent for block in rows]),
-            "activation": np.concatenate([block.activation for block in rows]),
+            "sae": names.take(pa.array(owner)),
+            **{name: np.concatenate([getattr(block, name) for block in rows]) for name in _ROW_COLUMNS},
         }
     )
     summary = pa.table(
@@ -94,8 +105,8 @@ def write_shard(folder: Path, key: str, rows: Sequence[RowBlock], moments: Seque
             "content": pa.array([m.content for m in moments], pa.int32()),
             "outliers": pa.array([m.outliers for m in moments], pa.int32()),
             "kept": pa.array([m.kept for m in moments], pa.int32()),
-            "mean": pa.array([m.mean.tolist() for m in moments], pa.list_(pa.float32())),
-            "last": pa.array([m.last.tolist() for m in moments], pa.list_(pa.float32())),
+            "mean": _lists([m.mean for m in moments]),
+            "last": _lists([m.last for m in moments]),
             "sum_squares": pa.array([m.sum_squares for m in moments], pa.float64()),
             "sae": pa.array([sorted(m.error) for m in moments], pa.list_(pa.string())),
             "error": pa.array([[m.error[n] for n in sorted(m.error)] for m in moments], pa.list_(pa.float64())),
@@ -104,16 +115,71 @@ def write_shard(folder: Path, key: str, rows: Sequence[RowBlock], moments: Seque
     )
     encoding = {"prompt": "DELTA_BINARY_PACKED", "position": "DELTA_BINARY_PACKED", "latent": "DELTA_BINARY_PACKED",
                 "activation": "BYTE_STREAM_SPLIT"}  # fmt: skip
-    _write(folder / f"{key}{ROWS_SUFFIX}", table, use_dictionary=["sae"], column_encoding=encoding)
-    _write(folder / f"{key}{PROMPTS_SUFFIX}", summary)
+    return Shard(_parquet(table, use_dictionary=["sae"], column_encoding=encoding), _parquet(summary))
 
 
-def _write(path: Path, table: pa.Table, **options: object) -> None:
+def write_shard(folder: Path, key: str, shard: Shard) -> None:
+    """Write one shard's two files, the prompts last.
+
+    Raises:
+        OutputError: the folder cannot be written, or the disk is full.
+    """
+    _write(folder / f"{key}{ROWS_SUFFIX}", shard.rows)
+    _write(folder / f"{key}{PROMPTS_SUFFIX}", shard.prompts)
+
+
+def content_digest(folder: Path) -> str:
+    """Return a digest of everything that the shards of a folder say, whoever wrote them and in whatever order.
+
+    It covers values, not files: another version of the Parquet writer gives the same digest. A prompt lies in one shard
+    only; the shards are taken in the order of their smallest prompt, their rows as they lie.
+    """
+    shards = []
+    for path in folder.glob(f"*{PROMPTS_SUFFIX}"):
+        summary = pq.read_table(path)
+        smallest = min(summary["prompt"].to_pylist(), default=-1)
+        rows = path.with_name(path.name.removesuffix(PROMPTS_SUFFIX) + ROWS_SUFFIX)
+        shards.append((smallest, rows, summary))
+    total = hashlib.sha256()
+    for _, rows, summary in sorted(shards, key=lambda item: (item[0], item[1].name)):
+        for table in (pq.read_table(rows), summary):
+            total.update(_table_digest(table))
+    return f"sha256:{total.hexdigest()}"
+
+
+def _table_digest(table: pa.Table) -> bytes:
+    found = hashlib.sha256()
+    for name in table.column_names:
+        column = table[name]
+        found.update(canonical_json([name, str(column.type), len(column)]))
+        if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
+            found.update(np.ascontiguousarray(column.to_numpy()).tobytes())
+        elif pa.types.is_string(column.type):
+            runs = pa.compute.run_end_encode(column.combine_chunks())
+            found.update(canonical_json([runs.values.to_pylist(), runs.run_ends.to_pylist()]))
+        else:
+            found.update(canonical_json(column.to_pylist()))
+    return found.digest()
+
+
+def _lists(vectors: Sequence[NDArray[np.float32]]) -> pa.ListArray:
+    offsets = np.cumsum([0, *(len(vector) for vector in vectors)], dtype=np.int32)
+    values = np.concatenate(vectors) if vectors else np.zeros(0, dtype=np.float32)
+    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(values, pa.float32()))
+
+
+def _parquet(table: pa.Table, **options: object) -> bytes:
+    stream = io.BytesIO()
+    pq.write_table(table, stream, compression="zstd", **options)
+    return stream.getvalue()
+
+
+def _write(path: Path, data: bytes) -> None:
     # Written beside its final name, synced and renamed: after a kill the file is whole or absent.
     unfinished = path.with_name(f".{path.name}.unfinished")
     try:
         with unfinished.open("wb") as stream:
-            pq.write_table(table, stream, compression="zstd", **options)
+            stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
         unfinished.replace(path)

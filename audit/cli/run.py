@@ -17,6 +17,8 @@ import click
     default=None,
     help="Its certificate. Default: certificate.pem beside the key.",
 )
+@click.option("--executor", type=click.Choice(["local", "ray"]), default=None, help="Instead of capture.executor.")
+@click.option("--dtype", type=click.Choice(["fp32", "bf16"]), default=None, help="Instead of model.dtype.")
 @click.option("--passphrase-env", default=None, metavar="VARIABLE", help="The key's passphrase is in this variable.")
 @click.option("--tsa", default=None, metavar="URL", help="RFC 3161 timestamp authority for the PDF's seal.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
@@ -27,6 +29,8 @@ def run(
     config: Path | None,
     key: Path,
     cert: Path | None,
+    executor: str | None,
+    dtype: str | None,
     passphrase_env: str | None,
     tsa: str | None,
     as_json: bool,
@@ -36,15 +40,20 @@ def run(
 
     A killed run resumes: give the same --out again and finished parts are not run twice.
     """
+    from dataclasses import replace
     from datetime import UTC, datetime
 
-    from audit.config import AuditConfig, load_config
+    from audit.config import AuditConfig, Dtype, ExecutorKind, load_config
     from audit.signing.keys import certificate_path, load_signer, passphrase_from_environment
     from audit.workspace import refuse_taken
     from probes.loader import load_suites
 
     refuse_taken(out)
     settings = load_config(config) if config is not None else AuditConfig()
+    if executor is not None:
+        settings = replace(settings, capture=replace(settings.capture, executor=ExecutorKind(executor)))
+    if dtype is not None:
+        settings = replace(settings, model=replace(settings.model, dtype=Dtype(dtype)))
     # Before torch is imported: a misspelt suite is told at once.
     load_suites(settings.probes.suites)
     now = datetime.now(UTC).replace(microsecond=0)
@@ -56,6 +65,7 @@ def run(
     from audit.cli.summary import print_result
     from audit.pipeline import AuditRequest, run_audit
 
-    command = "affidavit run" + (f" --config {config.name}" if config is not None else "") + f" --out {out.name}"
+    options = {"--config": config and config.name, "--executor": executor, "--dtype": dtype, "--out": out.name}
+    command = " ".join(["affidavit run", *(f"{name} {value}" for name, value in options.items() if value is not None)])
     request = AuditRequest(settings, out, signer, now, command, tsa_url=tsa)
     print_result(run_audit(request, progress=progress(quiet=quiet)), as_json=as_json)

@@ -238,7 +238,7 @@ def check(
     """
     import json
 
-    from audit.capture.sae import locate_sae
+    from audit.capture.sae_sources import locate_sae
     from audit.certification import CheckRequest, certify, write_certificate
     from audit.cli.bar import progress
     from audit.cli.fidelity_table import certificate_lines

@@ -10,7 +10,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from audit.capture.sae import CARD_FILE, CARD_SCHEMA, WEIGHTS_FILE, Sae, load_sae, random_directions
+from audit.capture.encoder import SparseRows
+from audit.capture.formats.own import CARD_FILE, CARD_SCHEMA, WEIGHTS_FILE
+from audit.capture.sae import Sae, random_directions
+from audit.capture.sae_sources import load_sae
 from audit.digests import digest_file
 from audit.errors import SaeInvalid, ShapeMismatch
 
@@ -77,11 +80,13 @@ def test_encode_is_topk_of_the_formula(sae: Sae) -> None:
 
 def test_decode_is_the_weighted_sum(sae: Sae) -> None:
     """x_hat = a W_dec + b_dec, also for tokens on which nothing fires."""
-    x = torch.randn(40, WIDTH, generator=torch.Generator().manual_seed(2))
-    rows = sae.encode(x)
+    x = torch.randn(41, WIDTH, generator=torch.Generator().manual_seed(2))
+    fired = sae.encode(x)
+    early = fired.token < 40
+    rows = SparseRows(fired.token[early], fired.latent[early], fired.activation[early])
     dense = torch.zeros(41, LATENTS)
     dense[rows.token, rows.latent] = rows.activation
-    torch.testing.assert_close(sae.decode(rows, 41), dense @ sae.w_dec + sae.b_dec)
+    torch.testing.assert_close(sae.decode(rows, x), dense @ sae.w_dec + sae.b_dec)
 
 
 def test_another_width_is_refused(sae: Sae) -> None:
@@ -92,9 +97,9 @@ def test_another_width_is_refused(sae: Sae) -> None:
 
 def test_random_directions_have_the_same_shape_and_come_from_the_seed(sae: Sae) -> None:
     """The control is regenerated, never stored, and its digest names its seed."""
-    first, again, other = (random_directions(sae, seed=seed) for seed in (1, 1, 2))
+    first, again, other = (random_directions(sae, k=K, seed=seed) for seed in (1, 1, 2))
     assert first.w_dec.shape == sae.w_dec.shape
-    assert first.k == sae.k
+    assert first.record.k == sae.record.k == K
     torch.testing.assert_close(first.w_dec, again.w_dec)
     torch.testing.assert_close(first.w_dec.norm(dim=1), torch.ones(LATENTS))
     assert first.record.digest == again.record.digest != other.record.digest
@@ -148,4 +153,5 @@ def test_a_missing_or_broken_file_is_named(tmp_path: Path, name: str) -> None:
     (folder / name).unlink()
     with pytest.raises(SaeInvalid) as caught:
         load_sae(str(folder))
-    assert name in caught.value.found
+    # Without its card a folder is in no known format: the error says what such a folder would hold.
+    assert name in caught.value.found + caught.value.expected + caught.value.hint

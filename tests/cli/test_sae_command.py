@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from audit.bench import open_bench
-from audit.capture.sae import load_sae
+from audit.capture.sae_sources import load_sae
 from audit.certification import CERTIFICATE_FILE, certify
 from audit.cli.fidelity_table import latent_lines
 from audit.cli.root import run
@@ -178,7 +178,7 @@ def assert_error(capsys: pytest.CaptureFixture[str], *words: str) -> None:
 @pytest.mark.parametrize(
     ("part", "code", "words"),
     [
-        ("sae", 2, ("nowhere", "sae.safetensors")),
+        ("sae", 2, ("nowhere", "nothing of that name")),
         ("text", 2, ("nowhere.jsonl",)),
         ("model", 4, ("nowhere",)),
     ],

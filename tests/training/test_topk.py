@@ -14,7 +14,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from audit.capture.sae import CARD_FILE, CARD_SCHEMA, WEIGHTS_FILE, Sae, load_sae, random_decoder
+from audit.capture.formats.own import CARD_FILE, CARD_SCHEMA, WEIGHTS_FILE
+from audit.capture.sae import Sae, random_decoder
+from audit.capture.sae_sources import load_sae
 from audit.digests import digest_file
 from audit.errors import ExitCode, TooLarge, TrainingDiverged
 from audit.training.harvest import Activations
@@ -48,7 +50,7 @@ def write_folder(trainer: TopKTrainer, folder: Path) -> Sae:
 
 def unexplained(sae: Sae, rows: Tensor) -> float:
     """Return the fraction of variance of rows that encode and decode leave unexplained."""
-    output = sae.decode(sae.encode(rows), len(rows))
+    output = sae.decode(sae.encode(rows), rows)
     return float((output - rows).pow(2).sum() / (rows - rows.mean(0)).pow(2).sum())
 
 

@@ -1,0 +1,156 @@
+"""This project's own SAE folders: `sae.safetensors` with a training card beside it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from audit.capture.encoder import TopK
+from audit.capture.formats.canonical import require_tensors
+from audit.capture.formats.places import Place, Sites, settle_sites
+from audit.capture.formats.weight_files import read_safetensors
+from audit.capture.sae import Sae, random_decoder
+from audit.digests import digest_file, digest_tree
+from audit.errors import SaeInvalid
+from audit.records import SaeRecord
+
+CARD_SCHEMA = "affidavit/sae-card/1"
+WEIGHTS_FILE = "sae.safetensors"
+CARD_FILE = "card.json"
+_NORM_TOLERANCE = 0.02
+
+
+def is_own(folder: Path) -> bool:
+    """Tell whether a folder holds an SAE of this project."""
+    return (folder / CARD_FILE).is_file()
+
+
+def read(place: Place) -> Sae:
+    """Read an SAE of this project.
+
+    Raises:
+        SaeInvalid: a file is missing, damaged, not finite or does not match the card beside it, or another site was
+            stated.
+    """
+    sae = read_own(place.folder, source=place.source)
+    settle_sites(place, Sites(sae.record.site, sae.record.target))
+    return sae
+
+
+def read_own(folder: Path, *, source: str) -> Sae:
+    """Read `sae.safetensors` and `card.json`.
+
+    Raises:
+        SaeInvalid: a file is missing, damaged, not finite, or does not match the card beside it.
+    """
+    weights, card_path = folder / WEIGHTS_FILE, folder / CARD_FILE
+    if not weights.is_file():
+        raise SaeInvalid(
+            item=f"SAE {source!r}",
+            expected=f"a folder with {WEIGHTS_FILE} and {CARD_FILE}",
+            found=f"no {WEIGHTS_FILE} in {folder.name}",
+            hint="Give the folder of a trained SAE.",
+        )
+    card = _read_card(card_path)
+    _require_digest(weights, expected=str(card["weights_digest"]))
+    tensors = {name: tensor.float() for name, tensor in read_safetensors(weights).items()}
+    digest = digest_tree({path.name: digest_file(path) for path in (weights, card_path)})
+    return _assemble(tensors, card, digest=digest, source=source)
+
+
+def _read_card(path: Path) -> dict[str, object]:
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise SaeInvalid(item=str(path), expected="a JSON card", found=str(error), hint="Restore the file.") from error
+    required = {
+        "schema", "name", "site", "architecture", "latents", "k", "d_model", "licence", "weights_digest", "training"
+    }  # fmt: skip
+    if not isinstance(card, dict) or not required <= set(card) or card["schema"] != CARD_SCHEMA:
+        raise SaeInvalid(
+            item=str(path),
+            expected=f"schema {CARD_SCHEMA} with the keys {', '.join(sorted(required))}",
+            found=", ".join(sorted(card)) if isinstance(card, dict) else type(card).__name__,
+            hint="This is not a training card of this version.",
+        )
+    return card
+
+
+def _require_digest(path: Path, *, expected: str) -> None:
+    found = digest_file(path)
+    if found != expected:
+        raise SaeInvalid(
+            item=str(path),
+            expected=expected,
+            found=found,
+            hint="Weights and card belong together; restore both.",
+        )
+
+
+def _assemble(tensors: dict[str, Tensor], card: dict[str, object], *, digest: str, source: str) -> Sae:
+    latents, width, k = (_whole_number(card, key) for key in ("latents", "d_model", "k"))
+    shapes = {"w_enc": (latents, width), "b_enc": (latents,), "w_dec": (latents, width), "b_dec": (width,)}
+    name = str(card["name"])
+    if card.get("decoder_seed") is not None and "w_dec" not in tensors:
+        tensors["w_dec"] = random_decoder(latents, width, seed=_whole_number(card, "decoder_seed"))
+    if set(tensors) != set(shapes):
+        raise SaeInvalid(
+            item=name,
+            expected=f"the tensors {', '.join(sorted(shapes))}",
+            found=", ".join(sorted(tensors)) or "none",
+            hint="Save the SAE in the canonical form.",
+        )
+    require_tensors(name, {key: (tensors[key], shape) for key, shape in shapes.items()})
+    if not 0 < k <= latents:
+        raise SaeInvalid(item=f"{name}: k", expected=f"1 to {latents}", found=str(k), hint="Mend the card.")
+    norms = tensors["w_dec"].norm(dim=1)
+    # Within bf16 rounding of 1: then an activation is a length in residual units, as every statistic assumes.
+    if not bool(((norms - 1).abs() <= _NORM_TOLERANCE).all()):
+        raise SaeInvalid(
+            item=f"{name}: w_dec",
+            expected=f"rows of norm 1 within {_NORM_TOLERANCE}",
+            found=f"norms from {float(norms.min()):.3g} to {float(norms.max()):.3g}",
+            hint="Fold the decoder norms into the encoder before saving.",
+        )
+    training = card["training"] if isinstance(card["training"], dict) else {}
+    record = SaeRecord(
+        name=name,
+        site=str(card["site"]),
+        target=str(card["site"]),
+        architecture=str(card["architecture"]),
+        format="affidavit",
+        source=source,
+        latents=latents,
+        k=k,
+        width=width,
+        target_width=width,
+        digest=digest,
+        training_tokens=_whole_number(training, "tokens") if "tokens" in training else None,
+        training_updates=_whole_number(training, "updates") if "updates" in training else None,
+        training_data_digest=str(training["data_digest"]) if "data_digest" in training else None,
+        licence=str(card["licence"]),
+        notes=(),
+    )
+    return Sae(
+        w_enc=tensors["w_enc"],
+        b_enc=tensors["b_enc"],
+        w_dec=tensors["w_dec"],
+        b_dec=tensors["b_dec"],
+        rule=TopK(k),
+        record=record,
+        centre=tensors["b_dec"],
+        norms=torch.ones(latents),
+    )
+
+
+def _whole_number(card: Mapping[str, object], key: str) -> int:
+    value = card.get(key)
+    if type(value) is not int or value < 0:
+        raise SaeInvalid(
+            item=f"the card's {key}", expected="a whole number", found=repr(value)[:60], hint="Mend the card."
+        )
+    return value

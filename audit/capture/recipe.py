@@ -1,0 +1,68 @@
+"""What another process needs to make the same stations from the same files: names and numbers, no tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from audit.capture.fitting import Fitted, fit_sae, stations_within
+from audit.capture.jobs import LocalExecutor
+from audit.capture.model import load_model
+from audit.capture.sae import random_directions
+from audit.capture.sae_sources import load_sae
+from audit.capture.sites import Site
+from audit.config import ModelConfig
+
+
+@dataclass(frozen=True, slots=True)
+class InstrumentRecipe:
+    """An SAE with its untrained control.
+
+    Args:
+        source: where the SAE is.
+        scale: the factor to a mean norm of sqrt(d) at its site, for an SAE whose files do not say it.
+        control_k: how many latents of the control fire at a token.
+    """
+
+    source: str
+    scale: float
+    control_k: int
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """Model and instruments of a capture, with what was measured before it.
+
+    Args:
+        limits: site -> the norm above which a position is excluded and counted.
+        seed: of the controls' directions.
+    """
+
+    model: ModelConfig
+    instruments: tuple[InstrumentRecipe, ...]
+    limits: Mapping[Site, float]
+    seed: int
+
+    def build(self) -> LocalExecutor:
+        """Load model and SAEs and return the executor that runs jobs with them.
+
+        Raises:
+            AffidavitError: the model or an SAE is not on this machine, or they do not fit together.
+        """
+        model = load_model(self.model)
+        fitted: list[Fitted] = []
+        for one in self.instruments:
+            ready = fit_sae(load_sae(one.source), model).scaled(one.scale)
+            fitted += with_control(ready, k=one.control_k, seed=self.seed)
+        return LocalExecutor(model, stations_within(fitted, self.limits))
+
+
+def with_control(fitted: Fitted, *, k: int, seed: int) -> tuple[Fitted, Fitted]:
+    """Return an SAE and, at the same place, an untrained one of equal shape.
+
+    Args:
+        fitted: the trained one, its scale known.
+        k: how many latents of the control fire at a token.
+        seed: of its directions.
+    """
+    return fitted, replace(fitted, sae=random_directions(fitted.sae, k=k, seed=seed))
