@@ -159,7 +159,7 @@ def gather(subject: Subject, config: AuditConfig, folder: Path, progress: Progre
     _remove_foreign_shards(shards, set(keys))
     with progress.stage("asking outcome questions", total=len(subject.questions)) as advance:
         outcomes = answer_outcomes(model, subject.questions, batch_tokens=batch_tokens, advance=advance)
-    sample = _fidelity_sample(subject, scenarios=config.fidelity.spliced_scenarios)
+    sample = fidelity_sample(subject, scenarios=config.fidelity.spliced_scenarios)
     with progress.stage("measuring fidelity", total=len(sample) * len(subject.instruments)) as advance:
         splices = {
             instrument.sae.record.name: splice(
@@ -275,7 +275,7 @@ def _prompt_row(prompt: Prompt) -> dict[str, object]:
     }
 
 
-def _fidelity_sample(subject: Subject, *, scenarios: int) -> list[TokenisedPrompt]:
+def fidelity_sample(subject: Subject, *, scenarios: int) -> list[TokenisedPrompt]:
     """Return the three main arms, in the first frame, of scenarios spread evenly over each concept."""
     chosen: list[TokenisedPrompt] = []
     for suite in subject.suites:

@@ -21,6 +21,7 @@ from audit.digests import Json, canonical_json, digest_bytes, digest_file
 from audit.errors import OutputError, UsageError
 from audit.evidence.store import ACTIVATIONS, DATABASE, Store, create_store
 from audit.gathering import Gathered, Instrument, Subject, fill_store, gather, load_subject
+from audit.precision import compare_precision
 from audit.progress import Progress
 from audit.records import (
     FINDINGS_SCHEMA,
@@ -28,6 +29,7 @@ from audit.records import (
     FeatureCard,
     Findings,
     InstrumentResult,
+    PrecisionResult,
     RunInfo,
     SealInfo,
     SeedStability,
@@ -128,7 +130,8 @@ def run_audit(request: AuditRequest, *, progress: Progress) -> AuditResult:
             fill_store(store, subject, gathered)
             readers = _readers(subject, gathered)
             assessment = assess(store, suites, request.config, readers, progress=progress)
-            findings = _conclude(store, subject, assessment, certified, request.config)
+            precision = compare_precision(subject, request.config, assessment.findings, progress)
+            findings = _conclude(store, subject, assessment, certified, precision=precision, config=request.config)
             _record(store, findings)
         progress.say("writing and sealing the report")
         digest = _publish(findings, subject, request, workspace.folder)
@@ -163,6 +166,8 @@ def _conclude(
     subject: Subject,
     assessment: Assessment,
     certified: Sequence[tuple[Certificate | None, str]],
+    *,
+    precision: Mapping[str, PrecisionResult],
     config: AuditConfig,
 ) -> Findings:
     cards: list[FeatureCard] = []
@@ -179,6 +184,7 @@ def _conclude(
                 exclusions=assessment.exclusions[instrument.sae.record.name],
                 certificate=summary_of(certificate) if certificate is not None else None,
                 certificate_note=note,
+                precision=precision.get(instrument.sae.record.name),
             )
             for instrument, (certificate, note) in zip(subject.instruments, certified, strict=True)
         ),

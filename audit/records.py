@@ -19,7 +19,7 @@ from audit.errors import EvidenceError
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-FINDINGS_SCHEMA = "affidavit/findings/2"
+FINDINGS_SCHEMA = "affidavit/findings/3"
 CERTIFICATE_SCHEMA = "affidavit/sae-certificate/1"
 
 
@@ -416,10 +416,31 @@ class Exclusions:
 
 
 @dataclass(frozen=True, slots=True)
+class PrecisionResult:
+    """How an audit in reduced precision differs from float32, measured on some of its prompts in both.
+
+    `shared_firings` is the share of (token, latent) pairs that fire in both among those that fire in either;
+    `median_change` the median relative change of an activation that fires in both. Of the `findings` compared,
+    `same_sign` kept the sign of their mean effect; `largest_shift` is the largest mean absolute change of a finding's
+    effect on a scenario, in its standard deviations over scenarios, None where none varies.
+    """
+
+    prompts: int
+    tokens: int
+    firings: int
+    shared_firings: float
+    median_change: float | None
+    findings: int
+    same_sign: int
+    largest_shift: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class InstrumentResult:
     """One SAE of the audit: what it is, how far it can be trusted on the probes, and what it is certified for.
 
-    `certificate` is None when the SAE has none for this model; `certificate_note` then says why.
+    `certificate` is None when the SAE has none for this model; `certificate_note` then says why. `precision` is None
+    when the model ran in float32.
     """
 
     record: SaeRecord
@@ -427,6 +448,7 @@ class InstrumentResult:
     exclusions: Exclusions
     certificate: Certificate | None
     certificate_note: str
+    precision: PrecisionResult | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from audit.digests import Json
-from audit.records import Findings, RunInfo
+from audit.records import Findings, PrecisionResult, RunInfo
 from reports.certificates import feature_words, training_words
 from reports.instruments import Instrument
-from reports.numbers import count, decimal, share, visible
+from reports.numbers import count, decimal, plural, share, visible
 from reports.queries import EXCLUSIONS
 from reports.view import Audited, Cell, Column, Reproducibility, Row, Step, Table, Verification, whole
 
@@ -181,8 +181,25 @@ def _facts(table_id: str, caption: str, facts: tuple[tuple[str, str, bool], ...]
     )
 
 
+def precision_words(precision: PrecisionResult) -> str:
+    """Return what reduced precision changed, as measured on some of the prompts in both."""
+    again = f"reduced precision; {plural(precision.prompts, 'prompt')} were run in fp32 as well"
+    parts = [f"{again}: {share(precision.shared_firings)} of the firings are the same"]
+    if precision.median_change is not None:
+        parts.append(f"activations differ by {share(precision.median_change)} (median)")
+    if precision.findings:
+        parts.append(f"{count(precision.same_sign)} of {plural(precision.findings, 'finding')} kept the sign")
+    if precision.largest_shift is not None:
+        parts.append(
+            f"the largest change of a finding's effect on a scenario is {decimal(precision.largest_shift)} of its"
+            " standard deviation"
+        )
+    return "; ".join(parts) + "."
+
+
 def _instrument(instrument: Instrument) -> Table:
     sae = instrument.result.record
+    precision = instrument.result.precision
     return _facts(
         instrument.place_id("sae"),
         f"{'The instrument' if instrument.alone else instrument.heading}: a sparse autoencoder (SAE)",
@@ -193,6 +210,7 @@ def _instrument(instrument: Instrument) -> Table:
             ("Architecture", visible(sae.architecture), False),
             ("Source and format", f"{visible(sae.source)}; {visible(sae.format)}", False),
             *(("Conversion", visible(note), False) for note in sae.notes),
+            *(() if precision is None else (("Arithmetic", precision_words(precision), False),)),
             ("Features", feature_words(sae), False),
             ("Input width", count(sae.width), False),
             ("Trained on", training_words(sae), False),

@@ -28,6 +28,7 @@ from audit.errors import AffidavitError, EnvironmentProblem
 # again. A job that kills every worker ends the run when nothing else has moved for so long.
 _DEATHS_WHILE_LOADING = 3
 _STANDSTILL_S = 1800
+_ANSWER_WITHIN_S = 20
 # One runs while the next one waits at the worker.
 _JOBS_PER_WORKER = 2
 _COMPUTING = {"affidavit": __version__, "torch": torch.__version__, "transformers": transformers.__version__}
@@ -230,10 +231,11 @@ def _connected(ray: Any) -> Iterator[None]:  # noqa: ANN401 - an optional packag
     if ray.is_initialized():
         yield
         return
-    address = os.environ.get("RAY_ADDRESS", "local")
+    address = os.environ.get("RAY_ADDRESS") or "local"
     # A dashboard would be one more server on this machine's network.
     options = {"include_dashboard": False} if address == "local" else {}
     try:
+        _require_listener(address)
         with _silent_stderr():
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
@@ -252,6 +254,13 @@ def _connected(ray: Any) -> Iterator[None]:  # noqa: ANN401 - an optional packag
     finally:
         ray.shutdown()
         logs._worker_logs_enabled = enabled  # noqa: SLF001
+
+
+def _require_listener(address: str) -> None:
+    """Raise OSError when nobody listens at HOST:PORT: Ray itself would try for more than ten minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER_WITHIN_S).close()
 
 
 @contextlib.contextmanager

@@ -423,6 +423,7 @@ def instrument_result(sae: str, layer: int, colour: Colour, *, seeds: bool = Tru
         ),
         certificate=certificate(sae, layer, seeds=seeds),
         certificate_note="",
+        precision=None,
     )
 
 
