@@ -46,7 +46,7 @@ class ModelConfig:
 
 @dataclass(frozen=True, slots=True)
 class SaeConfig:
-    """Which SAEs read it: `default` for the shipped set, or folders with `sae.safetensors` and `card.json`.
+    """Which SAEs read it: `default` for the shipped set, or whatever `docs/sae-formats.md` lists.
 
     The first is the one that the report's summary speaks of.
     """

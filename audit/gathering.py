@@ -20,7 +20,7 @@ from audit.capture.prompts import (
     resolve_format,
     tokenise,
 )
-from audit.capture.ray_executor import RayExecutor
+from audit.capture.ray_executor import RayExecutor, require_ray
 from audit.capture.recipe import InstrumentRecipe, Recipe, with_control
 from audit.capture.runner import Calibration, Station, calibrate
 from audit.capture.sae import Sae
@@ -110,6 +110,8 @@ def load_subject(suites: tuple[Suite, ...], config: AuditConfig, progress: Progr
         not one
             token.
     """
+    if config.capture.executor is ExecutorKind.RAY:
+        require_ray()
     saes = [load_sae(source) for source in expand_sources(config.sae.sources)]
     _require_distinct(saes)
     progress.say("loading the model")

@@ -46,6 +46,8 @@ def test_values_arrive_typed() -> None:
         ({"model": {"dtype": ["fp32"]}}, "model.dtype"),
         ({"analysis": {"seed": -1}}, "analysis.seed"),
         ({"analysis": {"seed": 2**63}}, "analysis.seed"),
+        ({"capture": {"executor": "dask"}}, "capture.executor"),
+        ({"capture": {"workers": -1}}, "capture.workers"),
         ({"report": {"title": ""}}, "report.title"),
         ({"report": {"title": "  "}}, "report.title"),
         ({"report": {"title": "x" * 121}}, "report.title"),

