@@ -20,9 +20,9 @@ Contenders of the first part:
 - `bare-forward`: transformers as it comes, cut behind the site, unhooked, on our batches behind the same prefix.
 - `forward`, `encoder`: the two products that no capture can do without, with the kernel that the audit uses: the
   forward up to the site on our batches, and the pre-activations of the kept rows.
-- The FLOP floor: twice the weights below the site and of the encoder, and the attention, for each of the prompts' own
-  tokens, at the fastest matrix product measured in the same round. It leaves out norms, activation functions,
-  selection, decoding and writing.
+- The FLOP floor: twice the weights below the site and of the encoder, and the attention, at the fastest matrix product
+  measured in the same run; for distinct tokens only, which is what the audit computes, and for every own token of every
+  prompt. It leaves out norms, activation functions, selection, decoding and writing.
 
 SAELens runs in its own way too where it cannot share what the audit shares: the chat template in front of each prompt.
 The part with `--format plain` has no such prefix.
@@ -161,8 +161,15 @@ def peak_speed(times: dict[str, Timed]) -> float:
     return 2 * _PEAK_SIZE**3 / fastest
 
 
-def floor_flop(work: Workload, saes: Sequence[Sae]) -> float:
-    """Return the FLOP that every capture of these prompts must do."""
+def floor_flop(work: Workload, saes: Sequence[Sae], *, distinct: bool) -> float:
+    """Return the FLOP that a capture of these prompts must do.
+
+    Args:
+        work: the prompts with their jobs.
+        saes: whose encoders run.
+        distinct: count what several prompts of a pack begin with once, as the audit does; otherwise each prompt's own
+            tokens each time.
+    """
     config = work.model.model.config.get_text_config()  # type: ignore[operator, union-attr]
     layers = max(site.layer for site in work.sites) + 1
     weights = sum(
@@ -172,13 +179,17 @@ def floor_flop(work: Workload, saes: Sequence[Sae]) -> float:
         if isinstance(module, nn.Linear)
     )
     heads = config.num_attention_heads * getattr(config, "head_dim", config.hidden_size // config.num_attention_heads)
-    total = 0.0
-    for prompt in work.prompts:
-        own = [place for place, content in enumerate(prompt.content) if content]
-        total += len(own) * 2 * (weights + sum(sae.w_enc.numel() for sae in saes))
-        # Each query meets the keys before it, and then the values: 2 products of 2 FLOP.
-        total += layers * 4 * heads * sum(place + 1 for place in own)
-    return total
+    encoders = sum(sae.w_enc.numel() for sae in saes)
+    if distinct:
+        packs: list[Any] = [job.batch for job in work.jobs]
+        run, read = sum(len(pack.ids) for pack in packs), sum(len(pack.read) for pack in packs)
+        seen = sum(int(pack.sees.sum()) + len(pack.ids) * pack.prefix.length for pack in packs)
+    else:
+        places = [[n for n, content in enumerate(prompt.content) if content] for prompt in work.prompts]
+        run = read = sum(map(len, places))
+        seen = sum(place + 1 for own in places for place in own)
+    # Each query meets the keys before it, and then the values: 2 products of 2 FLOP.
+    return 2.0 * (run * weights + read * encoders) + layers * 4.0 * heads * seen
 
 
 def random_sae(fitted: Fitted, sample: Tensor, *, latents: int, rule: str, active: int, seed: int) -> Sae:
@@ -258,7 +269,10 @@ def speed(setting: Setting, folder: Path) -> dict[str, Any]:
         "GFLOP/s of the fastest product": peak / 1e9,
         "tokens/s": {name: one.tokens / quiet[name] for name in contenders if not name.startswith("product")},
         "scatter": {name: timed.scatter for name, timed in times.items()},
-        "share of the FLOP floor": floor_flop(one, [one.fitted[0].sae]) / peak / quiet["affidavit"],
+        "share of the FLOP floor": {
+            "distinct tokens only": floor_flop(one, [one.fitted[0].sae], distinct=True) / peak / quiet["affidavit"],
+            "every own token": floor_flop(one, [one.fitted[0].sae], distinct=False) / peak / quiet["affidavit"],
+        },
         "capture / (forward + encoder)": quiet["affidavit"] / (quiet["forward"] + quiet["encoder"]),
         "capture / (bare forward + encoder)": quiet["affidavit"] / (quiet["bare-forward"] + quiet["encoder"]),
         "default audit / (forward + encoders)": quiet["audit"] / (quiet["audit-forward"] + quiet["audit-encoders"]),

@@ -96,3 +96,18 @@ def test_the_fast_product_lets_gradients_through() -> None:
     rows = torch.randn(3, 8, requires_grad=True)
     module(rows).sum().backward()
     torch.testing.assert_close(rows.grad, module[0].weight.sum(0).expand(3, 8))
+
+
+def test_packed_weights_give_the_same_bits_and_follow_their_weight() -> None:
+    """Whether memory allowed packing changes no row; a weight that changes is packed again."""
+    generator = torch.Generator().manual_seed(1)
+    model = torch.nn.Sequential(torch.nn.Linear(96, 64, bias=False)).requires_grad_(requires_grad=False)
+    weight = model[0].weight
+    use_fast_linears(model)
+    with torch.inference_mode():
+        for rows in (torch.randn(n, 96, generator=generator) for n in (1, 2, 17, 400)):
+            assert torch.equal(model(rows), linear(rows, weight))
+        assert torch.equal(model(rows[None]), linear(rows[None], weight))
+    weight[3, 5] = 7.0
+    with torch.inference_mode():
+        assert torch.equal(model(rows), linear(rows, weight))
