@@ -13,7 +13,7 @@ from torch import Tensor
 
 from audit.capture.kernels import linear
 
-BLOCK_TOKENS = 512
+BLOCK_TOKENS = 256
 BLOCK_LATENTS = 8192
 _GROUP = 32
 
@@ -68,7 +68,7 @@ def encode(rows: Tensor, weight: Tensor, bias: Tensor, rule: Rule) -> SparseRows
 
     Returns:
         Rows ordered by (token, latent) whose `activation` is rows @ weight.T + bias. Nothing but the rule cuts.
-        Beyond inputs and result it needs a few times 512 x 8,192 float32, whatever the number of latents.
+        Beyond inputs and result it needs two to three times 256 x 8,192 float32, whatever the number of latents.
     """
     parts = [
         _shifted(_encode_block(rows[start : start + BLOCK_TOKENS], weight, bias, rule), start)
