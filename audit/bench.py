@@ -89,7 +89,7 @@ def open_bench(
     """Load an SAE, its model and a text, and choose the documents that may be used.
 
     Args:
-        sae_source: `default`, the name of a shipped SAE, or a folder.
+        sae_source: any source of docs/sae-formats.md.
         model_config: the model.
         text: a corpus file.
         all_documents: not only those that every training holds out.

@@ -15,6 +15,7 @@ from audit.analysis.fidelity import ALL, global_fidelity, part_fidelity
 from audit.analysis.stability import match_seeds
 from audit.arrays import Densities, FidelityMoments
 from audit.bench import BATCH_TOKENS, SEED, Bench, open_bench, training_of
+from audit.capture.fitting import fit_sae
 from audit.capture.outputs import SplicedPrompt, splice
 from audit.capture.runner import Captured
 from audit.capture.sae import Sae, random_decoder
@@ -48,7 +49,7 @@ class CheckRequest:
     """What to certify, on which model and text.
 
     Args:
-        sae: `default`, the name of a shipped SAE, or a folder.
+        sae: any source of docs/sae-formats.md.
         model: the model, in the arithmetic of the audits to come.
         text: a corpus file. Only documents that every training holds out are used, whatever the file: which ones they
             are follows from their text.
@@ -82,7 +83,7 @@ def certify(request: CheckRequest, *, progress: Progress) -> Certificate:
     bench = open_bench(request.sae, request.model, request.text, all_documents=request.all_documents, progress=progress)
     _require_plain_names(bench)
     other = load_sae(request.other_seed) if request.other_seed is not None else None
-    stability = _stability(bench.sae, other) if other is not None else None
+    stability = _stability(bench.sae, fit_sae(other, bench.model).sae) if other is not None else None
     sequences = _enough_sequences(bench, request)
     prepared = bench.prepare(sequences)
     tally = _Tally(bench.sae, sequences)
@@ -147,12 +148,14 @@ def write_certificate(certificate: Certificate, folder: Path) -> Path:
     return path
 
 
-def read_certificate(folder: Path, sae: SaeRecord, model: ModelRecord) -> tuple[Certificate | None, str]:
+def read_certificate(folder: Path | None, sae: SaeRecord, model: ModelRecord) -> tuple[Certificate | None, str]:
     """Return the certificate of an SAE on a model, or None and the reason why there is none.
 
     Raises:
         EvidenceError: there is a file, and it is not a certificate.
     """
+    if folder is None:
+        return None, "Only an SAE in a folder of its own has a certificate; `affidavit sae check` measures one."
     path = folder / CERTIFICATE_FILE
     if not path.is_file():
         return None, "No certificate lies beside the weights; `affidavit sae check` makes one."
@@ -170,13 +173,21 @@ def read_certificate(folder: Path, sae: SaeRecord, model: ModelRecord) -> tuple[
             hint="Make it again with `sae check`.",
         )
     certificate: Certificate = parse_record(Certificate, loaded, where=path.name)
+    reason = _mismatch(certificate, sae, model)
+    return (None, reason) if reason else (certificate, "")
+
+
+def _mismatch(certificate: Certificate, sae: SaeRecord, model: ModelRecord) -> str:
+    stability = certificate.stability
+    if stability is not None and len(stability.cosines) != sae.latents:
+        return "The certificate beside the weights has not one cosine a latent; make it again with `sae check`."
     if certificate.sae_digest != sae.digest:
-        return None, "The certificate beside the weights was made for other weights or another card."
+        return "The certificate beside the weights was made for other weights or another card."
     if certificate.model_digest != model.digest:
-        return None, f"The certificate beside the weights was made on {certificate.model} in another build."
+        return f"The certificate beside the weights was made on {certificate.model} in another build."
     if certificate.dtype != model.dtype:
-        return None, f"The certificate was made in {certificate.dtype}; this audit ran the model in {model.dtype}."
-    return certificate, ""
+        return f"The certificate was made in {certificate.dtype}; this audit ran the model in {model.dtype}."
+    return ""
 
 
 def summary_of(certificate: Certificate) -> Certificate:
@@ -326,8 +337,13 @@ def _require_plain_names(bench: Bench) -> None:
         )
 
 
+def _ends(sae: Sae) -> tuple[str, int, str, int]:
+    record = sae.record
+    return record.site, record.width, record.target, record.target_width
+
+
 def _stability(sae: Sae, other: Sae) -> SeedStability:
-    if (other.record.site, other.record.width) != (sae.record.site, sae.record.width):
+    if _ends(other) != _ends(sae):
         raise SaeInvalid(
             item=f"--other-seed {other.record.name}",
             expected=f"an SAE of {sae.record.site}, width {sae.record.width}",

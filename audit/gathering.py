@@ -160,7 +160,9 @@ def gather(subject: Subject, config: AuditConfig, folder: Path, progress: Progre
         keys = capture(jobs, executor, folder=shards, advance=advance, say=progress.say)
     _remove_foreign_shards(shards, set(keys))
     with progress.stage("asking outcome questions", total=len(subject.questions)) as advance:
-        outcomes = answer_outcomes(model, subject.questions, batch_tokens=batch_tokens, advance=advance)
+        outcomes = answer_outcomes(
+            model, subject.questions, batch_tokens=batch_tokens, advance=advance, say=progress.say
+        )
     sample = fidelity_sample(subject, scenarios=config.fidelity.spliced_scenarios)
     with progress.stage("measuring fidelity", total=len(sample) * len(subject.instruments)) as advance:
         splices = {
@@ -172,6 +174,7 @@ def gather(subject: Subject, config: AuditConfig, folder: Path, progress: Progre
                 ablation=instrument.fitted.ablation(subject.calibrations),
                 seed=config.analysis.seed,
                 advance=advance,
+                say=progress.say,
             )
             for instrument in subject.instruments
         }
@@ -184,7 +187,12 @@ def _executor(subject: Subject, local: LocalExecutor, config: AuditConfig, *, ba
         return local
     sources = expand_sources(config.sae.sources)
     instruments = [
-        InstrumentRecipe(source, subject.calibrations[i.site].scale, i.fitted.typical_count(subject.calibrations))
+        InstrumentRecipe(
+            source,
+            subject.calibrations[i.site].scale,
+            i.fitted.typical_count(subject.calibrations),
+            *i.fitted.centres(subject.calibrations),
+        )
         for source, i in zip(sources, subject.instruments, strict=True)
     ]
     limits = {site: found.outlier_limit for site, found in subject.calibrations.items()}
@@ -210,7 +218,9 @@ def _require_distinct(saes: Sequence[Sae]) -> None:
 
 def _instrument(fitted: Fitted, calibrations: Mapping[Site, Calibration], *, seed: int) -> Instrument:
     ready = fitted.calibrated(calibrations)
-    return Instrument(*with_control(ready, k=ready.typical_count(calibrations), seed=seed))
+    centre, bias = ready.centres(calibrations)
+    count = ready.typical_count(calibrations)
+    return Instrument(*with_control(ready, k=count, seed=seed, centre=centre, bias=bias))
 
 
 def fill_store(store: Store, subject: Subject, gathered: Gathered) -> None:
@@ -227,7 +237,7 @@ def fill_store(store: Store, subject: Subject, gathered: Gathered) -> None:
     store.insert(
         "sae",
         [
-            {"sae": s.name, "site": s.site, "role": role, "latents": s.latents, "digest": s.digest}
+            {"sae": s.name, "site": s.site, "target": s.target, "role": role, "latents": s.latents, "digest": s.digest}
             for instrument in subject.instruments
             for role, s in (("instrument", instrument.sae.record), ("control", instrument.control.sae.record))
         ],

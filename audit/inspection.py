@@ -122,6 +122,9 @@ def _read(
     with progress.stage("reading the text", total=len(sequences)) as advance:
         for count, captured in bench.read(sequences, bench.prepare(sequences)):
             for moments in captured.moments:
+                # A transcoder's input is told of too; only what it answers for is counted.
+                if bench.sae.record.name not in moments.error:
+                    continue
                 register = by_id[moments.prompt].register
                 kept[register] = kept.get(register, 0) + moments.kept
             (rows,) = captured.rows

@@ -13,7 +13,7 @@ from audit import __version__
 from audit.analysis.ladder import count_rungs
 from audit.assessment import Assessment, Reader, assess, card_latents, feature_cards
 from audit.capture.outputs import promoted_tokens
-from audit.capture.sae_sources import expand_sources, locate_sae
+from audit.capture.sae_sources import certificate_folder, expand_sources
 from audit.capture.shards import content_digest
 from audit.certification import read_certificate, summary_of
 from audit.config import AuditConfig, ExecutorKind
@@ -63,7 +63,7 @@ _NOT_TESTED = (
     "Causal effect: no feature was suppressed or amplified, so no finding says that the model uses a feature.",
     "Interaction: what happens when a prompt mixes two sensitive concepts.",
     "Sets of features: a concept that is split over several features may show no single confirmed feature.",
-    "Other sites: only the residual stream at the sites of the named SAEs was read.",
+    "Other sites: only the sites of the named SAEs were read.",
     "Other languages and longer dialogues: every prompt is one English user turn.",
     "Other baselines: logistic regression, single neurons and bags of words were not measured.",
 )
@@ -156,7 +156,7 @@ def _certificates(subject: Subject, config: AuditConfig) -> tuple[tuple[Certific
     """Return the certificate of each instrument, or why it has none."""
     sources = expand_sources(config.sae.sources)
     return tuple(
-        read_certificate(locate_sae(source), instrument.sae.record, subject.model.record)
+        read_certificate(certificate_folder(source), instrument.sae.record, subject.model.record)
         for source, instrument in zip(sources, subject.instruments, strict=True)
     )
 
@@ -363,5 +363,8 @@ def _public_config(config: AuditConfig) -> dict[str, Json]:
 
 
 def _own_name(source: str) -> str:
-    path = Path(source).expanduser()
-    return path.resolve().name if path.exists() else source
+    name, mark, site = source.partition("#")
+    path = Path(name).expanduser()
+    if Path(source).expanduser().exists() or not path.exists():
+        path, mark, site = Path(source).expanduser(), "", ""
+    return f"{path.resolve().name}{mark}{site}" if path.exists() else source

@@ -9,11 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audit.capture.fitting import stations
+from audit.capture.halving import is_out_of_memory
 from audit.capture.jobs import plan_jobs, run_halving
 from audit.capture.model import LoadedModel, load_model
 from audit.capture.prompts import TokenisedPrompt
 from audit.capture.shards import RowBlock
 from audit.config import AuditConfig, Dtype
+from audit.errors import ModelUnavailable, TooLarge
 from audit.gathering import Subject, fidelity_sample
 from audit.progress import Progress
 from audit.records import Contrast, Finding, PrecisionResult
@@ -39,21 +41,25 @@ def compare_precision(
         progress: listener.
 
     Returns:
-        SAE name -> result; nothing when the audit ran in float32.
-
-    Raises:
-        TooLarge: the float32 model does not fit.
+        SAE name -> result; nothing when the audit ran in float32, or when the float32 model does not fit into memory.
     """
     if config.model.dtype is Dtype.FP32:
         return {}
     sample = fidelity_sample(subject, scenarios=config.fidelity.spliced_scenarios)
     progress.say("loading the model in fp32 for comparison")
-    reference = load_model(replace(config.model, dtype=Dtype.FP32), say=progress.say)
     rows = {}
-    with progress.stage("comparing with fp32", total=2 * len(sample)) as advance:
-        for name, model in (("used", subject.model), ("reference", reference)):
-            rows[name] = _rows(subject, model, sample)
-            advance(len(sample))
+    try:
+        reference = load_model(replace(config.model, dtype=Dtype.FP32), say=progress.say)
+        with progress.stage("comparing with fp32", total=2 * len(sample)) as advance:
+            for name, model in (("used", subject.model), ("reference", reference)):
+                rows[name] = _rows(subject, model, sample)
+                advance(len(sample))
+    except (RuntimeError, MemoryError, TooLarge, ModelUnavailable) as error:
+        # The audit stands without the comparison; the report says that it is missing.
+        if not (isinstance(error, TooLarge) or is_out_of_memory(error) or is_out_of_memory(error.__cause__ or error)):
+            raise
+        progress.say("not compared with fp32: the model does not fit into memory in fp32")
+        return {}
     found = list(findings)
     return {
         name: _compare(
@@ -95,9 +101,10 @@ def _compare(
     for finding in findings:
         ours = _differences(sample, used, finding)
         exact = _differences(sample, reference, finding)
-        kept += bool(np.sign(ours.mean()) == np.sign(exact.mean()))
         spread = float(exact.std(ddof=1)) if len(exact) > 1 else 0.0
+        # A latent that is silent on the sample says nothing of its sign.
         if spread > 0:
+            kept += bool(np.sign(ours.mean()) == np.sign(exact.mean()))
             shifts.append(float(np.abs(ours - exact).mean()) / spread)
     return PrecisionResult(
         prompts=len(sample),
@@ -106,6 +113,7 @@ def _compare(
         shared_firings=len(shared) / max(1, len(mine.keys() | theirs.keys())),
         median_change=float(np.median(change)) if change else None,
         findings=len(findings),
+        compared=len(shifts),
         same_sign=kept,
         largest_shift=max(shifts, default=None),
     )

@@ -420,9 +420,10 @@ class PrecisionResult:
     """How an audit in reduced precision differs from float32, measured on some of its prompts in both.
 
     `shared_firings` is the share of (token, latent) pairs that fire in both among those that fire in either;
-    `median_change` the median relative change of an activation that fires in both. Of the `findings` compared,
-    `same_sign` kept the sign of their mean effect; `largest_shift` is the largest mean absolute change of a finding's
-    effect on a scenario, in its standard deviations over scenarios, None where none varies.
+    `median_change` the median relative change of an activation that fires in both. Of the `findings` those that vary on
+    the sample are `compared`, and `same_sign` of these kept the sign of their mean effect; `largest_shift` is the
+    largest mean absolute change of a finding's effect on a scenario, in its standard deviations over scenarios, None
+    where none varies.
     """
 
     prompts: int
@@ -431,6 +432,7 @@ class PrecisionResult:
     shared_firings: float
     median_change: float | None
     findings: int
+    compared: int
     same_sign: int
     largest_shift: float | None
 

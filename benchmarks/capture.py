@@ -460,7 +460,7 @@ class Setting:
         return [
             sae
             for one in trained
-            for sae in (one, random_directions(one, k=int(one.record.k or 0), seed=AuditConfig().analysis.seed))
+            for sae in (one, random_directions(one, k=int(one.record.k or 0), seed=1, centre=one.b_dec, bias=one.b_dec))
         ]
 
 

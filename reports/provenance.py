@@ -41,7 +41,7 @@ def audited_view(findings: Findings, instruments: Sequence[Instrument]) -> Audit
                 ("Digest", visible(model.digest), True),
             ),
         ),
-        saes=tuple(_instrument(instrument) for instrument in instruments),
+        saes=tuple(_instrument(instrument, dtype=model.dtype) for instrument in instruments),
         suites=whole(
             Table(
                 id="suites",
@@ -181,14 +181,17 @@ def _facts(table_id: str, caption: str, facts: tuple[tuple[str, str, bool], ...]
     )
 
 
-def precision_words(precision: PrecisionResult) -> str:
+def precision_words(precision: PrecisionResult | None) -> str:
     """Return what reduced precision changed, as measured on some of the prompts in both."""
+    if precision is None:
+        return "reduced precision; not compared with fp32, which did not fit into memory."
     again = f"reduced precision; {plural(precision.prompts, 'prompt')} were run in fp32 as well"
     parts = [f"{again}: {share(precision.shared_firings)} of the firings are the same"]
     if precision.median_change is not None:
         parts.append(f"activations differ by {share(precision.median_change)} (median)")
     if precision.findings:
-        parts.append(f"{count(precision.same_sign)} of {plural(precision.findings, 'finding')} kept the sign")
+        compared = f"{plural(precision.findings, 'finding')}, {count(precision.compared)} of them active there"
+        parts.append(f"of {compared}, {count(precision.same_sign)} kept the sign")
     if precision.largest_shift is not None:
         parts.append(
             f"the largest change of a finding's effect on a scenario is {decimal(precision.largest_shift)} of its"
@@ -197,7 +200,7 @@ def precision_words(precision: PrecisionResult) -> str:
     return "; ".join(parts) + "."
 
 
-def _instrument(instrument: Instrument) -> Table:
+def _instrument(instrument: Instrument, *, dtype: str) -> Table:
     sae = instrument.result.record
     precision = instrument.result.precision
     return _facts(
@@ -210,7 +213,7 @@ def _instrument(instrument: Instrument) -> Table:
             ("Architecture", visible(sae.architecture), False),
             ("Source and format", f"{visible(sae.source)}; {visible(sae.format)}", False),
             *(("Conversion", visible(note), False) for note in sae.notes),
-            *(() if precision is None else (("Arithmetic", precision_words(precision), False),)),
+            *(() if dtype == "fp32" else (("Arithmetic", precision_words(precision), False),)),
             ("Features", feature_words(sae), False),
             ("Input width", count(sae.width), False),
             ("Trained on", training_words(sae), False),

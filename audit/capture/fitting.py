@@ -9,7 +9,7 @@ from torch import Tensor
 
 from audit.capture.model import LoadedModel
 from audit.capture.runner import Calibration, Station
-from audit.capture.sae import Sae
+from audit.capture.sae import InputNorm, Sae
 from audit.capture.site_check import check_site
 from audit.capture.sites import Site, parse_site
 from audit.errors import ShapeMismatch
@@ -48,6 +48,16 @@ class Fitted:
     def ablation(self, calibrations: Mapping[Site, Calibration]) -> Tensor:
         """Return (d_out,) float32, the mean activation where its output belongs."""
         return calibrations[self.target].mean
+
+    def centres(self, calibrations: Mapping[Site, Calibration]) -> tuple[Tensor, Tensor]:
+        """Return what the control subtracts from its input, (d_in,), and adds to its output, (d_out,), both float32.
+
+        The trained SAE's own centre and bias in the model's units, or the mean activation where it has none there.
+        """
+        sae = self.sae
+        if sae.centre is None or sae.input_norm is not InputNorm.NONE:
+            return calibrations[self.site].mean, calibrations[self.target].mean
+        return sae.centre / sae.input_scale, sae.b_dec
 
     def typical_count(self, calibrations: Mapping[Site, Calibration]) -> int:
         """Return how many latents fire at a token: k, or the rounded mean over the calibration's sample, at least 1."""

@@ -15,7 +15,8 @@ SYNTAX = "`owner/repository:path@revision`"
 _ADDRESS = re.compile(
     r"(?P<repo>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?::(?P<path>[^@#]*))?(?:@(?P<revision>[^@#:]+))?"
 )
-_CONFIGS = frozenset({"card.json", "certificate.json", "cfg.json", "config.json", "hyperparams.json"})
+# No certificate.json: an unsigned claim of the publisher, which reports would print as one of this project.
+_CONFIGS = frozenset({"card.json", "cfg.json", "config.json", "hyperparams.json"})
 # Where a folder has one of these, its other files are examples or checkpoints, at times larger than the SAE itself.
 _MAIN = frozenset({"ae.pt", "params.npz", "params.safetensors", "sae.safetensors", "sae_weights.safetensors"})
 _WEIGHTS = frozenset({".safetensors", ".npz", ".pt", ".pth", ".bin"})
@@ -121,8 +122,9 @@ def _wanted(address: HubAddress, names: list[str]) -> list[str]:
     if single:
         weights = [PurePosixPath(address.path).name]
     else:
-        weights = sorted(inside & _MAIN) or sorted(name for name in inside if PurePosixPath(name).suffix in _WEIGHTS)
+        weights = sorted(inside & _MAIN)
         weights += [name for config in configs for name in _BELOW.get(config, ()) if str(folder / name) in names]
+        weights = weights or _only_one(address, folder, inside)
     if weights:
         return [str(folder / name) for name in dict.fromkeys((*configs, *weights))]
     below = sorted({_next_part(name, folder) for name in names if folder in PurePosixPath(name).parents} - {""})
@@ -132,6 +134,24 @@ def _wanted(address: HubAddress, names: list[str]) -> list[str]:
         found=_shown(below) if below else "no such path in the repository",
         hint=f"Write the path of one SAE: {SYNTAX}.",
     )
+
+
+def _only_one(address: HubAddress, folder: PurePosixPath, inside: set[str]) -> list[str]:
+    """Return the one weights file of a folder without a known layout, which is read as that file.
+
+    Raises:
+        SaeInvalid: there are several. None of the formats has such a folder; it may be a model of a hundred GB.
+    """
+    found = sorted(name for name in inside if PurePosixPath(name).suffix in _WEIGHTS)
+    if len(found) > 1:
+        one = HubAddress(address.repo, str(folder / found[0]), address.revision)
+        raise SaeInvalid(
+            item=f"SAE {str(address)!r}",
+            expected="a path with the files of one SAE",
+            found=f"{len(found)} files of weights in no known layout: {_shown(found)}",
+            hint=f"Name one of them, as in `{one}`. Nothing was downloaded.",
+        )
+    return found
 
 
 def _next_part(name: str, folder: PurePosixPath) -> str:

@@ -6,22 +6,18 @@ Whoever runs a job, this process or another machine, writes the same shard under
 from __future__ import annotations
 
 import contextlib
-import gc
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-import torch
-
 from audit.capture import shards
 from audit.capture.batches import TokenSequence, make_batches, share_prefix
+from audit.capture.halving import Say, run_halved
 from audit.capture.model import LoadedModel
 from audit.capture.packs import can_pack, make_packs
 from audit.capture.runner import Advance, Captured, Readable, Station, run_batch
-from audit.errors import TooLarge
-
-Say = Callable[[str], None]
+from audit.errors import EnvironmentProblem
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +67,10 @@ def plan_jobs(
     for station in stations:
         common += [str(station.site), repr(station.outlier_limit)]
         for sae in station.saes:
-            common += [sae.record.digest, repr(sae.input_scale), str(station.targets.get(sae.record.name, ""))]
+            target = station.targets.get(sae.record.name, station.site)
+            common += [sae.record.name, sae.record.digest, repr(sae.input_scale), str(target)]
     jobs = []
-    packing = can_pack(model, sequences, upto=highest, prefix=prefix)
+    packing = can_pack(model, sequences, upto=highest, prefix=prefix, pack_tokens=batch_tokens)
     batches: Sequence[Readable] = (
         make_packs(sequences, pack_tokens=batch_tokens, prefix=prefix)
         if packing
@@ -118,10 +115,19 @@ def capture(
             advance(len(job.batch.prompts))
         else:
             waiting.append(job)
+    missing = {job.number for job in waiting}
     with contextlib.closing(executor.run(waiting, say=say)) as finished:
         for job, shard in finished:
             shards.write_shard(folder, job.key, shard)
+            missing.discard(job.number)
             advance(len(job.batch.prompts))
+    if missing:
+        raise EnvironmentProblem(
+            item="capture",
+            expected=f"{len(waiting)} finished batches",
+            found=f"{len(missing)} that never came back",
+            hint="Run again with the same --out: finished shards are kept.",
+        )
     return tuple(job.key for job in planned)
 
 
@@ -133,31 +139,10 @@ def run_halving(
     Raises:
         TooLarge: one sequence alone does not fit.
     """
-    try:
-        return run_batch(model, stations, batch)
-    except (RuntimeError, MemoryError) as error:
-        if not _is_out_of_memory(error):
-            raise
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-    # Outside the handler: the traceback holds the tensors of the attempt.
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    if len(batch.prompts) == 1:
-        raise TooLarge(
-            item=batch.prompts[0].label,
-            expected="memory for one sequence",
-            found=reason,
-            hint="Free memory, choose a smaller SAE or run with model.dtype = bf16. Finished shards are kept.",
-        )
-    say(f"{len(batch.prompts)} sequences at once do not fit into memory; going on with half of them")
-    parts = [run_halving(model, stations, half, say=say) for half in batch.halves()]
+    parts = run_halved(batch, lambda part: run_batch(model, stations, part), say=say)
+    if len(parts) == 1:
+        return parts[0]
     return Captured(
         rows=tuple(shards.joined_rows(blocks) for blocks in zip(*(part.rows for part in parts), strict=True)),
         moments=tuple(moment for part in parts for moment in part.moments),
     )
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    words = ("out of memory", "can't allocate memory", "not enough memory", "could not create a memory")
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(word in str(error).lower() for word in words)

@@ -55,6 +55,7 @@ _PROCESSOR_TOKENS = 256
 # Attention among packed tokens grows with their square.
 _MOST_GPU_TOKENS = 4096
 _LIVE_COPIES = 8
+_CONTEXT_NAMES = ("max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length", "seq_length")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,9 @@ class LoadedModel:
     @property
     def context_tokens(self) -> int:
         """Return the longest prompt that the model accepts, in tokens."""
-        return int(getattr(_text_config(self.model), "max_position_embeddings", 1 << 30))
+        config = _text_config(self.model)
+        stated = (getattr(config, name, None) for name in _CONTEXT_NAMES)
+        return int(next((value for value in stated if value), 1 << 30))
 
     @property
     def batch_tokens(self) -> int:
@@ -247,7 +250,7 @@ def _require_model_folder(folder: Path) -> None:
 
 def _load_tokenizer(path: Path) -> Any:  # noqa: ANN401 - transformers has no common tokenizer type
     try:
-        tokenizer = AutoTokenizer.from_pretrained(**_source(path))
+        tokenizer = AutoTokenizer.from_pretrained(**_source(path), trust_remote_code=False)
     except _UNREADABLE as error:
         raise ModelUnavailable(
             item=str(path),

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from audit.capture.batches import Batch, TokenSequence, make_batches, share_prefix
+from audit.capture.halving import Say, run_halved
 from audit.capture.model import LoadedModel
-from audit.capture.norms import take_apart
+from audit.capture.norms import NormAffine, take_apart
 from audit.capture.prompts import OutcomeTokens, TokenisedPrompt
 from audit.capture.runner import Advance, Station
 from audit.capture.sae import Sae
@@ -65,6 +66,7 @@ def answer_outcomes(
     *,
     batch_tokens: int,
     advance: Advance = lambda _: None,
+    say: Say = lambda _: None,
 ) -> tuple[OutcomeLogits, ...]:
     """Return the two logits of each prompt at its last position, ordered by prompt id.
 
@@ -73,21 +75,25 @@ def answer_outcomes(
         prompts: tokenised prompts with the token ids of their outcome.
         batch_tokens: positions a batch, padding included.
         advance: called with the number of prompts finished.
+        say: called with one line when a batch did not fit into memory.
     """
     wanted = {prompt.prompt.id: tokens for prompt, tokens in prompts}
-    answers = []
+    answers: list[OutcomeLogits] = []
     if not prompts:
         return ()
     tokenised = [prompt for prompt, _ in prompts]
     prefix = share_prefix(model, tokenised, upto=None)
-    for batch in make_batches(tokenised, batch_tokens=batch_tokens, prefix=prefix, to_the_end=True):
-        last = batch.mask.sum(1) - 1
+
+    def ask(batch: Batch[TokenisedPrompt]) -> list[OutcomeLogits]:
         with torch.inference_mode():
-            logits = _last_logits(model, batch, last)
-        for row, prompt in enumerate(batch.prompts):
-            tokens = wanted[prompt.prompt.id]
-            target, foil = logits[row, tokens.target], logits[row, tokens.foil]
-            answers.append(OutcomeLogits(prompt.prompt.id, float(target), float(foil)))
+            logits = _last_logits(model, batch, batch.mask.sum(1) - 1)
+        return [
+            OutcomeLogits(p.prompt.id, float(row[wanted[p.id].target]), float(row[wanted[p.id].foil]))
+            for p, row in zip(batch.prompts, logits, strict=True)
+        ]
+
+    for batch in make_batches(tokenised, batch_tokens=batch_tokens, prefix=prefix, to_the_end=True):
+        answers += [answer for part in run_halved(batch, ask, say=say) for answer in part]
         advance(len(batch.prompts))
     return tuple(sorted(answers, key=lambda answer: answer.prompt))
 
@@ -101,6 +107,7 @@ def splice(
     ablation: Tensor,
     seed: int,
     advance: Advance = lambda _: None,
+    say: Say = lambda _: None,
 ) -> tuple[SplicedPrompt, ...]:
     """Return what each prompt's next-token predictions lose when the reconstruction replaces the activation.
 
@@ -116,37 +123,45 @@ def splice(
         ablation: (d_out,) float32, what ablation puts in the activation's place: its mean.
         seed: of the random directions.
         advance: called with the number of prompts finished.
+        say: called with one line when a batch did not fit into memory.
 
     Raises:
         EvidenceError: a prediction is NaN or infinite.
     """
-    (sae,) = station.saes
-    target = station.targets.get(sae.record.name, station.site)
     generator = torch.Generator().manual_seed(seed)
-    results = []
+    results: list[SplicedPrompt] = []
     prefix = share_prefix(model, prompts, upto=None)
     for batch in make_batches(prompts, batch_tokens=batch_tokens, prefix=prefix):
-        activations: dict[Site, Tensor] = {}
-        with contextlib.ExitStack() as reading:
-            for site in {station.site, target}:
-                reading.enter_context(replaced_site(model.layers, site, partial(_note, activations, site)))
-            clean = _log_probabilities(model, batch)
-        read = activations[station.site].float()
-        kept = batch.content.to(read.device) & (read.norm(dim=-1) <= station.outlier_limit)
-        source, own = read[kept], activations[target].float()[kept]
-        rebuilt = sae.decode(sae.encode(source), source)
-        noise = torch.randn(own.shape, generator=generator).to(own.device)
-        noise *= (rebuilt - own).norm(dim=1, keepdim=True) / noise.norm(dim=1, keepdim=True)
-        variants = {"spliced": rebuilt, "random": own + noise, "ablated": ablation.to(own.device).expand_as(own)}
-        changes = {}
-        for name, rows in variants.items():
-            changed = activations[target].clone()
-            changed[kept] = rows.to(changed.dtype)
-            with replaced_site(model.layers, target, partial(_instead, changed)):
-                changes[name] = _log_probabilities(model, batch)
-        results += _compare(batch, clean, changes)
+        parts = run_halved(batch, partial(_splice_batch, model, station, ablation, generator), say=say)
+        results += [row for part in parts for row in part]
         advance(len(batch.prompts))
     return tuple(sorted(results, key=lambda result: result.prompt))
+
+
+def _splice_batch(
+    model: LoadedModel, station: Station, ablation: Tensor, generator: torch.Generator, batch: Batch[TokenSequence]
+) -> list[SplicedPrompt]:
+    (sae,) = station.saes
+    target = station.targets.get(sae.record.name, station.site)
+    activations: dict[Site, Tensor] = {}
+    with contextlib.ExitStack() as reading:
+        for site in {station.site, target}:
+            reading.enter_context(replaced_site(model.layers, site, partial(_note, activations, site)))
+        clean = _log_probabilities(model, batch)
+    read = activations[station.site].float()
+    kept = batch.content.to(read.device) & (read.norm(dim=-1) <= station.outlier_limit)
+    source, own = read[kept], activations[target].float()[kept]
+    rebuilt = sae.decode(sae.encode(source), source)
+    noise = torch.randn(own.shape, generator=generator).to(own.device)
+    noise *= (rebuilt - own).norm(dim=1, keepdim=True) / noise.norm(dim=1, keepdim=True)
+    variants = {"spliced": rebuilt, "random": own + noise, "ablated": ablation.to(own.device).expand_as(own)}
+    changes = {}
+    for name, rows in variants.items():
+        changed = activations[target].clone()
+        changed[kept] = rows.to(changed.dtype)
+        with replaced_site(model.layers, target, partial(_instead, changed)):
+            changes[name] = _log_probabilities(model, batch)
+    return _compare(batch, clean, changes)
 
 
 def promoted_tokens(
@@ -154,16 +169,22 @@ def promoted_tokens(
 ) -> dict[int, tuple[str, ...]]:
     """Return the tokens that each latent's decoder direction raises most (logit lens, nostalgebraist 2020).
 
-    The final norm's gain is applied; its data-dependent division is not, so the order holds and the size does not.
+    The final norm's centring and gain are applied; its data-dependent division is not, so the order holds and the size
+    does not.
     A latent whose output is not added to the residual stream has none: inside a branch the lens means nothing.
     """
     target = parse_site(sae.record.target, layers=len(model.layers))
     if target.kind not in _ADDED_TO_THE_STREAM:
         return dict.fromkeys(latents, ())
     unembedding = model.model.get_output_embeddings().weight  # type: ignore[operator]
-    gain = _final_norm_gain(model.model, unembedding[:1])
     directions = sae.w_dec[list(latents)]
-    scores = (directions * gain if gain is not None else directions) @ unembedding.float().T
+    if directions.shape[1] != unembedding.shape[1]:
+        # A projection stands between the stream and the unembedding (OPT-350m).
+        return dict.fromkeys(latents, ())
+    norm = _final_norm(model.model, unembedding[:1])
+    if norm is not None:
+        directions = (directions - directions.mean(1, keepdim=True) if norm.centred else directions) * norm.gain
+    scores = directions @ unembedding.float().T
     tops = scores.topk(min(top, scores.shape[1]), dim=1).indices.tolist()
     return {latent: tuple(model.tokenizer.decode([t]) for t in ids) for latent, ids in zip(latents, tops, strict=True)}
 
@@ -189,7 +210,8 @@ def _log_probabilities(model: LoadedModel, batch: Batch[TokenSequence]) -> Tenso
 
 
 def _note(activations: dict[Site, Tensor], site: Site, activation: Tensor) -> Tensor:
-    activations[site] = activation
+    # Cloned: some models add to an activation in place further on.
+    activations[site] = activation.clone()
     return activation
 
 
@@ -235,10 +257,10 @@ def _compare(batch: Batch[TokenSequence], clean: Tensor, changed: Mapping[str, T
     ]
 
 
-def _final_norm_gain(model: nn.Module, like: Tensor) -> Tensor | None:
+def _final_norm(model: nn.Module, like: Tensor) -> NormAffine | None:
     body = model.get_decoder()  # type: ignore[operator]
     for name in ("norm", "ln_f", "final_layer_norm", "final_layernorm", "norm_f"):
         norm = getattr(body, name, None)
         if isinstance(norm, nn.Module):
-            return take_apart(norm, like).gain
+            return take_apart(norm, like)
     return None

@@ -30,8 +30,8 @@ from audit.capture.batches import (
 from audit.capture.model import LoadedModel
 from audit.capture.sites import Site, read_site
 
-_CHECKED_SEQUENCES = 6
-_CHECKED_TOKENS = 192
+_CHECKED_FIRST = 2
+_CHECKED_LAST = 6
 # Kernels round differently for one long row and for many short ones; a wrong mask or position is off by far more.
 _TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-6}
 _ROUGH_TOLERANCE = 0.1
@@ -113,35 +113,48 @@ def make_packs(prompts: Sequence[S], *, pack_tokens: int, prefix: SharedPrefix =
     return [_pack(group, prefix) for group in groups]
 
 
-def can_pack(model: LoadedModel, prompts: Sequence[TokenSequence], *, upto: Site, prefix: SharedPrefix) -> bool:
+def can_pack(
+    model: LoadedModel, prompts: Sequence[TokenSequence], *, upto: Site, prefix: SharedPrefix, pack_tokens: int
+) -> bool:
     """Tell whether the model gives packed prompts the activations that it gives them one by one.
 
-    A few of the longest prompts are run both ways. Models with sliding windows, recurrent states, position biases that
-    come from the mask, or position numbers that cannot be set do not; they run in padded batches.
+    Of the packs that would run, the longest one and the one with most prompts are run, and their first and last prompts
+    alone and whole: whatever depends on a token's place in the row, or looks past the mask, is off there. Models with
+    sliding windows, recurrent states, position biases that come from the mask, or position numbers that cannot be set
+    run in padded batches instead.
 
     Args:
         model: the model.
         prompts: all that will run.
         upto: the highest site that will be read.
         prefix: what the prompts share.
+        pack_tokens: distinct tokens a pack.
     """
     if not keeps_plain_cache(model):
         return False
-    chosen = sorted(prompts, key=lambda p: (-len(p.ids), p.id))[: 4 * _CHECKED_SEQUENCES : 4]
-    if not any(True in prompt.content for prompt in chosen):
+    packs = make_packs([p for p in prompts if True in p.content], pack_tokens=pack_tokens, prefix=prefix)
+    if not packs:
         return False
-    packed: dict[int, Tensor] = {}
+    longest = max(packs, key=lambda pack: len(pack.ids))
+    fullest = max(packs, key=lambda pack: len(pack.prompts))
+    if prefix.length + len(longest.ids) > model.context_tokens:
+        # Some models keep tables over the row, not over positions.
+        return False
+    return all(_agrees(model, pack, upto) for pack in (longest, fullest))
+
+
+def _agrees(model: LoadedModel, pack: Pack[TokenSequence], site: Site) -> bool:
     try:
-        for pack in make_packs(chosen, pack_tokens=_CHECKED_TOKENS, prefix=prefix):
-            rows = pack.rows(read_site(model.model, model.layers, upto, pack.inputs(model))).float()
-            packed |= _by_prompt(pack, rows[pack.source])
+        rows = pack.rows(read_site(model.model, model.layers, site, pack.inputs(model))).float()
     except (RuntimeError, ValueError, TypeError, IndexError):
         # The model takes no mask of this shape, or no positions.
         return False
-    for batch in make_batches(chosen, batch_tokens=1):
-        rows = batch.rows(read_site(model.model, model.layers, upto, batch.inputs(model))).float()
-        for prompt, expected in _by_prompt(batch, rows[batch.source]).items():
-            tolerance = _TOLERANCE.get(next(model.model.parameters()).dtype, _ROUGH_TOLERANCE)
+    packed = _by_prompt(pack, rows[pack.source])
+    tolerance = _TOLERANCE.get(next(model.model.parameters()).dtype, _ROUGH_TOLERANCE)
+    checked = {prompt.id: prompt for prompt in (*pack.prompts[:_CHECKED_FIRST], *pack.prompts[-_CHECKED_LAST:])}
+    for batch in make_batches(list(checked.values()), batch_tokens=1):
+        alone = batch.rows(read_site(model.model, model.layers, site, batch.inputs(model))).float()
+        for prompt, expected in _by_prompt(batch, alone[batch.source]).items():
             if not bool(((packed[prompt] - expected).norm(dim=1) <= tolerance * expected.norm(dim=1)).all()):
                 return False
     return True

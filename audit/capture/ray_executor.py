@@ -21,7 +21,8 @@ import transformers
 
 from audit import __version__, errors
 from audit.capture.batches import TokenSequence
-from audit.capture.jobs import Job, LocalExecutor, Say, plan_jobs
+from audit.capture.halving import Say
+from audit.capture.jobs import Job, LocalExecutor, plan_jobs
 from audit.capture.shards import Shard
 from audit.errors import AffidavitError, EnvironmentProblem
 

@@ -1,9 +1,11 @@
-"""What another process needs to make the same stations from the same files: names and numbers, no tensors."""
+"""What another process needs to make the same stations from the same files: names, numbers and two vectors."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+
+from torch import Tensor
 
 from audit.capture.fitting import Fitted, fit_sae, stations_within
 from audit.capture.jobs import LocalExecutor
@@ -22,11 +24,14 @@ class InstrumentRecipe:
         source: where the SAE is.
         scale: the factor to a mean norm of sqrt(d) at its site, for an SAE whose files do not say it.
         control_k: how many latents of the control fire at a token.
+        centre, bias: (d_in,) and (d_out,) float32, what the control subtracts and adds.
     """
 
     source: str
     scale: float
     control_k: int
+    centre: Tensor
+    bias: Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,16 +58,18 @@ class Recipe:
         fitted: list[Fitted] = []
         for one in self.instruments:
             ready = fit_sae(load_sae(one.source), model).scaled(one.scale)
-            fitted += with_control(ready, k=one.control_k, seed=self.seed)
+            fitted += with_control(ready, k=one.control_k, seed=self.seed, centre=one.centre, bias=one.bias)
         return LocalExecutor(model, stations_within(fitted, self.limits))
 
 
-def with_control(fitted: Fitted, *, k: int, seed: int) -> tuple[Fitted, Fitted]:
+def with_control(fitted: Fitted, *, k: int, seed: int, centre: Tensor, bias: Tensor) -> tuple[Fitted, Fitted]:
     """Return an SAE and, at the same place, an untrained one of equal shape.
 
     Args:
         fitted: the trained one, its scale known.
         k: how many latents of the control fire at a token.
         seed: of its directions.
+        centre: (d_in,) float32, subtracted from the input.
+        bias: (d_out,) float32, added to the output; `Fitted.centres` gives both.
     """
-    return fitted, replace(fitted, sae=random_directions(fitted.sae, k=k, seed=seed))
+    return fitted, replace(fitted, sae=random_directions(fitted.sae, k=k, seed=seed, centre=centre, bias=bias))

@@ -18,7 +18,7 @@ from audit.capture.sites import Site, read_sites
 from audit.errors import EvidenceError
 
 _CALIBRATION_SEQUENCES = 48
-_CALIBRATION_TOKENS = 2048
+_CALIBRATION_TOKENS = 512
 
 Advance = Callable[[int], None]
 
@@ -138,6 +138,14 @@ def run_batch(model: LoadedModel, stations: Sequence[Station], batch: Readable) 
     activations = read_sites(model.model, model.layers, wanted, batch.inputs(model))
     words = {site: batch.rows(activation).float() for site, activation in activations.items()}
     del activations
+    for site, rows_read in words.items():
+        if not bool(torch.isfinite(rows_read).all()):
+            raise EvidenceError(
+                item=f"activations at {site}",
+                expected="finite numbers",
+                found="NaN or infinity",
+                hint='Run with model.dtype = "fp32"; if it persists the weights are damaged.',
+            )
     rows: list[shards.RowBlock] = []
     moments: list[shards.SequenceMoments] = []
     for station in stations:
@@ -170,13 +178,6 @@ class _Places:
 
     def __init__(self, station: Station, read: Tensor, batch: Readable) -> None:
         norms = read.norm(dim=-1)
-        if not bool(torch.isfinite(norms).all()):
-            raise EvidenceError(
-                item=f"activations at {station.site}",
-                expected="finite numbers",
-                found="NaN or infinity",
-                hint='Run with model.dtype = "fp32"; if it persists the weights are damaged.',
-            )
         device = read.device
         within = norms <= station.outlier_limit
         self.kept = within.nonzero()[:, 0]

@@ -162,16 +162,19 @@ class Sae:
         return output
 
 
-def random_directions(like: Sae, *, k: int, seed: int) -> Sae:
-    """Return an untrained SAE of equal shape and sparsity: random unit directions, tied encoder, the trained centre.
+def random_directions(like: Sae, *, k: int, seed: int, centre: Tensor, bias: Tensor) -> Sae:
+    """Return an untrained SAE of equal shape and sparsity: random unit directions, tied encoder.
 
     The control for every claim of the trained one: whatever random directions show as well is not the SAE's merit
-    (Heap et al. 2025, arXiv 2501.17727). Regenerated from the seed, never stored.
+    (Heap et al. 2025, arXiv 2501.17727). Regenerated from the seed, never stored. It reads the model's own activations
+    around a centre whatever the trained one does to its input: a control must not depend on a file's format.
 
     Args:
         like: the trained one.
         k: how many directions fire at a token: the trained one's k, or its mean count where it has no k.
         seed: of the directions.
+        centre: (d_in,) float32, subtracted from the input.
+        bias: (d_out,) float32, added to the output.
     """
     shape, device = tuple(like.w_enc.shape), like.w_enc.device
     directions = random_decoder(*shape, seed=seed).to(device)
@@ -192,12 +195,10 @@ def random_directions(like: Sae, *, k: int, seed: int) -> Sae:
         w_enc=directions,
         b_enc=torch.zeros_like(like.b_enc),
         w_dec=directions if same_width else random_decoder(*like.w_dec.shape, seed=seed + 1).to(device),
-        b_dec=like.b_dec,
+        b_dec=bias.to(device),
         rule=TopK(k),
         record=record,
-        centre=like.centre,
-        input_norm=like.input_norm,
-        w_skip=like.w_skip,
+        centre=centre.to(device),
     )
 
 

@@ -42,6 +42,16 @@ def locate_sae(source: str) -> Path:
     return local.parent if local.is_file() else local
 
 
+def certificate_folder(source: str) -> Path | None:
+    """Return the folder in which a certificate of this SAE lies or may be written, or None.
+
+    Only a folder of the user's own, or a shipped one, has a place for it: beside a single file another SAE may lie, and
+    what comes with a download is its publisher's claim.
+    """
+    local = _local(_split_site(source)[0])
+    return local if local.is_dir() else None
+
+
 def load_sae(source: str) -> Sae:
     """Load an SAE or transcoder from wherever a source names it, in any known format.
 

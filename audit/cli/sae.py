@@ -234,17 +234,26 @@ def check(
 ) -> None:
     """Measure how faithful an SAE is on text that it was not trained on.
 
-    SAE is `default`, the name of a shipped one, or a folder.
+    SAE is `default`, the name of a shipped one, or any source of docs/sae-formats.md.
     """
     import json
 
-    from audit.capture.sae_sources import locate_sae
+    from audit.capture.sae_sources import certificate_folder
     from audit.certification import CheckRequest, certify, write_certificate
     from audit.cli.bar import progress
     from audit.cli.fidelity_table import certificate_lines
     from audit.config import Dtype, ModelConfig
+    from audit.errors import UsageError
     from audit.records import as_json as to_json
 
+    folder = certificate_folder(source)
+    if write and folder is None:
+        raise UsageError(
+            item="--write",
+            expected="an SAE in a folder of its own on this machine",
+            found=source,
+            hint="Copy its files into a folder and name that, or leave --write out and keep what is printed.",
+        )
     request = CheckRequest(
         sae=source,
         model=ModelConfig(model, Dtype(dtype)),
@@ -256,7 +265,7 @@ def check(
         all_documents=all_documents,
     )
     certificate = certify(request, progress=progress(quiet=quiet))
-    path = write_certificate(certificate, locate_sae(source)) if write else None
+    path = write_certificate(certificate, folder) if write and folder is not None else None
     if as_json:
         click.echo(json.dumps(to_json(certificate), indent=1))
         return
@@ -294,7 +303,7 @@ def inspect(
 ) -> None:
     """Show what a latent fires on, how often, and which tokens its direction promotes.
 
-    SAE is `default`, the name of a shipped one, or a folder.
+    SAE is `default`, the name of a shipped one, or any source of docs/sae-formats.md.
     """
     import json
 

@@ -7,6 +7,7 @@ import json
 import click
 
 from audit.pipeline import AuditResult
+from audit.records import as_json as to_json
 
 
 def print_result(result: AuditResult, *, as_json: bool) -> None:
@@ -23,7 +24,11 @@ def print_result(result: AuditResult, *, as_json: bool) -> None:
             "findings_digest": result.findings_digest,
             "statement_digest": result.statement_digest,
             "saes": {
-                sae.record.name: {"digest": sae.record.digest, "colour": sae.fidelity.colour.value}
+                sae.record.name: {
+                    "digest": sae.record.digest,
+                    "colour": sae.fidelity.colour.value,
+                    "precision": to_json(sae.precision) if sae.precision is not None else None,
+                }
                 for sae in findings.saes
             },
             "ladder": findings.ladder,
@@ -34,6 +39,10 @@ def print_result(result: AuditResult, *, as_json: bool) -> None:
     click.echo(f"model     {findings.model.name} ({findings.model.digest[:19]})")
     for sae in findings.saes:
         click.echo(f"SAE       {sae.record.name} ({sae.record.digest[:19]}), instrument {sae.fidelity.colour.value}")
+        if sae.precision is not None:
+            same, compared = sae.precision.same_sign, sae.precision.compared
+            shared = f"{100 * sae.precision.shared_firings:.1f}% of the firings as in fp32"
+            click.echo(f"          {shared}, {same} of {compared} findings with the same sign")
     width = max(len(name) for name in readings)
     for name, reading in readings.items():
         click.echo(f"          {name:<{width}}  {reading}")

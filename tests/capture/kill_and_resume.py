@@ -39,7 +39,9 @@ class Capture:
     def __init__(self, place: Path) -> None:
         sae = write_sae(place / "sae", site=str(SITE))
         model = ModelConfig(source=str(save_model(place / "model", "llama")))
-        self.local: LocalExecutor = Recipe(model, (InstrumentRecipe(str(sae), 1.0, 5),), {SITE: 1e9}, seed=3).build()
+        self.local: LocalExecutor = Recipe(
+            model, (InstrumentRecipe(str(sae), 1.0, 5, torch.zeros(32), torch.zeros(32)),), {SITE: 1e9}, seed=3
+        ).build()
         items = [prompt(n, f"{n} {text}") for n, text in enumerate(TEXTS * 4)]
         sequences = [tokenise(self.local.model, item, PromptFormat.CHAT) for item in items]
         self.jobs: tuple[Job, ...] = plan_jobs(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Generator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,14 +16,18 @@ from audit.capture import jobs as jobs_module
 from audit.capture.batches import make_batches
 from audit.capture.encoder import Threshold
 from audit.capture.fitting import fit_sae, stations
-from audit.capture.jobs import LocalExecutor, capture, plan_jobs, run_halving
+from audit.capture.halving import Say
+from audit.capture.jobs import Job, LocalExecutor, capture, plan_jobs, run_halving
 from audit.capture.model import LoadedModel
+from audit.capture.outputs import splice
+from audit.capture.recipe import with_control
 from audit.capture.runner import Captured, Readable, Station, calibrate, run_batch
 from audit.capture.sae import Sae
 from audit.capture.sae_sources import load_sae
-from audit.capture.shards import PROMPTS_SUFFIX, content_digest
+from audit.capture.shards import PROMPTS_SUFFIX, Shard, content_digest
 from audit.capture.sites import Site, SiteKind, read_sites
-from audit.errors import SaeInvalid, ShapeMismatch, SiteNotFound, TooLarge
+from audit.errors import EnvironmentProblem, SaeInvalid, ShapeMismatch, SiteNotFound, TooLarge
+from audit.records import SaeRecord
 from tests.capture.test_runner import SITE, rows_of, tokenised
 from tests.capture.test_sae import write_sae
 
@@ -102,10 +107,10 @@ def test_a_real_allocation_failure_is_recognised() -> None:
     """Under a limit of the address space PyTorch refuses an array, and that refusal counts as lack of memory."""
     script = (
         "import resource, torch\n"
-        "from audit.capture.jobs import _is_out_of_memory\n"
+        "from audit.capture.halving import is_out_of_memory\n"
         "resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))\n"
         "try:\n    torch.zeros(1 << 36)\n"
-        "except (RuntimeError, MemoryError) as error:\n    print(_is_out_of_memory(error))\n"
+        "except (RuntimeError, MemoryError) as error:\n    print(is_out_of_memory(error))\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "True"
@@ -160,6 +165,93 @@ def test_an_sae_that_awaits_its_scale_gets_it_from_the_text(small_model: LoadedM
     torch.testing.assert_close(fired.activation * factor, plain.activation, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(ready.decode(fired, sample) * factor, sae.decode(plain, sample), rtol=1e-3, atol=1e-4)
     assert any("estimated" in note for note in ready.record.notes)
+
+
+def test_the_control_does_not_depend_on_how_the_sae_is_written(small_model: LoadedModel, sae: Sae) -> None:
+    """The same instrument behind an input scale has a control that fires alike; one without a centre gets the mean."""
+    prompts = tokenised(small_model)
+    calibrations = calibrate(small_model, (SITE,), prompts, factor=1e9)
+    sample = calibrations[SITE].sample
+    scale = 0.02
+    written = replace(sae, b_enc=sae.b_enc * scale, b_dec=sae.b_dec * scale, centre=sae.b_dec * scale).scaled(scale)
+    fired = []
+    for one in (sae, written):
+        fitted = fit_sae(one, small_model)
+        centre, bias = fitted.centres(calibrations)
+        _, control = with_control(fitted, k=fitted.typical_count(calibrations), seed=1, centre=centre, bias=bias)
+        fired.append(control.sae.encode(sample))
+    assert torch.equal(fired[0].latent, fired[1].latent)
+    torch.testing.assert_close(fired[0].activation, fired[1].activation, atol=1e-4, rtol=1e-4)
+    bare = fit_sae(replace(sae, centre=None), small_model)
+    assert all(torch.equal(part, calibrations[SITE].mean) for part in bare.centres(calibrations))
+
+
+def test_a_job_that_never_comes_back_is_an_error(small_model: LoadedModel, sae: Sae, tmp_path: Path) -> None:
+    """Whatever an executor drops is told, not missing without a word."""
+    places = (Station(SITE, (sae,), 1e9),)
+
+    class Forgetful(LocalExecutor):
+        """Runs all jobs but the last."""
+
+        def run(self, jobs: Sequence[Job], *, say: Say) -> Generator[tuple[Job, Shard], None, None]:
+            """Yield all but one."""
+            yield from super().run(jobs[:-1], say=say)
+
+    with pytest.raises(EnvironmentProblem, match="capture"):
+        capture(
+            plan_jobs(small_model, places, tokenised(small_model), batch_tokens=64),
+            Forgetful(small_model, places),
+            folder=tmp_path,
+        )
+
+
+def test_splicing_an_identity_changes_nothing(any_wiring: LoadedModel) -> None:
+    """An SAE that gives back what it reads costs no prediction, at every site that it may replace."""
+    eye = torch.eye(32)
+    prompts = tokenised(any_wiring)[:3]
+    for kind in (SiteKind.RESID_POST, SiteKind.MLP_OUT, SiteKind.ATTN_OUT):
+        site = Site(kind, 2)
+        record = replace(load_record(any_wiring), site=str(site), target=str(site))
+        identity = Sae(
+            w_enc=torch.cat([eye, -eye]),
+            b_enc=torch.zeros(64),
+            w_dec=torch.cat([eye, -eye]),
+            b_dec=torch.zeros(32),
+            rule=Threshold(torch.zeros(64)),
+            record=record,
+        )
+        spliced = splice(
+            any_wiring,
+            Station(site, (identity,), 1e9),
+            prompts,
+            batch_tokens=200,
+            ablation=torch.zeros(32),
+            seed=0,
+        )
+        assert max(abs(row.kl) for row in spliced) < 1e-3
+        assert max(abs(row.ce_spliced - row.ce) for row in spliced) < 1e-3
+
+
+def load_record(model: LoadedModel) -> SaeRecord:
+    """Return the record of an SAE for a model of width 32."""
+    return SaeRecord(
+        name=f"identity of {model.record.name}",
+        site="resid_post.2",
+        target="resid_post.2",
+        architecture="relu",
+        format="test",
+        source="test",
+        latents=64,
+        k=None,
+        width=32,
+        target_width=32,
+        digest="sha256:0",
+        training_tokens=None,
+        training_updates=None,
+        training_data_digest=None,
+        licence="none",
+        notes=(),
+    )
 
 
 def test_sites_and_widths_that_do_not_fit_are_refused(small_model: LoadedModel, sae: Sae) -> None:

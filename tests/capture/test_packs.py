@@ -81,7 +81,7 @@ def test_packed_words_have_the_activations_of_each_prompt_alone(any_wiring: Load
     kind = any_wiring.record.name.split(",")[0]
     prefix = share_prefix(any_wiring, longer, upto=SITE)
     for shared in (NO_PREFIX, prefix):
-        assert can_pack(any_wiring, longer, upto=SITE, prefix=shared) is (kind not in UNPACKED)
+        assert can_pack(any_wiring, longer, upto=SITE, prefix=shared, pack_tokens=64) is (kind not in UNPACKED)
     if kind not in UNPACKED:
         assert prefix.length > 0
         check(any_wiring, make_packs(longer, pack_tokens=64))
@@ -91,7 +91,46 @@ def test_packed_words_have_the_activations_of_each_prompt_alone(any_wiring: Load
 def test_position_biases_from_the_mask_are_noticed(tmp_path: Path) -> None:
     """Bloom's attention bias counts the mask's columns: its prompts run in padded batches."""
     model = load_model(ModelConfig(source=str(save_model(tmp_path / "bloom", "bloom"))))
-    assert not can_pack(model, PROMPTS, upto=SITE, prefix=NO_PREFIX)
+    assert not can_pack(model, PROMPTS, upto=SITE, prefix=NO_PREFIX, pack_tokens=64)
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes"),
+    [
+        # Local attention counts places in the row, not positions.
+        (
+            "gpt_neo",
+            {"num_layers": 4, "num_heads": 4, "attention_types": [[["global", "local"], 2]], "window_size": 32},
+        ),
+        # The bias counts columns of the row, and position numbers are swallowed.
+        ("mpt", {"d_model": 32, "n_heads": 4, "n_layers": 4, "max_seq_len": 256, "expansion_ratio": 2}),
+    ],
+)
+def test_models_that_count_places_in_the_row_are_noticed(tmp_path: Path, kind: str, changes: dict[str, object]) -> None:
+    """Prompts that part in the middle: the later ones lie far behind what they begin with."""
+    model = load_model(ModelConfig(source=str(save_model(tmp_path / kind, kind, **changes))))
+    with torch.no_grad():
+        for layer in model.layers:
+            for parameter in layer.parameters():
+                parameter.mul_(4)
+    prompts = [Words(n, (*range(10, 40), *range(50 + n, 80 + n))) for n in range(8)]
+    packs = make_packs(prompts, pack_tokens=128)
+    off = 0.0
+    for pack in packs:
+        rows = pack.rows(read_site(model.model, model.layers, SITE, pack.inputs(model)))[pack.source]
+        for place, prompt in enumerate(pack.prompts):
+            exact = alone(model, prompt)
+            off = max(off, float(((rows[pack.owner[:, 0] == place] - exact).norm(dim=1) / exact.norm(dim=1)).max()))
+    assert off > 0.01
+    assert not can_pack(model, prompts, upto=SITE, prefix=NO_PREFIX, pack_tokens=128)
+
+
+def test_a_pack_beyond_the_context_is_not_made(tmp_path: Path) -> None:
+    """Tables over the row may be as long as the context, not longer."""
+    model = load_model(ModelConfig(source=str(save_model(tmp_path / "gpt2", "gpt2", n_positions=40))))
+    prompts = [Words(n, tuple(range(10 + n, 40 + n))) for n in range(4)]
+    assert can_pack(model, prompts, upto=SITE, prefix=NO_PREFIX, pack_tokens=32)
+    assert not can_pack(model, prompts, upto=SITE, prefix=NO_PREFIX, pack_tokens=128)
 
 
 def test_what_prompts_begin_with_is_run_once() -> None:
@@ -136,9 +175,9 @@ def test_a_wrong_mask_is_noticed(small_model: LoadedModel, monkeypatch: pytest.M
         causal = torch.full((count, count), torch.finfo(torch.float32).min).triu(1)
         return given | {"attention_mask": causal[None, None]}
 
-    assert can_pack(small_model, PROMPTS, upto=SITE, prefix=NO_PREFIX)
+    assert can_pack(small_model, PROMPTS, upto=SITE, prefix=NO_PREFIX, pack_tokens=64)
     monkeypatch.setattr(Pack, "inputs", careless)
-    assert not can_pack(small_model, PROMPTS, upto=SITE, prefix=NO_PREFIX)
+    assert not can_pack(small_model, PROMPTS, upto=SITE, prefix=NO_PREFIX, pack_tokens=64)
 
 
 def test_halves_hold_every_prompt_once(small_model: LoadedModel) -> None:

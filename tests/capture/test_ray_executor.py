@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pyarrow as pa
 import pytest
+import torch
 
 from audit.capture import ray_executor
 from audit.capture.jobs import Job, LocalExecutor, capture, plan_jobs
@@ -61,7 +62,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
     saes = [write_sae(folder / f"sae{n}", site=str(site), name=f"small{n}") for n, site in enumerate(SITES)]
     recipe = Recipe(
         ModelConfig(source=str(save_model(folder / "model", "llama"))),
-        tuple(InstrumentRecipe(str(sae), 1.0, 5) for sae in saes),
+        tuple(InstrumentRecipe(str(sae), 1.0, 5, torch.zeros(32), torch.zeros(32)) for sae in saes),
         dict.fromkeys(SITES, 1e9),
         seed=3,
     )

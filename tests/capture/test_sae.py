@@ -97,7 +97,9 @@ def test_another_width_is_refused(sae: Sae) -> None:
 
 def test_random_directions_have_the_same_shape_and_come_from_the_seed(sae: Sae) -> None:
     """The control is regenerated, never stored, and its digest names its seed."""
-    first, again, other = (random_directions(sae, k=K, seed=seed) for seed in (1, 1, 2))
+    first, again, other = (
+        random_directions(sae, k=K, seed=seed, centre=sae.b_dec, bias=sae.b_dec) for seed in (1, 1, 2)
+    )
     assert first.w_dec.shape == sae.w_dec.shape
     assert first.record.k == sae.record.k == K
     torch.testing.assert_close(first.w_dec, again.w_dec)

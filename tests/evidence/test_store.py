@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from audit.capture.shards import RowBlock, SequenceMoments, write_shard
+from audit.capture.shards import RowBlock, SequenceMoments, make_shard, write_shard
 from audit.errors import EvidenceError, OutputError, UsageError
 from audit.evidence import scores
 from audit.evidence.store import ACTIVATIONS, DATABASE, Store, answer, create_store
@@ -51,7 +51,7 @@ def bundle(tmp_path: Path) -> Path:
             latent.astype(np.int32),
             activation.astype(np.float32),
         )
-        write_shard(tmp_path / ACTIVATIONS, key, [block], [moments(n) for n in part])
+        write_shard(tmp_path / ACTIVATIONS, key, make_shard([block], [moments(n) for n in part]))
     with create_store(tmp_path) as store:
         store.insert("suite", [{"suite": "u", "title": "U", "domain": "d", "version": "1", "digest": "x"}])
         store.insert("concept", [{"concept": "c", "suite": "u", "domain": "d", "title": "C", "frames": 2}])
@@ -143,7 +143,7 @@ def test_predicting_the_mean_explains_nothing(tmp_path: Path) -> None:
         {SAE: error},
         {SAE: 1.0},
     )
-    write_shard(tmp_path / ACTIVATIONS, "k", [block], [item])
+    write_shard(tmp_path / ACTIVATIONS, "k", make_shard([block], [item]))
     with create_store(tmp_path) as store:
         row = {
             "prompt": 0,
@@ -371,5 +371,5 @@ def test_an_unwritable_folder_gives_one_error(tmp_path: Path) -> None:
     """A shard that cannot be written leaves no half file."""
     block = RowBlock(SAE, *(np.zeros(1, dtype=np.int32) for _ in range(3)), np.ones(1, dtype=np.float32))
     with pytest.raises(OutputError):
-        write_shard(tmp_path / "missing", "k", [block], [moments(0)])
+        write_shard(tmp_path / "missing", "k", make_shard([block], [moments(0)]))
     assert list(tmp_path.iterdir()) == []

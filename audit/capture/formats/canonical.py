@@ -54,11 +54,13 @@ def canonical(parts: Parts, record: SaeRecord) -> Sae:
         record: what is known of it; `latents`, `width`, `target_width` and `k` are checked against the tensors.
 
     Raises:
-        SaeInvalid: a shape is not what the others ask for, or a weight is NaN or infinite.
+        SaeInvalid: a shape is not what the others ask for, or a weight is NaN or infinite, before or after folding.
     """
     tensors = _checked(parts, record)
     w_dec = tensors["w_dec"]
     norms = torch.cat([w_dec[n : n + _BLOCK].norm(dim=1) for n in range(0, len(w_dec), _BLOCK)])
+    # Finite weights can have a norm that float32 cannot hold.
+    require_tensors(record.name, {"w_dec's norms": (norms, (record.latents,))})
     # A latent whose direction is zero adds nothing to the output: it keeps its own units.
     norms = torch.where(norms > 0, norms, 1.0)
     notes = record.notes
@@ -85,7 +87,15 @@ def canonical(parts: Parts, record: SaeRecord) -> Sae:
         norms=norms,
         awaits_scale=parts.input_scale is None,
     )
-    return sae if parts.input_scale in (1.0, None) else sae.scaled(float(parts.input_scale or 1.0))
+    if parts.input_scale not in {1.0, None}:
+        sae = sae.scaled(float(parts.input_scale or 1.0))
+    folded = {
+        "gain, folded": (sae.gain, (record.latents,)),
+        "offset, folded": (sae.offset, (record.latents,)),
+        "b_dec, scaled": (sae.b_dec, (record.target_width,)),
+    }
+    require_tensors(record.name, {name: pair for name, pair in folded.items() if pair[0] is not None})
+    return sae
 
 
 def select_by_length(w_enc: Tensor, b_enc: Tensor, w_dec: Tensor) -> None:

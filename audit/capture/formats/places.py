@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from audit.capture.formats.weight_files import PICKLES
 from audit.capture.site_names import Side, SiteKind, read_name
 from audit.errors import SaeInvalid
 from audit.records import SaeRecord
 
 SYNTAX = "`PATH#resid_post.12`, or for a transcoder `PATH#mlp_in.12->mlp_out.12`"
 ARROW = "->"
-# Parts of a path that say which of a release an SAE is, but not of which release.
+# Parts of a path that say which of a release an SAE is, but not of which release. Narrow, each with its number or its
+# site: whatever matches stands in records that strangers read.
 _PART_OF_RELEASE = re.compile(
-    r"(?:layer|width|average_l0|trainer|expansion|ae|seed|blocks\.|layers\.|h\.|resid_|attn_|mlp_|transcoder)[\w.-]*"
-    r"|canonical|embedding|autoencoders?|checkpoints?|saes?|weights?|final[\w.]*|params\.\w+|sae\.\w+|[\d.]+(?:pt|pth)?",
+    r"layer_?\d+(?:_(?:width_\d+[km]|l0_[a-z0-9]+|affine))*|width_(?:\d+[km]?|2pow\d+)|(?:average_)?l0_\d+"
+    r"|(?:trainer|expansion|seed|ae)_?\d+|(?:blocks|layers|h)\.\d+(?:\.[a-z0-9_.]+)?"
+    r"|(?:resid|attn|mlp)_(?:pre|mid|post|in|out|z|delta)(?:_(?:all|layer_\d+|attn|mlp|act|v\d+|\d+k))*"
+    r"|transcoder(?:_all)?|canonical|embedding|ae|autoencoders?|checkpoints?|saes?|sae_weights|weights|final|params"
+    r"|\d+(?:\.\d+)*",
     re.IGNORECASE,
 )
+# Names that publishers gave to whole releases.
+_RELEASE = re.compile(
+    r"(?:gemma-scope|llama-?scope|saebench|pythia-?\d+m|sae-(?:deepseek|gemma|gpt2|llama|pythia|qwen|smollm))[\w.-]*"
+    r"|llama3_1-8b-base-l\w+-\d+x|gpt2-(?:small|medium|large|xl)",
+    re.IGNORECASE,
+)
+_WEIGHTS = PICKLES | {".npz", ".safetensors"}
 _CACHED = re.compile(r"models--(?P<owner>[^/]+)--(?P<repo>[^/]+)")
 
 
@@ -153,18 +166,26 @@ def new_record(
 
 
 def short_name(path: Path) -> str:
-    """Return the end of a path from the first part on that names a release or a training."""
+    """Return the name of an SAE's folder, or of its file without the ending, with what a release's layout puts above.
+
+    A record is handed to strangers: a folder above is named only where it is a part of a published layout, and the one
+    above those only where it is the name of a release. Where the SAE lies on this machine is never told.
+    """
     # Not resolved: the hub's cache has links to files that are named by their digest.
-    parts = path.absolute().parts
+    parts = Path(os.path.normpath(path.absolute())).parts
     cached = next((n for n, part in enumerate(parts) if _CACHED.fullmatch(part)), None)
-    if cached is not None:
+    if cached is not None and parts[cached + 1 : cached + 2] == ("snapshots",):
         repo = _CACHED.fullmatch(parts[cached])
         # models--OWNER--REPO/snapshots/COMMIT/...: the hub's cache.
         return printable("/".join([repo["repo"] if repo else "", *parts[cached + 3 :]]))
-    start = len(parts) - 1
-    while start > 1 and _PART_OF_RELEASE.fullmatch(parts[start]):
-        start -= 1
-    return printable("/".join(parts[start:]))
+    own = Path(parts[-1])
+    name = [own.stem if own.suffix in _WEIGHTS else own.name]
+    for part in reversed(parts[1:-1]):
+        layout = _PART_OF_RELEASE.fullmatch(part) is not None
+        if not _PART_OF_RELEASE.fullmatch(name[0]) or not (layout or _RELEASE.fullmatch(part)):
+            break
+        name.insert(0, part)
+    return printable("/".join(name))
 
 
 def printable(name: str) -> str:

@@ -34,6 +34,8 @@ _DAMAGED = (
 )  # fmt: skip
 _CODE = re.compile(r"GLOBAL (?P<name>[\w.]+)|Unsupported (?:operand|class) (?P<operand>\S+)")
 _SHOWN = 12
+# What an archive may unpack to. Weights are noise and hardly shrink; 1,000 times is what packed zeros reach.
+_MOST_INFLATED, _ALWAYS_ALLOWED_BYTES = 100, 64 * 2**20
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -52,13 +54,15 @@ def read_torch(path: Path) -> dict[str, object]:
     """Read a file of `torch.save`, mapped into memory where its form allows: {name: tensor, number, text or container}.
 
     Raises:
-        SaeInvalid: it asks for code, is damaged, or holds no dictionary.
+        SaeInvalid: it asks for code, is damaged, holds no dictionary, or promises more numbers than it has.
     """
     try:
         with warnings.catch_warnings():
             # torch warns of protocol numbers that only a damaged file has; the error below says what is wrong.
             warnings.simplefilter("ignore")
             mapped = zipfile.is_zipfile(path)
+            if mapped:
+                _require_no_bomb(path)
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
         raise _refused(path, str(error)) from error
@@ -76,6 +80,9 @@ def read_torch(path: Path) -> dict[str, object]:
             found=type(content).__name__,
             hint="Save the SAE's state_dict.",
         )
+    size = path.stat().st_size
+    for name, tensor in tensors_of(content).items():
+        _require_stored(tensor, item=f"{path}: {name}", most_bytes=size)
     return content
 
 
@@ -83,9 +90,10 @@ def read_npz(path: Path) -> dict[str, Tensor]:
     """Read an npz file: {name: tensor} in the file's own types.
 
     Raises:
-        SaeInvalid: it is not one, is damaged, or has an array of Python objects.
+        SaeInvalid: it is not one, is damaged, unpacks to far more than its size, or has an array of Python objects.
     """
     try:
+        _require_no_bomb(path)
         # Opened here: numpy leaves a file open that is no archive.
         with warnings.catch_warnings(), path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             # numpy warns of headers that only a damaged file, or one of Python 2, has.
@@ -142,7 +150,8 @@ def take(tensors: dict[str, Tensor], name: str, *, item: str, dims: int = 1, tra
         transposed: whether the file has its two dimensions the other way round.
 
     Raises:
-        SaeInvalid: there is none, it is not made of floating point numbers, or has another number of dimensions.
+        SaeInvalid: there is none, it is not made of floating point numbers, has another number of dimensions, or its
+            shape promises more numbers than are stored.
     """
     if name not in tensors:
         raise SaeInvalid(
@@ -152,6 +161,7 @@ def take(tensors: dict[str, Tensor], name: str, *, item: str, dims: int = 1, tra
             hint="Weights and configuration are of different SAEs, or the file is of another format.",
         )
     tensor = tensors.pop(name).detach()
+    _require_stored(tensor, item=f"{item}: {name}")
     if not tensor.is_floating_point() or tensor.ndim != dims:
         raise SaeInvalid(
             item=f"{item}: {name}",
@@ -175,6 +185,49 @@ def require_none_left(tensors: Mapping[str, Tensor], *, item: str, architecture:
             expected=f"the tensors of the architecture {architecture}",
             found=f"also {_listed(tensors)}",
             hint="The configuration promises another architecture than the weights have.",
+        )
+
+
+def _require_stored(tensor: Tensor, *, item: str, most_bytes: int | None = None) -> None:
+    """Refuse a tensor that has fewer numbers in memory than its shape says, before anything of that shape is made.
+
+    A file of 2 kB can hold a tensor of 40 TB: strides of 0 repeat one number, sparse ones leave all out.
+
+    Args:
+        tensor: as it was read.
+        item: what the error speaks of.
+        most_bytes: size of the file that it comes from, or None where it is not known.
+    """
+    promised = tensor.numel() * tensor.element_size()
+    dense = tensor.layout is torch.strided and tensor.device.type == "cpu" and not tensor.is_quantized
+    stored = tensor.untyped_storage().nbytes() if dense else 0
+    if not dense or promised > stored or (most_bytes is not None and stored > most_bytes):
+        raise SaeInvalid(
+            item=item,
+            expected=f"all {promised} bytes of a tensor of shape {tuple(tensor.shape)}",
+            found=f"{min(stored, stored if most_bytes is None else most_bytes)} bytes"
+            if dense
+            else f"a tensor that is not stored number by number ({tensor.layout}, {tensor.device})",
+            hint="Save dense tensors, expanded ones with `.contiguous()`.",
+        )
+
+
+def _require_no_bomb(path: Path) -> None:
+    """Refuse an archive that would unpack to far more than its own size.
+
+    Raises:
+        SaeInvalid: it would.
+        zipfile.BadZipFile: it is no archive.
+    """
+    with path.open("rb") as stream, zipfile.ZipFile(stream) as archive:
+        inflated = sum(member.file_size for member in archive.infolist())
+    size = path.stat().st_size
+    if inflated > max(_MOST_INFLATED * size, _ALWAYS_ALLOWED_BYTES):
+        raise SaeInvalid(
+            item=str(path),
+            expected=f"an archive that unpacks to at most {_MOST_INFLATED} times its size of {size} bytes",
+            found=f"{inflated} bytes",
+            hint="It is made to fill the memory. If it is not, save the weights without compression.",
         )
 
 

@@ -18,10 +18,12 @@ CREATE TABLE concept (
     frames INTEGER NOT NULL
 );
 
--- one row a trained SAE and a control, with the site that it reads; role is 'instrument' or 'control'
+-- one row a trained SAE and a control, with the site that it reads and the one that its output stands for (the same, but
+-- for transcoders); role is 'instrument' or 'control'
 CREATE TABLE sae (
     sae VARCHAR PRIMARY KEY,
     site VARCHAR NOT NULL,
+    target VARCHAR NOT NULL,
     role VARCHAR NOT NULL,
     latents INTEGER NOT NULL,
     digest VARCHAR NOT NULL

@@ -88,7 +88,7 @@ def test_activations_and_output_are_the_classes_own(kind: str, tmp_path: Path) -
     ours = load_sae(str(saved(tmp_path / "resid_post_layer_8" / "trainer_0", theirs, config(kind))))
     assert_same(ours, tokens(), *outputs(theirs, tokens()))
     assert (ours.record.site, ours.record.target) == ("resid_post.8", "resid_post.8")
-    assert ours.record.name.endswith("/resid_post_layer_8/trainer_0")
+    assert ours.record.name == "resid_post_layer_8/trainer_0"
     assert (ours.record.k, isinstance(ours.rule, TopK)) == ((K, True) if kind == "AutoEncoderTopK" else (None, False))
 
 

@@ -25,6 +25,7 @@ from tests.capture.formats.test_gemma_scope import first
 from tests.capture.formats.test_llama_scope import first as llama_scope
 from tests.capture.formats.test_llama_scope import weights as llama_weights
 from tests.capture.formats.test_saelens import old_config, old_weights, written
+from tests.capture.test_sae import write_sae
 
 REPO = "google/gemma-scope-2b-pt-res"
 PATH = "layer_12/width_16k/average_l0_71"
@@ -43,6 +44,13 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     written(root / "owner" / "one", old_config(), old_weights())
     (root / "owner" / "one" / "checkpoint").mkdir()
     (root / "owner" / "one" / "checkpoint" / "optimiser.pt").write_bytes(b"large")
+    shards = root / "owner" / "model" / "shards"
+    shards.mkdir(parents=True)
+    for folder, name in ((shards.parent, "config.json"), (shards, "a.safetensors"), (shards, "b.safetensors")):
+        (folder / name).write_text("{}")
+    for number in range(1, 4):
+        (shards.parent / f"model-0000{number}-of-00003.safetensors").write_bytes(b"large")
+    (write_sae(root / "owner" / "own") / "certificate.json").write_text("{}")
     llama_scope(root / "owner" / "llama" / "L15R-8x", llama_weights())
     return root
 
@@ -108,6 +116,28 @@ def test_weights_below_their_configuration(server: HubServer) -> None:
     copy = bring(HubAddress("owner/llama", "L15R-8x", None), endpoint=server.url)
     assert sorted(server.asked) == ["L15R-8x/checkpoints/final.safetensors", "L15R-8x/hyperparams.json"]
     assert load_sae(str(copy.path)).record.name == "llama/L15R-8x"
+
+
+@pytest.mark.parametrize(
+    ("path", "named"),
+    [("", "owner/model:model-00001-of-00003.safetensors"), ("shards", "owner/model:shards/a.safetensors")],
+)
+def test_several_weights_in_no_known_layout_are_not_downloaded(path: str, named: str, server: HubServer) -> None:
+    """A model's repository, with its configuration: nothing of its hundred GB; one of its files can be named."""
+    with pytest.raises(SaeInvalid) as caught:
+        bring(HubAddress("owner/model", path, None), endpoint=server.url)
+    assert named in caught.value.hint
+    assert server.asked == []
+    file = named.partition(":")[2]
+    assert bring(HubAddress("owner/model", file, None), endpoint=server.url).path.is_file()
+    assert file in server.asked
+
+
+def test_a_publishers_certificate_is_not_brought(server: HubServer) -> None:
+    """It is unsigned: a report would print it as a certificate of this project."""
+    copy = bring(HubAddress("owner/own", "", None), endpoint=server.url)
+    assert sorted(server.asked) == ["card.json", "sae.safetensors"]
+    assert load_sae(str(copy.path)).record.format == "affidavit"
 
 
 @pytest.mark.parametrize(
@@ -178,7 +208,7 @@ def test_a_local_folder_wins_over_the_hub(tmp_path: Path, monkeypatch: pytest.Mo
     written(tmp_path / "owner" / "one", old_config(), old_weights())
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(hub, "bring", lambda _: pytest.fail("asked the hub"))
-    assert load_sae("owner/one").record.source == "owner/one"
+    assert load_sae("owner/one").record.source == "one"
 
 
 _LOAD = """

@@ -139,7 +139,7 @@ def test_openai_by_its_formula(activation: str, path: str, site: str, tmp_path: 
     assert_same(ours, tokens(), *formula(content, tokens()))
     assert ours.record.site == site
     assert isinstance(ours.rule, TopK) is (activation == "TopK")
-    assert ours.record.name == path.removesuffix(f"/{path.rpartition('/')[2]}") + path[path.rfind("/") :]
+    assert ours.record.name == path.removesuffix(".pt")
 
 
 def test_openai_refused(tmp_path: Path) -> None:

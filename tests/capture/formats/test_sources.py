@@ -72,13 +72,25 @@ def test_own_and_shipped_saes_still_load() -> None:
         (f"/data/{GEMMA}", GEMMA),
         ("/data/sae-pythia/layers.5.mlp", "sae-pythia/layers.5.mlp"),
         ("/data/pythia70m_gated/resid_post_layer_3/trainer_0", "pythia70m_gated/resid_post_layer_3/trainer_0"),
-        ("/data/release/layer_2/params.npz", "release/layer_2/params.npz"),
+        ("/data/release/layer_2/params.npz", "layer_2/params"),
+        (f"/data/{GEMMA}/params.npz", f"{GEMMA}/params"),
+        ("/home/alice/sae", "sae"),
+        ("/home/alice/ae.pt", "ae"),
+        ("/home/alice/layer_12", "layer_12"),
+        ("/home/alice/layer_12/width_16k/", "layer_12/width_16k"),
+        ("/home/alice/aerospace-client/layer_12", "layer_12"),
+        ("/home/alice/layer_12_secret/weights", "weights"),
+        ("/home/alice/seedling/saes/blocks.5.hook_resid_post", "saes/blocks.5.hook_resid_post"),
+        ("/home/gemma-scope-2b-pt-res/private/layer_12", "layer_12"),
+        ("/home/gemma-scope-x/gemma-scope-2b-pt-res/layer_12", "gemma-scope-2b-pt-res/layer_12"),
+        ("/home/alice/layer_12/../sae", "sae"),
+        ("/home/models--a--b/private/of/alice/sae", "sae"),
         (f"/c/models--google--{GEMMA.replace('/', '/snapshots/0123abc/', 1)}", GEMMA),
         ("/data/odd\u0007name", "odd?name"),
     ],
 )  # fmt: skip
 def test_names_are_short_and_tell_saes_apart(path: str, name: str) -> None:
-    """From the first part of the path on that names a release or a training."""
+    """The own name, what a release's layout puts above it, and the release: never where it lies on this machine."""
     assert short_name(Path(path)) == name
 
 

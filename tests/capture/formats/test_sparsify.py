@@ -42,13 +42,13 @@ def outputs(coder: Any, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 def test_activations_and_output_are_sparsifys_own(*, transcode: bool, skip: bool, tmp_path: Path) -> None:
     """b_dec is subtracted unless it transcodes; the skip connection sees the input as it is."""
     theirs = made(transcode=transcode, skip_connection=skip)
-    folder = tmp_path / "sae-model-32x" / "layers.5.mlp"
+    folder = tmp_path / "sae-pythia-70m-32x" / "layers.5.mlp"
     theirs.save_to_disk(folder)
     ours = load_sae(str(folder))
     assert_same(ours, tokens(), *outputs(theirs, tokens()))
     assert ours.record.k == K
     assert (ours.centre is None) is transcode
-    assert ours.record.name == "sae-model-32x/layers.5.mlp"
+    assert ours.record.name == "sae-pythia-70m-32x/layers.5.mlp"
     # The module's own name is kept: where a norm follows the MLP, its output is not what is added to the stream.
     assert (ours.record.site, ours.record.target) == ("mlp_in.5" if transcode else "layers.5.mlp", "layers.5.mlp")
 
