@@ -195,6 +195,8 @@ def _load_weights(path: Path, *, dtype: torch.dtype) -> Any:  # noqa: ANN401 - t
         model, info = AutoModelForCausalLM.from_pretrained(
             **_source(path),
             dtype=dtype,
+            # Else transformers would ask on stdin whether to run a repository's code.
+            trust_remote_code=False,
             output_loading_info=True,
             # Reported below together with the missing weights.
             ignore_mismatched_sizes=True,
