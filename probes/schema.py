@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
+
+from audit.errors import SuiteError
 
 SUITE_SCHEMA = "affidavit/suite/1"
 CONCEPT_SCHEMA = "affidavit/concept/1"
+MIX_SCHEMA = "affidavit/mix/1"
 # The frame under which outcome questions stand in the evidence; no suite may use it.
 OUTCOME_FRAME = "outcome"
+# A two-sided sign-flip test over fewer scenarios cannot reach p = 0.05: 2 / 2^5 > 0.05.
+FEWEST_IN_SPLIT = 6
 
 
 class Arm(StrEnum):
@@ -23,9 +29,6 @@ class Arm(StrEnum):
     NEUTRAL = "neutral"
     CUE = "cue"
     CUE_FREE = "cue_free"
-
-
-REQUIRED_ARMS = (Arm.CONCEPT, Arm.CONTROL, Arm.NEUTRAL)
 
 
 class Split(StrEnum):
@@ -74,7 +77,7 @@ class Scenario:
 
     id: str
     split: Split
-    arms: dict[Arm, str]
+    arms: Mapping[Arm, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +99,98 @@ class Concept:
         return tuple(s for s in self.scenarios if s.split is split)
 
 
+class Clause(StrEnum):
+    """One sentence of a mix: a concept, or what takes its place."""
+
+    A = "a"
+    A_FILLER = "a_filler"
+    B = "b"
+    B_FILLER = "b_filler"
+    PLACEBO = "placebo"
+
+
+class Cell(StrEnum):
+    """A cell of the factorial: which of the two concepts is present; in the last two the placebo stands in for B."""
+
+    NEITHER = "00"
+    FIRST = "10"
+    SECOND = "01"
+    BOTH = "11"
+    PLACEBO = "0p"
+    FIRST_PLACEBO = "1p"
+
+    @property
+    def clauses(self) -> tuple[Clause, Clause]:
+        """Return the clause that stands for A and the one that stands for B."""
+        first = Clause.A if self.value[0] == "1" else Clause.A_FILLER
+        return first, {"0": Clause.B_FILLER, "1": Clause.B, "p": Clause.PLACEBO}[self.value[1]]
+
+
+class Order(StrEnum):
+    """Which clause comes first: attention is causal, so only the second can be changed by the other."""
+
+    A_FIRST = "ab"
+    B_FIRST = "ba"
+
+
+@dataclass(frozen=True, slots=True)
+class MixScenario:
+    """One situation in which two concepts meet: five sentences that make twelve prompts of one length."""
+
+    id: str
+    split: Split
+    clauses: Mapping[Clause, str]
+
+    def text(self, cell: Cell, order: Order) -> str:
+        """Return the prompt of a cell: its two sentences with a space between."""
+        first, second = (self.clauses[clause] for clause in cell.clauses)
+        return f"{first} {second}" if order is Order.A_FIRST else f"{second} {first}"
+
+
+@dataclass(frozen=True, slots=True)
+class Placebo:
+    """A harmless third concept: whatever seems to interact with it is a false finding."""
+
+    title: str
+    definition: str
+
+
+@dataclass(frozen=True, slots=True)
+class Mix:
+    """A 2x2 factorial of two concepts, with a placebo; `concepts` are the ids of A and B."""
+
+    id: str
+    title: str
+    language: str
+    concepts: tuple[str, str]
+    placebo: Placebo
+    why: str
+    scenarios: tuple[MixScenario, ...]
+
+    def in_split(self, split: Split) -> tuple[MixScenario, ...]:
+        """Return the scenarios of one split, in file order."""
+        return tuple(s for s in self.scenarios if s.split is split)
+
+
+@dataclass(frozen=True, slots=True)
+class Subset:
+    """A named part of a suite, fixed in its file: the concepts and mixes that a short audit runs."""
+
+    concepts: tuple[str, ...]
+    mixes: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Suite:
-    """The concepts of one domain, with the frames that wrap them."""
+    """The concepts of one domain, with the frames that wrap them, and mixes of concepts.
+
+    Args:
+        limits: what a reader must know that this suite cannot show.
+        withheld: whether its texts are kept out of bundles and reports.
+        subsets: name -> the part that the name stands for.
+        digest: over every file of the suite, whichever part of it runs.
+        subset: the name of the part that this is; None is the whole.
+    """
 
     id: str
     title: str
@@ -108,3 +200,35 @@ class Suite:
     frames: tuple[Frame, ...]
     concepts: tuple[Concept, ...]
     digest: str
+    mixes: tuple[Mix, ...] = ()
+    limits: tuple[str, ...] = ()
+    withheld: bool = False
+    subsets: Mapping[str, Subset] = field(default_factory=dict)
+    subset: str | None = None
+
+    def part(self, name: str) -> Suite:
+        """Return the suite reduced to a named subset.
+
+        Raises:
+            SuiteError: the suite has no subset of that name.
+        """
+        if name not in self.subsets:
+            raise SuiteError(
+                item=f"suite {self.id!r}: subset {name!r}",
+                expected=f"one of {', '.join(sorted(self.subsets)) or 'none: it has no subsets'}",
+                found="no such subset",
+                hint="Name a subset that suite.yaml has under `subsets`, or run the whole suite.",
+            )
+        chosen = self.subsets[name]
+        return replace(
+            self,
+            concepts=tuple(c for c in self.concepts if c.id in chosen.concepts),
+            mixes=tuple(m for m in self.mixes if m.id in chosen.mixes),
+            subset=name,
+        )
+
+
+def unknown_concepts(mixes: Collection[Mix], concepts: Collection[str]) -> dict[str, list[str]]:
+    """Return mix id -> the concepts that it names and nobody defines."""
+    found = {mix.id: [name for name in mix.concepts if name not in concepts] for mix in mixes}
+    return {mix: names for mix, names in found.items() if names}

@@ -1,0 +1,293 @@
+"""The three kinds of files of a suite, as they are written: validated by pydantic, every violation with its line."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic_core import ErrorDetails, PydanticCustomError
+
+from probes.schema import (
+    CONCEPT_SCHEMA,
+    FEWEST_IN_SPLIT,
+    MIX_SCHEMA,
+    OUTCOME_FRAME,
+    SUITE_SCHEMA,
+    Arm,
+    Clause,
+    Concept,
+    Frame,
+    Mix,
+    MixScenario,
+    Outcome,
+    Placebo,
+    Rule,
+    Scenario,
+    Split,
+    Subset,
+)
+from probes.yaml_source import Document, Place, shown
+
+
+def _one_slot(template: str) -> str:
+    if template.count("{text}") != 1:
+        raise PydanticCustomError("slot", "a template with {{text}} exactly once")
+    return template
+
+
+def _free_frame_name(name: str) -> str:
+    if name == OUTCOME_FRAME:
+        raise PydanticCustomError("frame", "another name: that one marks the outcome questions in the evidence")
+    return name
+
+
+Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+# An id becomes a file name and a part of a query: no separators, no spaces.
+Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,79}$")]
+Language = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]{2,8})*$")]
+Template = Annotated[Text, AfterValidator(_one_slot)]
+Half = Annotated[Split, Field(strict=False)]
+
+
+class _Written(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class _FrameFile(_Written):
+    name: Annotated[Identifier, AfterValidator(_free_frame_name)]
+    template: Template
+
+
+class _SubsetFile(_Written):
+    concepts: list[Identifier] = []
+    mixes: list[Identifier] = []
+
+
+class SuiteFile(_Written):
+    """A `suite.yaml`."""
+
+    schema_: Literal["affidavit/suite/1"] = Field(alias="schema")
+    id: Identifier
+    title: Text
+    domain: Identifier
+    version: Text
+    language: Language
+    frames: Annotated[list[_FrameFile], Field(min_length=1)]
+    concepts: list[Identifier]
+    mixes: list[Identifier] = []
+    limits: list[Text] = []
+    withheld: bool = False
+    subsets: dict[Identifier, _SubsetFile] = {}
+
+    def frames_of(self) -> tuple[Frame, ...]:
+        """Return the frames."""
+        return tuple(Frame(f.name, f.template) for f in self.frames)
+
+    def subsets_of(self) -> dict[str, Subset]:
+        """Return the subsets by name."""
+        return {name: Subset(tuple(s.concepts), tuple(s.mixes)) for name, s in self.subsets.items()}
+
+
+class _RuleFile(_Written):
+    name: Text
+    clause: Text
+
+
+class _OutcomeFile(_Written):
+    template: Template
+    target: Text
+    foil: Text
+
+
+class _ArmsFile(_Written):
+    concept: Text
+    control: Text
+    neutral: Text
+    cue: Text | None = None
+    cue_free: Text | None = None
+
+
+class _SampledFile(_Written):
+    id: Identifier
+    split: Half
+
+
+class _ScenarioFile(_SampledFile):
+    arms: _ArmsFile
+
+    def scenario(self) -> Scenario:
+        arms = {arm: getattr(self.arms, arm.value) for arm in Arm}
+        return Scenario(self.id, self.split, {arm: text for arm, text in arms.items() if text is not None})
+
+
+class _PartFile(_Written):
+    id: Identifier
+    title: Text
+    language: Language
+
+
+class ConceptFile(_PartFile):
+    """A concept's file."""
+
+    schema_: Literal["affidavit/concept/1"] = Field(alias="schema")
+    domain: Identifier
+    definition: Text
+    rules: Annotated[list[_RuleFile], Field(min_length=1)]
+    why: Text
+    outcome: _OutcomeFile | None = None
+    scenarios: Annotated[list[_ScenarioFile], Field(min_length=1)]
+
+    def concept(self) -> Concept:
+        """Return the concept."""
+        asked = self.outcome
+        return Concept(
+            id=self.id,
+            domain=self.domain,
+            title=self.title,
+            definition=self.definition,
+            rules=tuple(Rule(r.name, r.clause) for r in self.rules),
+            why=self.why,
+            language=self.language,
+            outcome=None if asked is None else Outcome(asked.template, asked.target, asked.foil),
+            scenarios=tuple(s.scenario() for s in self.scenarios),
+        )
+
+
+class _PlaceboFile(_Written):
+    title: Text
+    definition: Text
+
+
+class _MixScenarioFile(_SampledFile):
+    a: Text
+    a_filler: Text
+    b: Text
+    b_filler: Text
+    placebo: Text
+
+    def scenario(self) -> MixScenario:
+        return MixScenario(self.id, self.split, {clause: getattr(self, clause.value) for clause in Clause})
+
+
+class MixFile(_PartFile):
+    """A mix's file."""
+
+    schema_: Literal["affidavit/mix/1"] = Field(alias="schema")
+    concepts: Annotated[list[Identifier], Field(min_length=2, max_length=2)]
+    placebo: _PlaceboFile
+    why: Text
+    scenarios: Annotated[list[_MixScenarioFile], Field(min_length=1)]
+
+    def mix(self) -> Mix:
+        """Return the mix."""
+        first, second = self.concepts
+        return Mix(
+            id=self.id,
+            title=self.title,
+            language=self.language,
+            concepts=(first, second),
+            placebo=Placebo(self.placebo.title, self.placebo.definition),
+            why=self.why,
+            scenarios=tuple(s.scenario() for s in self.scenarios),
+        )
+
+
+_SCHEMAS: dict[type[BaseModel], str] = {SuiteFile: SUITE_SCHEMA, ConceptFile: CONCEPT_SCHEMA, MixFile: MIX_SCHEMA}
+FileKind = TypeVar("FileKind", SuiteFile, ConceptFile, MixFile)
+PartKind = TypeVar("PartKind", ConceptFile, MixFile)
+
+
+def parse(document: Document, kind: type[FileKind]) -> FileKind | None:
+    """Return the file's content, or None after adding every violation of its schema to the document."""
+    data = document.data
+    if isinstance(data, dict) and data.get("schema") not in (None, _SCHEMAS[kind]):
+        document.refuse(("schema",), expected=_SCHEMAS[kind], found=shown(data["schema"]))
+        return None
+    try:
+        found = kind.model_validate(data)
+    except ValidationError as error:
+        for detail in error.errors(include_url=False):
+            _add(document, detail, kind)
+        return None
+    if isinstance(found, SuiteFile):
+        _check_suite(document, found)
+    else:
+        _check_scenarios(document, found.scenarios)
+    return None if document.violations else found
+
+
+def repeated(document: Document, names: Sequence[str], *, under: Place, key: str | None = None) -> None:
+    """Refuse every name that stands more than once in a list, at each of its later places."""
+    seen: dict[str, int] = {}
+    for number, name in enumerate(names):
+        if name in seen:
+            place = (*under, number) if key is None else (*under, number, key)
+            first = document.line_of((*under, seen[name]))
+            document.refuse(place, expected="an id that stands once", found=f"{name!r} again, first in line {first}")
+        seen.setdefault(name, number)
+
+
+def _check_suite(document: Document, found: SuiteFile) -> None:
+    repeated(document, [frame.name for frame in found.frames], under=("frames",), key="name")
+    repeated(document, found.concepts, under=("concepts",))
+    repeated(document, found.mixes, under=("mixes",))
+    if not found.concepts and not found.mixes:
+        document.refuse(("concepts",), expected="at least one concept or mix", found="an empty list")
+    for name, subset in found.subsets.items():
+        for key, chosen, known in (
+            ("concepts", subset.concepts, found.concepts),
+            ("mixes", subset.mixes, found.mixes),
+        ):
+            for number, item in enumerate(chosen):
+                if item not in known:
+                    place = ("subsets", name, key, number)
+                    document.refuse(place, expected=f"one of the suite's {key}", found=repr(item))
+
+
+def _check_scenarios(document: Document, scenarios: Sequence[_SampledFile]) -> None:
+    repeated(document, [scenario.id for scenario in scenarios], under=("scenarios",), key="id")
+    counts = Counter(scenario.split for scenario in scenarios)
+    for split in Split:
+        if counts[split] < FEWEST_IN_SPLIT:
+            document.refuse(
+                ("scenarios",),
+                expected=f"at least {FEWEST_IN_SPLIT} scenarios for {split.value}, the fewest that can reach p = 0.05",
+                found=str(counts[split]),
+            )
+
+
+_KINDS = {
+    "string_type": 'a text; quote words such as "Yes" and numbers, which YAML reads as other types',
+    "list_type": "a list",
+    "model_type": "a mapping of keys to values",
+    "dict_type": "a mapping of keys to values",
+    "bool_type": "true or false",
+}
+
+
+def _add(document: Document, detail: ErrorDetails, kind: type[BaseModel]) -> None:
+    place: Place = tuple(detail["loc"])
+    # The mark that pydantic puts behind a mapping's bad key is no place in the file.
+    place = place[:-1] if place and place[-1] == "[key]" else place
+    expected, found = _KINDS.get(detail["type"], detail["msg"]), shown(detail["input"])
+    limits = detail.get("ctx", {})
+    match detail["type"]:
+        case "missing":
+            expected, found = "this key", "nothing: the key is missing"
+        case "extra_forbidden":
+            expected, found = f"only keys of the schema {_SCHEMAS[kind]}", f"the unknown key {place[-1]!r}"
+        case "string_too_short":
+            expected, found = "a text that is not empty", "an empty one"
+        case "string_pattern_mismatch":
+            expected = f"a text of the form {limits['pattern']}"
+        case "enum" | "literal_error":
+            expected = str(limits["expected"])
+        case "too_short" | "too_long":
+            bound = f"at least {limits['min_length']}" if "min_length" in limits else f"at most {limits['max_length']}"
+            expected, found = (
+                f"{bound} of them",
+                "none" if not limits["actual_length"] else str(limits["actual_length"]),
+            )
+    document.refuse(place, expected=expected, found=found)
