@@ -56,9 +56,13 @@ class SaeConfig:
 
 @dataclass(frozen=True, slots=True)
 class ProbeConfig:
-    """Which suites run, and in which format. No format means: chat if the model has a chat template."""
+    """Which suites run, and in which format. No format means: chat if the model has a chat template.
+
+    `subset`: the part of each suite that runs, by the name that the suite files give it; unset: the whole.
+    """
 
     suites: tuple[str, ...] = ("healthcare", "finance", "defense")
+    subset: str | None = None
     format: PromptFormat | None = None
 
 
@@ -82,7 +86,7 @@ class AnalysisConfig:
     """The thresholds of the association tests; method.md gives the reasons."""
 
     seed: int = 20260101
-    flips: int = 250_000
+    flips: int = 20_000
     permutations: int = 200
     bootstrap: int = 2000
     fdr_q: float = 0.05

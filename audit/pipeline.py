@@ -121,7 +121,7 @@ def run_audit(request: AuditRequest, *, progress: Progress) -> AuditResult:
             hint="Give the address at which the authority answers RFC 3161 requests.",
         )
     request.signer.require_valid_at(request.created_at)
-    suites = load_suites(request.config.probes.suites)
+    suites = load_suites(request.config.probes.suites, subset=request.config.probes.subset)
     with open_workspace(request.out) as workspace:
         subject = load_subject(suites, request.config, progress)
         certified = _certificates(subject, request.config)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +21,7 @@ from audit.analysis.effects import (
 )
 from audit.analysis.linear_probe import LinearProbe, fit_probe, measure_probes
 from audit.analysis.multiplicity import benjamini_hochberg, holm
-from audit.analysis.signflip import EXACT_MAX_NONZERO, FlipResult, exact_p, flip_test, single_p
+from audit.analysis.signflip import FlipResult, exact_p, flip_test, max_t_p, random_signs
 from audit.arrays import ResidualDifferences, ScenarioScores
 from audit.config import AnalysisConfig
 from audit.records import Contrast, Estimate, Lexical, ProbeResult, RandomControl
@@ -211,12 +210,10 @@ def _select(
 ) -> tuple[list[Selection], list[list[_Permuted]]]:
     # Blind to labels: how often a feature fires in either arm says nothing about which arm.
     lives = [np.flatnonzero(item.fired >= config.min_firing_scenarios) for item in scores]
-    # The smallest Monte Carlo p must lie under q / m, or a single perfect feature could never be chosen.
-    flips = max(config.flips, ceil(sum(len(live) for live in lives) / config.fdr_q))
     found = []
     for item, live, child in zip(scores, lives, seed.spawn(len(scores)), strict=True):
-        rng = np.random.default_rng(child)
-        found.append(_Discovery(live, flip_test(item.score[:, live], flips=flips, rng=rng, permutations=permutations)))
+        relabellings = random_signs(np.random.default_rng(child), permutations, len(item.scenarios))
+        found.append(_Discovery(live, flip_test(item.score[:, live], relabellings=relabellings)))
     chosen = _split_like(benjamini_hochberg(np.concatenate([d.result.p for d in found])) <= config.fdr_q, found)
     selections = [_rank(item, d, mask) for item, d, mask in zip(scores, found, chosen, strict=True)]
     permuted = []
@@ -266,15 +263,20 @@ def _confirm(
     config: AnalysisConfig,
     seed: np.random.SeedSequence,
 ) -> list[_Confirmed]:
-    results, signs = [], []
-    for item, selection, child in zip(scores, selections, seed.spawn(len(scores)), strict=True):
-        values = columns(item, selection.latents)
-        results.append(flip_test(values, flips=config.flips, rng=np.random.default_rng(child)))
-        signs.append(np.sign(values.sum(axis=0)) == selection.signs)
-    adjusted = holm(np.concatenate([r.p for r in results]))
-    parts = np.split(adjusted, np.cumsum([len(r.p) for r in results])[:-1])
+    values = [columns(item, selection.latents) for item, selection in zip(scores, selections, strict=True)]
+    p = [np.array([exact_p(column) for column in part.T]) for part in values]
+    adjusted = np.split(holm(np.concatenate(p)), np.cumsum([len(part) for part in p])[:-1])
     return [
-        _Confirmed(r.p, part, r.p_max_t, sign, r.nonzero) for r, part, sign in zip(results, parts, signs, strict=True)
+        _Confirmed(
+            p=own,
+            p_holm=own_holm,
+            p_max_t=max_t_p(part, flips=config.flips, rng=np.random.default_rng(child)),
+            same_sign=np.sign(part.sum(axis=0)) == selection.signs,
+            nonzero=(np.abs(part) > 0).sum(axis=0),
+        )
+        for own, own_holm, part, selection, child in zip(
+            p, adjusted, values, selections, seed.spawn(len(scores)), strict=True
+        )
     ]
 
 
@@ -342,16 +344,9 @@ def _permuted_hits(
         for item, selection in zip(scores, selections, strict=True):
             values = columns(item, selection.latents)
             signs = rng.choice((-1.0, 1.0), size=len(item.scenarios))
-            p += [_relabelled_p(values[:, n], signs, config) for n in range(values.shape[1])]
+            p += [exact_p(signs * column) for column in values.T]
         hits[row] = bool((holm(np.array(p)) <= config.alpha).any()) if p else False
     return hits
-
-
-def _relabelled_p(values: FloatArray, signs: FloatArray, config: AnalysisConfig) -> float:
-    nonzero = np.abs(values) > 0
-    if nonzero.sum() <= EXACT_MAX_NONZERO:
-        return exact_p(np.abs(values[nonzero]), float(signs @ values))
-    return single_p(signs * values, flips=config.flips, seed=config.seed)
 
 
 def _pick(matrix: FloatArray, known: NDArray[np.int64], wanted: NDArray[np.int64]) -> FloatArray:

@@ -12,7 +12,7 @@ import numpy as np
 from audit.analysis.association import ContrastEffects, FamilyEffects, FeatureEffect
 from audit.analysis.effects import Bootstrap, mean_difference, paired_auroc
 from audit.analysis.multiplicity import holm
-from audit.analysis.signflip import single_p
+from audit.analysis.signflip import exact_p
 from audit.arrays import OutcomePairs
 from audit.config import AnalysisConfig
 from audit.records import (
@@ -127,7 +127,7 @@ def outcome_results(
         config: seeds and counts.
     """
     differences = {name: pair.concept - pair.control for name, pair in pairs.items()}
-    p = {name: single_p(d, flips=config.flips, seed=config.seed) for name, d in differences.items()}
+    p = {name: exact_p(d) for name, d in differences.items()}
     adjusted = dict(zip(p, holm(np.array(list(p.values()))), strict=True))
     results = {}
     for name, difference in differences.items():

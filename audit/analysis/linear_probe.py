@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from audit.analysis.effects import Bootstrap, cohens_dz, paired_auroc
 from audit.analysis.multiplicity import holm
-from audit.analysis.signflip import single_p, t_statistic
+from audit.analysis.signflip import exact_p, t_statistic
 from audit.arrays import ResidualDifferences
 from audit.config import AnalysisConfig
 from audit.records import ProbeResult
@@ -52,7 +52,7 @@ def _leave_one_out(differences: FloatArray) -> FloatArray:
 
 def measure_probes(fitted: Sequence[LinearProbe], config: AnalysisConfig) -> list[ProbeResult]:
     """Return effects and p-values of the probes of one family, with Holm over them."""
-    p = np.array([single_p(probe.score, flips=config.flips, seed=config.seed) for probe in fitted])
+    p = np.array([exact_p(probe.score) for probe in fitted])
     results = []
     for probe, p_value, p_holm in zip(fitted, p, holm(p), strict=True):
         bootstrap = Bootstrap.draw(len(probe.score), resamples=config.bootstrap, seed=config.seed)
