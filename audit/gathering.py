@@ -27,11 +27,15 @@ from audit.capture.sae import Sae
 from audit.capture.sae_sources import expand_sources, load_sae
 from audit.capture.sites import Site
 from audit.config import AuditConfig, ExecutorKind, PromptFormat
+from audit.digests import digest_bytes
 from audit.errors import ConfigError
 from audit.evidence.store import ACTIVATIONS, Store
 from audit.progress import Progress
 from audit.records import SuiteRecord
 from probes.schema import Arm, Suite
+
+# What stands for a token whose text is withheld: a reader sees that something is there, and how strongly it fires.
+WITHHELD_PIECE = "\u25a0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +87,8 @@ class Subject:
                 concepts=tuple(concept.id for concept in suite.concepts),
                 scenarios=sum(len(concept.scenarios) for concept in suite.concepts),
                 prompts=sum(p.prompt.suite == suite.id for p in self.prompts),
+                subset=suite.subset,
+                withheld=suite.withheld,
             )
             for suite in self.suites
         )
@@ -230,7 +236,15 @@ def fill_store(store: Store, subject: Subject, gathered: Gathered) -> None:
     store.insert(
         "suite",
         [
-            {"suite": s.id, "title": s.title, "domain": s.domain, "version": s.version, "digest": s.digest}
+            {
+                "suite": s.id,
+                "title": s.title,
+                "domain": s.domain,
+                "version": s.version,
+                "digest": s.digest,
+                "subset": s.subset,
+                "withheld": s.withheld,
+            }
             for s in subject.suites
         ],
     )
@@ -257,11 +271,17 @@ def fill_store(store: Store, subject: Subject, gathered: Gathered) -> None:
             for number, scenario in enumerate(c.scenarios)
         ],
     )
-    store.insert("prompt", [_prompt_row(tokenised.prompt) for tokenised in prompts])
+    salts = {suite.id: suite.salt for suite in subject.suites}
+    store.insert("prompt", [_prompt_row(t.prompt, salts[t.prompt.suite]) for t in prompts])
     store.insert(
         "token",
         [
-            {"prompt": t.prompt.id, "position": position, "piece": piece, "content": content}
+            {
+                "prompt": t.prompt.id,
+                "position": position,
+                "piece": WITHHELD_PIECE if content and salts[t.prompt.suite] is not None else piece,
+                "content": content,
+            }
             for t in prompts
             for position, (piece, content) in enumerate(zip(t.pieces, t.content, strict=True))
         ],
@@ -275,7 +295,7 @@ def fill_store(store: Store, subject: Subject, gathered: Gathered) -> None:
     store.ingest_shards()
 
 
-def _prompt_row(prompt: Prompt) -> dict[str, object]:
+def _prompt_row(prompt: Prompt, salt: str | None) -> dict[str, object]:
     return {
         "prompt": prompt.id,
         "concept": prompt.concept,
@@ -283,7 +303,7 @@ def _prompt_row(prompt: Prompt) -> dict[str, object]:
         "split": prompt.split.value,
         "arm": prompt.arm.value,
         "frame": prompt.frame,
-        "text": prompt.text,
+        "text": prompt.text if salt is None else f"withheld:{digest_bytes((salt + prompt.text).encode())}",
     }
 
 

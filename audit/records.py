@@ -19,7 +19,7 @@ from audit.errors import EvidenceError
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-FINDINGS_SCHEMA = "affidavit/findings/3"
+FINDINGS_SCHEMA = "affidavit/findings/4"
 CERTIFICATE_SCHEMA = "affidavit/sae-certificate/1"
 
 
@@ -393,7 +393,14 @@ class SaeRecord:
 
 @dataclass(frozen=True, slots=True)
 class SuiteRecord:
-    """A probe suite as it was read."""
+    """A probe suite as it was read.
+
+    Args:
+        digest: over all files of the suite, whichever part ran.
+        concepts: those that ran.
+        subset: the named part that ran; None is the whole.
+        withheld: whether the texts are kept out of the bundle.
+    """
 
     id: str
     title: str
@@ -402,6 +409,8 @@ class SuiteRecord:
     concepts: tuple[str, ...]
     scenarios: int
     prompts: int
+    subset: str | None
+    withheld: bool
 
 
 @dataclass(frozen=True, slots=True)

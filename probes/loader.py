@@ -106,7 +106,7 @@ def _read_suite(folder: Path) -> Suite:
         digest=digest_tree(digests),
         mixes=tuple(read.content.mix() for read in mixes if read.content is not None),
         limits=tuple(suite.limits),
-        withheld=suite.withheld,
+        salt=suite.salt if suite.withheld else None,
         subsets=suite.subsets_of(),
     )
 

@@ -79,6 +79,11 @@ class Scenario:
     split: Split
     arms: Mapping[Arm, str]
 
+    @property
+    def texts(self) -> dict[str, str]:
+        """Return the arms by name."""
+        return {arm.value: text for arm, text in self.arms.items()}
+
 
 @dataclass(frozen=True, slots=True)
 class Concept:
@@ -141,6 +146,11 @@ class MixScenario:
     split: Split
     clauses: Mapping[Clause, str]
 
+    @property
+    def texts(self) -> dict[str, str]:
+        """Return the clauses by name."""
+        return {clause.value: text for clause, text in self.clauses.items()}
+
     def text(self, cell: Cell, order: Order) -> str:
         """Return the prompt of a cell: its two sentences with a space between."""
         first, second = (self.clauses[clause] for clause in cell.clauses)
@@ -186,7 +196,7 @@ class Suite:
 
     Args:
         limits: what a reader must know that this suite cannot show.
-        withheld: whether its texts are kept out of bundles and reports.
+        salt: when given, the texts are withheld from bundles and reports; a digest of salt and text stands there.
         subsets: name -> the part that the name stands for.
         digest: over every file of the suite, whichever part of it runs.
         subset: the name of the part that this is; None is the whole.
@@ -202,9 +212,19 @@ class Suite:
     digest: str
     mixes: tuple[Mix, ...] = ()
     limits: tuple[str, ...] = ()
-    withheld: bool = False
+    salt: str | None = None
     subsets: Mapping[str, Subset] = field(default_factory=dict)
     subset: str | None = None
+
+    @property
+    def withheld(self) -> bool:
+        """Return whether the suite's texts are kept out of bundles and reports."""
+        return self.salt is not None
+
+    @property
+    def parts(self) -> tuple[Concept | Mix, ...]:
+        """Return concepts, then mixes."""
+        return (*self.concepts, *self.mixes)
 
     def part(self, name: str) -> Suite:
         """Return the suite reduced to a named subset.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import Annotated, Literal, TypeVar
@@ -45,7 +46,8 @@ def _free_frame_name(name: str) -> str:
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 # An id becomes a file name and a part of a query: no separators, no spaces.
-Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,79}$")]
+_IDENTIFIER = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,79}$"
+Identifier = Annotated[str, StringConstraints(pattern=_IDENTIFIER)]
 Language = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]{2,8})*$")]
 Template = Annotated[Text, AfterValidator(_one_slot)]
 Half = Annotated[Split, Field(strict=False)]
@@ -79,6 +81,7 @@ class SuiteFile(_Written):
     mixes: list[Identifier] = []
     limits: list[Text] = []
     withheld: bool = False
+    salt: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32,}$")] | None = None
     subsets: dict[Identifier, _SubsetFile] = {}
 
     def frames_of(self) -> tuple[Frame, ...]:
@@ -199,6 +202,11 @@ FileKind = TypeVar("FileKind", SuiteFile, ConceptFile, MixFile)
 PartKind = TypeVar("PartKind", ConceptFile, MixFile)
 
 
+def is_identifier(name: str) -> bool:
+    """Tell whether a text can be the id of a suite, concept, mix or scenario."""
+    return re.fullmatch(_IDENTIFIER, name) is not None
+
+
 def parse(document: Document, kind: type[FileKind]) -> FileKind | None:
     """Return the file's content, or None after adding every violation of its schema to the document."""
     data = document.data
@@ -233,6 +241,11 @@ def _check_suite(document: Document, found: SuiteFile) -> None:
     repeated(document, [frame.name for frame in found.frames], under=("frames",), key="name")
     repeated(document, found.concepts, under=("concepts",))
     repeated(document, found.mixes, under=("mixes",))
+    if found.withheld and found.salt is None:
+        expected = (
+            "a secret salt of at least 32 hex digits, because `withheld` is true: without it, texts can be guessed"
+        )
+        document.refuse(("withheld",), expected=expected, found="none")
     if not found.concepts and not found.mixes:
         document.refuse(("concepts",), expected="at least one concept or mix", found="an empty list")
     for name, subset in found.subsets.items():

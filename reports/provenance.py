@@ -23,6 +23,9 @@ _FORMATS = {
 }
 
 
+WITHHELD = "its texts are withheld: a digest of a secret salt and the text stands for each, a square for each token"
+
+
 def audited_view(findings: Findings, instruments: Sequence[Instrument]) -> Audited:
     """Return the model, the instruments, the suites, the format and the excluded positions."""
     model = findings.model
@@ -48,6 +51,7 @@ def audited_view(findings: Findings, instruments: Sequence[Instrument]) -> Audit
                 caption="The probe suites, as they were read",
                 columns=(
                     Column("Suite"),
+                    Column("What ran"),
                     Column("Version", numeric=True),
                     Column("Concepts"),
                     Column("Scenarios", numeric=True),
@@ -57,12 +61,13 @@ def audited_view(findings: Findings, instruments: Sequence[Instrument]) -> Audit
                     Row(
                         (
                             Cell(visible(suite.title), detail=visible(suite.id)),
+                            Cell("whole" if suite.subset is None else f"part “{visible(suite.subset)}”"),
                             Cell(visible(suite.version)),
                             Cell(", ".join(visible(concept) for concept in suite.concepts)),
                             Cell(count(suite.scenarios)),
                             Cell(count(suite.prompts)),
                         ),
-                        note=visible(suite.digest),
+                        note=visible(suite.digest) + (f"; {WITHHELD}" if suite.withheld else ""),
                     )
                     for suite in findings.suites
                 ),

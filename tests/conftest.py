@@ -57,7 +57,7 @@ def short_suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("suite") / "finance"
     shutil.copytree(Path(str(files("probes.suites"))) / "finance", folder)
     suite = yaml.safe_load((folder / "suite.yaml").read_text())
-    suite["frames"] = suite["frames"][:1]
+    suite |= {"frames": suite["frames"][:1], "concepts": ["insider_trading"], "mixes": [], "subsets": {}}
     (folder / "suite.yaml").write_text(yaml.safe_dump(suite))
     return folder
 

@@ -7,7 +7,7 @@ import io
 import pickle
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,8 @@ from audit.records import ModelRecord
 _TORCH_DTYPE = {Dtype.FP32: torch.float32, Dtype.BF16: torch.bfloat16}
 # Documentation and other frameworks' weights do not decide what the model computes.
 _MODEL_FILES = ("*.safetensors", "*.json", "*.model", "*.txt", "*.jinja", "*.gguf", "*.bin")
+_WEIGHT_FILES = tuple(pattern for pattern in _MODEL_FILES if pattern != "*.gguf")
+_TOKENIZER_FILES = ("*.json", "*.model", "*.txt", "*.jinja")
 _GGUF_SUFFIX = ".gguf"
 # What transformers lets through when files are damaged, cut off or of an unknown architecture.
 _UNREADABLE = (
@@ -112,6 +114,30 @@ def load_model(config: ModelConfig, *, say: embedded.Say = lambda _: None) -> Lo
     if path.is_dir():
         return _from_folder(path, config, name=path.resolve().name)
     return _from_folder(_from_hub(config.source, say=say), config, name=config.source)
+
+
+def load_token_counter(source: str, *, say: embedded.Say = lambda _: None) -> Callable[[Sequence[str]], list[int]]:
+    """Return a function that counts the tokens of texts, without special tokens; no weights are loaded.
+
+    Args:
+        source: `default`, a folder with a tokenizer, a GGUF file or a Hugging Face id.
+        say: called with one line before each long step.
+
+    Raises:
+        ModelUnavailable: there is no such tokenizer here, and it cannot be downloaded.
+    """
+    path = Path(source).expanduser()
+    if source == DEFAULT_SOURCE:
+        path = embedded.ensure_default_model(say=say)
+    elif not path.exists():
+        path = _from_hub(source, say=say, patterns=_TOKENIZER_FILES)
+    with _quiet():
+        tokenizer = _load_tokenizer(path)
+
+    def count(texts: Sequence[str]) -> list[int]:
+        return [len(ids) for ids in tokenizer(list(texts), add_special_tokens=False)["input_ids"]] if texts else []
+
+    return count
 
 
 def find_layers(model: nn.Module) -> nn.ModuleList:
@@ -224,13 +250,13 @@ def _load_weights(path: Path, *, dtype: torch.dtype) -> Any:  # noqa: ANN401 - t
     return model
 
 
-def _from_hub(source: str, *, say: embedded.Say) -> Path:
+def _from_hub(source: str, *, say: embedded.Say, patterns: Sequence[str] = _WEIGHT_FILES) -> Path:
     from huggingface_hub import snapshot_download  # noqa: PLC0415 - only for models that are not on disk
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError  # noqa: PLC0415
 
     say(f"looking up {source} on the hub")
     try:
-        return Path(snapshot_download(source, allow_patterns=[p for p in _MODEL_FILES if p != "*.gguf"]))
+        return Path(snapshot_download(source, allow_patterns=list(patterns)))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError, ValueError) as error:
         raise ModelUnavailable(
             item=f"model {source!r}",

@@ -82,7 +82,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def name_of(process: psutil.Process) -> str:
-    """Return a process's name, nothing when it has ended since it was listed: Ray starts and ends its own all the time."""
+    """Return a process's name, nothing when it has ended since it was listed: Ray ends processes of its own."""
     try:
         return process.name()
     except psutil.NoSuchProcess:

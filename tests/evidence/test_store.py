@@ -53,7 +53,20 @@ def bundle(tmp_path: Path) -> Path:
         )
         write_shard(tmp_path / ACTIVATIONS, key, make_shard([block], [moments(n) for n in part]))
     with create_store(tmp_path) as store:
-        store.insert("suite", [{"suite": "u", "title": "U", "domain": "d", "version": "1", "digest": "x"}])
+        store.insert(
+            "suite",
+            [
+                {
+                    "suite": "u",
+                    "title": "U",
+                    "domain": "d",
+                    "version": "1",
+                    "digest": "x",
+                    "subset": None,
+                    "withheld": False,
+                }
+            ],
+        )
         store.insert("concept", [{"concept": "c", "suite": "u", "domain": "d", "title": "C", "frames": 2}])
         store.insert(
             "scenario", [{"scenario": s, "concept": "c", "split": "discovery", "number": n} for n, s in enumerate("ab")]

@@ -458,6 +458,8 @@ def make_findings() -> Findings:
                 concepts=(concept.id,),
                 scenarios=64,
                 prompts=804,
+                subset=None,
+                withheld=False,
             )
             for concept in audited
         ),

@@ -1,12 +1,14 @@
 -- Caller: store.create_store. Every table of evidence.duckdb; the grain is in the comment above each table.
 
--- one row a suite
+-- one row a suite; subset is the named part that ran, NULL the whole; a withheld suite's texts are digests here
 CREATE TABLE suite (
     suite VARCHAR PRIMARY KEY,
     title VARCHAR NOT NULL,
     domain VARCHAR NOT NULL,
     version VARCHAR NOT NULL,
-    digest VARCHAR NOT NULL
+    digest VARCHAR NOT NULL,
+    subset VARCHAR,
+    withheld BOOLEAN NOT NULL
 );
 
 -- one row a concept
@@ -37,7 +39,8 @@ CREATE TABLE scenario (
     number INTEGER NOT NULL
 );
 
--- one row a prompt: a scenario's arm in a frame. frame 'outcome' is the question about the scenario
+-- one row a prompt: a scenario's arm in a frame. frame 'outcome' is the question about the scenario. text of a withheld suite is
+-- 'withheld:' and the SHA-256 of salt and text
 CREATE TABLE prompt (
     prompt INTEGER PRIMARY KEY,
     concept VARCHAR NOT NULL,
@@ -48,7 +51,7 @@ CREATE TABLE prompt (
     text VARCHAR NOT NULL
 );
 
--- one row a token of a prompt; content is false for template tokens
+-- one row a token of a prompt; content is false for template tokens. piece of a withheld suite's content is a black square
 CREATE TABLE token (
     prompt INTEGER NOT NULL,
     position INTEGER NOT NULL,
@@ -79,13 +82,12 @@ CREATE TABLE reconstruction (
     cosine DOUBLE NOT NULL
 );
 
--- one row a prompt, SAE and latent that fired in it; max and sum in residual units, positions is a count
+-- one row a prompt, SAE and latent that fired in it; max in residual units, positions is a count
 CREATE TABLE prompt_feature (
     prompt INTEGER NOT NULL,
     sae VARCHAR NOT NULL,
     latent INTEGER NOT NULL,
     max FLOAT NOT NULL,
-    sum DOUBLE NOT NULL,
     positions INTEGER NOT NULL
 );
 
