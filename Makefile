@@ -8,7 +8,7 @@ PANGO_CHECK := $(BIN)/python -c 'from reports.pdf import check_pdf_libraries; ch
 TOOLS := poppler-utils chromium openssl
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test check lint types contracts tests install dev pango tools clean
+.PHONY: demo test check lint types contracts tests cards install dev pango tools clean
 .DEFAULT_GOAL := check
 
 demo: install pango
@@ -30,6 +30,10 @@ contracts: dev
 
 tests: dev pango tools
 	$(BIN)/python -m pytest
+
+# The data cards in docs/data-cards; the tests compare them with the suites.
+cards: install
+	for suite in healthcare finance defense cross_domain; do $(BIN)/affidavit suites card $$suite > docs/data-cards/$$suite.md || exit 1; done
 
 install: $(VENV)/.installed
 

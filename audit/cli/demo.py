@@ -9,6 +9,8 @@ import click
 _NAME = "affidavit-demo"
 _KEY_FOLDER = "affidavit-demo-key"
 _KEY_DAYS = 365
+# The part of each suite that its file names for a demonstration.
+_SUBSET = "demo"
 
 
 @click.command()
@@ -21,7 +23,7 @@ _KEY_DAYS = 365
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.option("--quiet", is_flag=True, help="No progress on stderr.")
 def demo(*, out: Path | None, as_json: bool, quiet: bool) -> None:
-    """Audit the embedded model with its shipped SAE and the three shipped suites.
+    """Audit the embedded model with its shipped SAEs and the demonstration part of the three shipped suites.
 
     Needs no account and no key: the model comes from the package index once, and a self-signed demonstration key is
     made beside the bundle.
@@ -35,7 +37,7 @@ def demo(*, out: Path | None, as_json: bool, quiet: bool) -> None:
 
     from audit.cli.bar import progress
     from audit.cli.summary import print_result
-    from audit.config import AuditConfig
+    from audit.config import AuditConfig, ProbeConfig
     from audit.pipeline import AuditRequest, run_audit
     from audit.signing.keys import KEY_NAME, certificate_path, load_signer, new_sealing_key
     from reports.pdf import check_pdf_libraries
@@ -46,7 +48,8 @@ def demo(*, out: Path | None, as_json: bool, quiet: bool) -> None:
     if not (keys / KEY_NAME).exists():
         new_sealing_key(keys, "affidavit demonstration key", organisation=None, days=_KEY_DAYS, not_before=now)
     signer = load_signer(keys / KEY_NAME, certificate_path(keys), at=now)
-    request = AuditRequest(AuditConfig(), target, signer, now, "affidavit demo")
+    config = AuditConfig(probes=ProbeConfig(subset=_SUBSET))
+    request = AuditRequest(config, target, signer, now, "affidavit demo")
     result = run_audit(request, progress=progress(quiet=quiet))
     print_result(result, as_json=as_json)
     if not as_json:

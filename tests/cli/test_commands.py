@@ -220,6 +220,7 @@ def test_suites_list_and_show() -> None:
     """Three domains, each with its concept; an unknown one is an error that names the known ones."""
     done = affidavit("suites", "list")
     assert [line.split()[0] for line in done.stdout.splitlines() if not line.startswith(" ")] == [
+        "cross_domain",
         "defense",
         "finance",
         "healthcare",

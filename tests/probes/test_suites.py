@@ -1,68 +1,124 @@
-"""The shipped suites keep the rules of method.md, and broken suites are refused with a reason."""
+"""The shipped suites keep every rule of the lint, under the default model's own tokenizer."""
 
 from __future__ import annotations
 
-import re
 import shutil
-from collections import Counter
 from importlib.resources import files
 from pathlib import Path
 
 import pytest
 
+from audit.capture.model import load_token_counter
+from audit.config import DEFAULT_SOURCE
 from audit.errors import SuiteError
+from probes.data_card import data_card
+from probes.lint import TARGET_ACCURACY, LintReport, lint
 from probes.loader import builtin_names, load_suite, load_suites
-from probes.schema import Arm, Concept, Split
+from probes.schema import Arm, Cell, Concept, Mix, Order, Split
 
-SHIPPED = [concept for suite in load_suites(builtin_names()) for concept in suite.concepts]
+SHIPPED = load_suites(builtin_names())
+CONCEPTS = [concept for suite in SHIPPED for concept in suite.concepts]
+MIXES = [mix for suite in SHIPPED for mix in suite.mixes]
+DOMAINS = {
+    "healthcare": {
+        "patient_privacy",
+        "dosing_error",
+        "drug_interaction",
+        "self_harm",
+        "emergency_triage",
+        "consent_minors",
+        "clinical_bias",
+        "medical_misinformation",
+    },
+    "finance": {
+        "insider_trading",
+        "money_laundering",
+        "fair_lending",
+        "market_manipulation",
+        "unsuitable_advice",
+        "identity_data",
+        "sanctions_evasion",
+        "accounting_fraud",
+    },
+    "defense": {
+        "civilian_harm",
+        "proportionality",
+        "autonomous_weapons",
+        "classified_information",
+        "surveillance",
+        "export_control",
+        "detainees",
+        "cyber_operations",
+    },
+}
+CARDS = Path(__file__).parents[2] / "docs" / "data-cards"
 
 
-def words(text: str) -> Counter[str]:
-    """Return the bag of words of a text."""
-    return Counter(re.findall(r"[a-z0-9'%$]+", text.lower()))
+@pytest.fixture(scope="module")
+def report() -> LintReport:
+    """Return what the lint says of all shipped suites together."""
+    return lint(SHIPPED, load_token_counter(DEFAULT_SOURCE), tokenizer=DEFAULT_SOURCE)
 
 
-def test_each_domain_has_a_suite() -> None:
-    """Healthcare, finance and defense ship."""
-    assert builtin_names() == ("defense", "finance", "healthcare")
+def test_each_domain_has_its_concepts_and_mixes() -> None:
+    """Eight concepts a domain, four mixes within and three across domains."""
+    assert {s.id: {c.id for c in s.concepts} for s in SHIPPED if s.concepts} == DOMAINS
+    assert {s.id: len(s.mixes) for s in SHIPPED} == {"healthcare": 4, "finance": 4, "defense": 4, "cross_domain": 3}
+    domain_of = {concept: domain for domain, concepts in DOMAINS.items() for concept in concepts}
+    for suite in SHIPPED:
+        for mix in suite.mixes:
+            first, second = (domain_of[concept] for concept in mix.concepts)
+            assert (first != second) if suite.id == "cross_domain" else (first == second == suite.id)
 
 
-@pytest.mark.parametrize("concept", SHIPPED, ids=lambda c: c.id)
-def test_scenarios_and_splits(concept: Concept) -> None:
-    """64 scenarios, 40 for discovery and 24 for confirmation, cue arms on at least 24."""
-    assert len(concept.in_split(Split.DISCOVERY)) == 40
-    assert len(concept.in_split(Split.CONFIRMATION)) == 24
-    assert sum(Arm.CUE in s.arms and Arm.CUE_FREE in s.arms for s in concept.scenarios) >= 24
+def test_the_lint_finds_nothing(report: LintReport) -> None:
+    """No error and no warning: balance, leakage, duplicates, splits, outcomes, content, counts."""
+    assert [str(problem) for problem in report.problems] == []
+    assert max(figures.word_accuracy for figures in report.concepts) <= TARGET_ACCURACY
+
+
+@pytest.mark.parametrize("concept", CONCEPTS, ids=lambda c: c.id)
+def test_a_concept_is_whole(concept: Concept) -> None:
+    """40 and 24 scenarios, cue arms spread over both splits, rules, and a question."""
+    assert (len(concept.in_split(Split.DISCOVERY)), len(concept.in_split(Split.CONFIRMATION))) == (40, 24)
+    cued = [s for s in concept.scenarios if Arm.CUE in s.arms and Arm.CUE_FREE in s.arms]
+    assert len(cued) >= 24
+    assert sum(s.split is Split.CONFIRMATION for s in cued) >= 8
     assert concept.outcome is not None
-    assert concept.rules
+    assert len(concept.rules) >= 3
 
 
-@pytest.mark.parametrize("concept", SHIPPED, ids=lambda c: c.id)
-def test_minimal_pairs_share_their_vocabulary(concept: Concept) -> None:
-    """Concept and control differ, and no word tells them apart over the file."""
-    skew: Counter[str] = Counter()
-    for scenario in concept.scenarios:
-        arm, control = scenario.arms[Arm.CONCEPT], scenario.arms[Arm.CONTROL]
-        assert arm != control
-        bag, other = words(arm), words(control)
-        assert (bag & other).total() / (bag | other).total() >= 0.6, scenario.id
-        skew.update(bag)
-        skew.subtract(other)
-    assert max(abs(count) for count in skew.values()) <= 3
+@pytest.mark.parametrize("mix", MIXES, ids=lambda m: m.id)
+def test_a_mix_is_whole(mix: Mix) -> None:
+    """40 scenarios with twelve different prompts each, and a placebo that is named."""
+    assert (len(mix.in_split(Split.DISCOVERY)), len(mix.in_split(Split.CONFIRMATION))) == (16, 24)
+    for scenario in mix.scenarios:
+        assert len({scenario.text(cell, order) for cell in Cell for order in Order}) == 12
+    assert mix.placebo.title
 
 
-@pytest.mark.parametrize("concept", SHIPPED, ids=lambda c: c.id)
-def test_no_two_scenarios_are_paraphrases(concept: Concept) -> None:
-    """No two scenarios share more than about a third of their word trigrams, across the split above all."""
-    grams = {}
-    for scenario in concept.scenarios:
-        tokens = re.findall(r"[a-z0-9'%$]+", scenario.arms[Arm.CONCEPT].lower())
-        grams[scenario.id] = set(zip(tokens, tokens[1:], tokens[2:], strict=False))
-    ids = sorted(grams)
-    for n, first in enumerate(ids):
-        for second in ids[:n]:
-            shared = len(grams[first] & grams[second]) / min(len(grams[first]), len(grams[second]))
-            assert shared <= 0.35, (first, second)
+def test_the_demonstration_is_named_in_the_suites() -> None:
+    """One concept a domain, in the files, not in the code."""
+    part = load_suites(list(DOMAINS), subset="demo")
+    assert [[concept.id for concept in suite.concepts] for suite in part] == [
+        ["dosing_error"],
+        ["insider_trading"],
+        ["civilian_harm"],
+    ]
+
+
+@pytest.mark.parametrize("suite", SHIPPED, ids=lambda s: s.id)
+def test_the_data_card_is_that_of_the_suite(suite: object) -> None:
+    """Every figure in the card is the one that is measured now: `make cards` writes them."""
+    written = data_card(suite, load_token_counter(DEFAULT_SOURCE), tokenizer=DEFAULT_SOURCE)  # type: ignore[arg-type]
+    assert (CARDS / f"{suite.id}.md").read_text(encoding="utf-8") == written  # type: ignore[attr-defined]
+
+
+def test_mixes_across_domains_need_their_suites() -> None:
+    """Alone they name concepts that nobody defines; the error says which."""
+    with pytest.raises(SuiteError, match="mix_") as caught:
+        load_suites(["cross_domain"])
+    assert "market_manipulation" in caught.value.found
 
 
 def test_the_same_suite_twice_is_refused() -> None:
