@@ -16,6 +16,7 @@ from audit.capture.halving import Say, run_halved
 from audit.capture.model import LoadedModel
 from audit.capture.norms import NormAffine, take_apart
 from audit.capture.prompts import OutcomeTokens, TokenisedPrompt
+from audit.capture.resuming import can_resume, resumed_at
 from audit.capture.runner import Advance, Station
 from audit.capture.sae import Sae
 from audit.capture.sites import Site, SiteKind, parse_site, replaced_site
@@ -128,40 +129,60 @@ def splice(
     Raises:
         EvidenceError: a prediction is NaN or infinite.
     """
-    generator = torch.Generator().manual_seed(seed)
     results: list[SplicedPrompt] = []
     prefix = share_prefix(model, prompts, upto=None)
+    splicing = _Splicing(model, station, ablation, torch.Generator().manual_seed(seed))
     for batch in make_batches(prompts, batch_tokens=batch_tokens, prefix=prefix):
-        parts = run_halved(batch, partial(_splice_batch, model, station, ablation, generator), say=say)
+        parts = run_halved(batch, splicing.run, say=say)
         results += [row for part in parts for row in part]
         advance(len(batch.prompts))
     return tuple(sorted(results, key=lambda result: result.prompt))
 
 
-def _splice_batch(
-    model: LoadedModel, station: Station, ablation: Tensor, generator: torch.Generator, batch: Batch[TokenSequence]
-) -> list[SplicedPrompt]:
-    (sae,) = station.saes
-    target = station.targets.get(sae.record.name, station.site)
-    activations: dict[Site, Tensor] = {}
-    with contextlib.ExitStack() as reading:
-        for site in {station.site, target}:
-            reading.enter_context(replaced_site(model.layers, site, partial(_note, activations, site)))
-        clean = _log_probabilities(model, batch)
-    read = activations[station.site].float()
-    kept = batch.content.to(read.device) & (read.norm(dim=-1) <= station.outlier_limit)
-    source, own = read[kept], activations[target].float()[kept]
-    rebuilt = sae.decode(sae.encode(source), source)
-    noise = torch.randn(own.shape, generator=generator).to(own.device)
-    noise *= (rebuilt - own).norm(dim=1, keepdim=True) / noise.norm(dim=1, keepdim=True)
-    variants = {"spliced": rebuilt, "random": own + noise, "ablated": ablation.to(own.device).expand_as(own)}
-    changes = {}
-    for name, rows in variants.items():
-        changed = activations[target].clone()
-        changed[kept] = rows.to(changed.dtype)
-        with replaced_site(model.layers, target, partial(_instead, changed)):
-            changes[name] = _log_probabilities(model, batch)
-    return _compare(batch, clean, changes)
+class _Splicing:
+    """Splices one SAE into batch after batch; below its site the model runs once a batch where it can be resumed."""
+
+    def __init__(self, model: LoadedModel, station: Station, ablation: Tensor, generator: torch.Generator) -> None:
+        self._model = model
+        self._station = station
+        self._ablation = ablation
+        self._generator = generator
+        self._resumes: bool | None = None
+
+    def run(self, batch: Batch[TokenSequence]) -> list[SplicedPrompt]:
+        model, station = self._model, self._station
+        (sae,) = station.saes
+        target = station.targets.get(sae.record.name, station.site)
+        entry = Site(SiteKind.RESID_PRE, target.layer)
+        activations: dict[Site, Tensor] = {}
+        with contextlib.ExitStack() as reading:
+            for site in {station.site, target, entry}:
+                reading.enter_context(replaced_site(model.layers, site, partial(_note, activations, site)))
+            clean = _log_probabilities(model, batch)
+        read = activations[station.site].float()
+        kept = batch.content.to(read.device) & (read.norm(dim=-1) <= station.outlier_limit)
+        source, own = read[kept], activations[target].float()[kept]
+        rebuilt = sae.decode(sae.encode(source), source)
+        noise = torch.randn(own.shape, generator=self._generator).to(own.device)
+        noise *= (rebuilt - own).norm(dim=1, keepdim=True) / noise.norm(dim=1, keepdim=True)
+        variants = {"spliced": rebuilt, "random": own + noise, "ablated": self._ablation.to(own.device).expand_as(own)}
+        changes = {}
+        with self._above(target, batch, activations[entry]):
+            for name, rows in variants.items():
+                changed = activations[target].clone()
+                changed[kept] = rows.to(changed.dtype)
+                with replaced_site(model.layers, target, partial(_instead, changed)):
+                    changes[name] = _log_probabilities(model, batch)
+        return _compare(batch, clean, changes)
+
+    def _above(
+        self, target: Site, batch: Batch[TokenSequence], entering: Tensor
+    ) -> contextlib.AbstractContextManager[None]:
+        layers = self._model.layers
+        if self._resumes is None:
+            run = partial(_log_probabilities, self._model, batch)
+            self._resumes = can_resume(layers, target.layer, run, entering)
+        return resumed_at(layers, target.layer, entering) if self._resumes else contextlib.nullcontext()
 
 
 def promoted_tokens(
