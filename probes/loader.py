@@ -88,6 +88,12 @@ def _read_suite(folder: Path) -> Suite:
     if suite is None:
         raise refusal(f"suite in {folder}", document.violations)
     paths = {name: folder / f"{name}.yaml" for name in (*suite.concepts, *suite.mixes)}
+    for key, names in (("concepts", suite.concepts), ("mixes", suite.mixes)):
+        for number, name in enumerate(names):
+            if not paths[name].is_file():
+                document.refuse((key, number), expected=f"the file {name}.yaml beside suite.yaml", found="no such file")
+    if document.violations:
+        raise refusal(f"suite {suite.id!r} in {folder}", document.violations)
     concepts = [_read(paths[name], name, ConceptFile, suite) for name in suite.concepts]
     mixes = [_read(paths[name], name, MixFile, suite) for name in suite.mixes]
     _refuse_across([*concepts, *mixes])

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
+from scipy.special import ndtr, ndtri
 
 from audit.records import Estimate
 
@@ -76,13 +76,13 @@ def _bca(point: float, draws: FloatArray, jackknife: FloatArray) -> Estimate:
     below = (draws < point).mean() + (draws == point).mean() / 2
     if not 0 < below < 1 or np.ptp(draws) == 0:
         return Estimate(point, None, None)
-    bias = float(norm.ppf(below))
+    bias = float(ndtri(below))
     spread = jackknife.mean() - jackknife
     denominator = 6 * float((spread**2).sum()) ** 1.5
     acceleration = float((spread**3).sum()) / denominator if denominator > 0 else 0.0
     quantiles = []
     for share in (0.025, 0.975):
-        shifted = bias + float(norm.ppf(share))
-        quantiles.append(float(norm.cdf(bias + shifted / (1 - acceleration * shifted))))
+        shifted = bias + float(ndtri(share))
+        quantiles.append(float(ndtr(bias + shifted / (1 - acceleration * shifted))))
     low, high = np.quantile(draws, quantiles)
     return Estimate(point, float(low), float(high))

@@ -258,9 +258,11 @@ def test_a_key_given_twice_is_refused(folder: Path) -> None:
 def test_a_missing_concept_file_is_named(folder: Path) -> None:
     """The name in suite.yaml without a file."""
     (folder / CONCEPT).unlink()
-    with pytest.raises(SuiteError, match=CONCEPT) as caught:
+    (folder / "both.yaml").unlink()
+    with pytest.raises(SuiteError, match="2 violations") as caught:
         load_suite(str(folder))
-    assert caught.value.found == "No such file or directory"
+    assert f"concepts[0] expected the file {CONCEPT}" in caught.value.found
+    assert "mixes[0] expected the file both.yaml" in caught.value.found
 
 
 def test_an_empty_suite_is_refused(folder: Path) -> None:
