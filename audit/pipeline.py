@@ -194,8 +194,14 @@ def _conclude(
         concepts=assessment.concepts,
         cards=tuple(cards),
         ladder=count_rungs(assessment.findings),
-        not_tested=_NOT_TESTED,
+        not_tested=_not_tested(subject),
     )
+
+
+def _not_tested(subject: Subject) -> tuple[str, ...]:
+    parts = dict.fromkeys(suite.subset for suite in subject.suites if suite.subset is not None)
+    left_out = tuple(f"Other concepts of the suites: only the part “{name}” of each suite was run." for name in parts)
+    return (*left_out, *_NOT_TESTED)
 
 
 def _cards(

@@ -66,13 +66,17 @@ def _figures(figures: tuple[ConceptFigures, ...]) -> Iterator[str]:
     yield "|---|---|---|---|---|---|---|---|---|---|"
     for c in figures:
         accuracies = (c.word_accuracy, c.neighbour_accuracy, c.order_accuracy, c.topic_accuracy)
-        measured = [f"{c.tokens:.1f}", f"{c.overlap:.2f}", *(f"{accuracy:.2f}" for accuracy in accuracies)]
+        measured = [
+            f"{c.tokens:.1f} ({c.shortest} to {c.longest})",
+            f"{c.overlap:.2f}",
+            *(f"{accuracy:.2f}" for accuracy in accuracies),
+        ]
         grade = "" if c.grade is None else f"{c.grade:.1f}"
         yield f"| {' | '.join([c.title, f'{c.discovery} + {c.confirmation}', str(c.cues), *measured, grade])} |"
     yield ""
     yield (
-        "*tokens*: mean length of the concept arm. *overlap*: mean Jaccard overlap of the bags of words of concept and"
-        " control. *words*: five-fold cross-validated accuracy of logistic regression on word counts, concept against"
+        "*tokens*: mean, shortest and longest concept arm. *overlap*: mean Jaccard overlap of the bags of words of"
+        " concept and control. *words*: five-fold cross-validated accuracy of logistic regression on word counts, concept against"
         " control, both arms of a scenario held out together; chance is 0.50, the target at most"
         f" {TARGET_ACCURACY}; values below 0.50 come from words that are balanced over the scenarios and so mislead"
         " across folds. *neighbours*: the same with pairs of neighbouring words. *order*: the same with each word"

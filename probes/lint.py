@@ -66,6 +66,7 @@ class ConceptFigures:
     Args:
         cues: scenarios with both cue arms.
         tokens: mean length of the concept arm, in tokens of the tokenizer that was asked.
+        shortest: of the concept arms, in tokens; longest likewise.
         widest: largest difference of length between concept and control, in tokens.
         overlap: mean Jaccard overlap of the bags of words of concept and control.
         word_accuracy: cross-validated accuracy of a bag-of-words classifier, concept against control; chance 0.5.
@@ -82,6 +83,8 @@ class ConceptFigures:
     confirmation: int
     cues: int
     tokens: float
+    shortest: int
+    longest: int
     widest: int
     overlap: float
     word_accuracy: float
@@ -260,6 +263,8 @@ def _concept_figures(suite: Suite, concept: Concept, lengths: Sequence[dict[Arm,
         confirmation=len(concept.in_split(Split.CONFIRMATION)),
         cues=_cued(concept),
         tokens=fmean(own[Arm.CONCEPT] for own in lengths),
+        shortest=min(own[Arm.CONCEPT] for own in lengths),
+        longest=max(own[Arm.CONCEPT] for own in lengths),
         widest=max(abs(own[Arm.CONTROL] - own[Arm.CONCEPT]) for own in lengths),
         overlap=fmean(bag_overlap(*pair) for pair in pairs),
         word_accuracy=word_accuracy(texts[Arm.CONCEPT], texts[Arm.CONTROL]),

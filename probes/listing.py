@@ -54,14 +54,15 @@ def lint_lines(report: LintReport) -> Iterator[str]:
     """Yield the lint's problems, a table of figures and the sum."""
     yield from map(str, report.problems)
     yield (
-        f"{'concept':<24} {'disc.':>5} {'conf.':>5} {'cues':>4} {'tokens':>6} {'overlap':>7} {'words':>5}"
+        f"{'concept':<24} {'disc.':>5} {'conf.':>5} {'cues':>4} {'tokens':>13} {'overlap':>7} {'words':>5}"
         f" {'pairs':>5} {'order':>5} {'topic':>5} {'grade':>5}"
     )
     for c in report.concepts:
         grade = "" if c.grade is None else f"{c.grade:.1f}"
         accuracies = (c.word_accuracy, c.neighbour_accuracy, c.order_accuracy, c.topic_accuracy)
+        lengths = f"{c.tokens:.1f}, {c.shortest}-{c.longest}"
         yield (
-            f"{c.concept:<24} {c.discovery:>5} {c.confirmation:>5} {c.cues:>4} {c.tokens:>6.1f} {c.overlap:>7.2f} "
+            f"{c.concept:<24} {c.discovery:>5} {c.confirmation:>5} {c.cues:>4} {lengths:>13} {c.overlap:>7.2f} "
             + " ".join(f"{accuracy:>5.2f}" for accuracy in accuracies)
             + f" {grade:>5}"
         )
