@@ -76,8 +76,8 @@ def _figures(figures: tuple[ConceptFigures, ...]) -> Iterator[str]:
     yield ""
     yield (
         "*tokens*: mean, shortest and longest concept arm. *overlap*: mean Jaccard overlap of the bags of words of"
-        " concept and control. *words*: five-fold cross-validated accuracy of logistic regression on word counts, concept against"
-        " control, both arms of a scenario held out together; chance is 0.50, the target at most"
+        " concept and control. *words*: five-fold cross-validated accuracy of logistic regression on word counts,"
+        " concept against control, both arms of a scenario held out together; chance is 0.50, the target at most"
         f" {TARGET_ACCURACY}; values below 0.50 come from words that are balanced over the scenarios and so mislead"
         " across folds. *neighbours*: the same with pairs of neighbouring words. *order*: the same with each word"
         " marked by the half of the text in which it stands. *topic*: concept against neutral, high by design."

@@ -140,7 +140,7 @@ class Order(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class MixScenario:
-    """One situation in which two concepts meet: five sentences that make twelve prompts of one length."""
+    """One situation in which two concepts meet: five sentences that make six prompts of one length in each order."""
 
     id: str
     split: Split
