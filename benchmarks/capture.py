@@ -465,9 +465,9 @@ class Setting:
 
 
 def make_setting(*, scenarios: int, text_format: str, rounds: int, rivals: bool, most_latents: int) -> Setting:
-    """Load the default model and all prompts of so many scenarios of the default suites, spread evenly."""
+    """Load the default model and all prompts of so many scenarios of the demonstration's suites, spread evenly."""
     model = load_model(ModelConfig())
-    listed = list_prompts(load_suites(AuditConfig().probes.suites))
+    listed = list_prompts(load_suites(AuditConfig().probes.suites, subset="demo"))
     names = list(dict.fromkeys(prompt.scenario for prompt in listed))
     chosen = set(names[:: max(1, len(names) // scenarios)][:scenarios])
     tokenised = tuple(tokenise(model, p, PromptFormat(text_format)) for p in listed if p.scenario in chosen)
@@ -479,7 +479,7 @@ def make_setting(*, scenarios: int, text_format: str, rounds: int, rivals: bool,
 @click.command()
 @click.option("--part", type=click.Choice(["speed", "widths", "growth"]), default="speed", show_default=True)
 @click.option(
-    "--scenarios", default=12, show_default=True, help="How many of the default audit's, all prompts of each."
+    "--scenarios", default=12, show_default=True, help="How many of the demonstration's, all prompts of each."
 )
 @click.option("--format", "text_format", type=click.Choice([f.value for f in PromptFormat]), default="chat")
 @click.option("--rounds", default=5, show_default=True)
