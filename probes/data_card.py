@@ -24,6 +24,7 @@ def _lines(suite: Suite, report: LintReport) -> Iterator[str]:
     yield f"{written} Tokens are those of the tokenizer `{report.tokenizer}`."
     yield ""
     yield from _counts(suite, report)
+    yield from _problems(report)
     if suite.concepts:
         yield from _figures(report.concepts)
         for concept in suite.concepts:
@@ -59,6 +60,14 @@ def _counts(suite: Suite, report: LintReport) -> Iterator[str]:
     yield ""
 
 
+def _problems(report: LintReport) -> Iterator[str]:
+    if not report.problems:
+        shared = f"no two texts of a kind share more than {MOST_ALIKE:.0%} of their word trigrams"
+        yield f"The lint found nothing wrong: for one, {shared}."
+    yield from (f"- {problem}" for problem in report.problems)
+    yield ""
+
+
 def _figures(figures: tuple[ConceptFigures, ...]) -> Iterator[str]:
     yield "## Figures"
     yield ""
@@ -83,8 +92,6 @@ def _figures(figures: tuple[ConceptFigures, ...]) -> Iterator[str]:
         " marked by the half of the text in which it stands. *topic*: concept against neutral, high by design."
         " *grade*: Flesch-Kincaid, school years. *split*: scenarios for discovery and for confirmation."
     )
-    yield ""
-    yield f"No two texts of a kind share more than {MOST_ALIKE:.0%} of their word trigrams."
     yield ""
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import click
@@ -64,7 +63,7 @@ def show(*, suite: str, part: str | None, as_json: bool) -> None:
 @click.argument("names", nargs=-1, metavar="[SUITE]...")
 @click.option("--tokenizer", default="default", help="Model whose tokenizer counts: folder, GGUF file or hub id.")
 @click.option("--json", "wants_json", is_flag=True, help="Print JSON.")
-def lint(*, names: tuple[str, ...], tokenizer: str, wants_json: bool) -> None:
+def lint(*, names: tuple[str, ...], tokenizer: str, wants_json: bool) -> int:
     """Check suites as data: balance, leakage, duplicates, splits, outcomes, content. All shipped ones by default.
 
     Suites that belong together are named together: duplicates are searched over all of them. Exit code 1 when there
@@ -84,7 +83,7 @@ def lint(*, names: tuple[str, ...], tokenizer: str, wants_json: bool) -> None:
         click.echo(json.dumps(as_json(report), sort_keys=True, indent=2))
     else:
         click.echo("\n".join(lint_lines(report)))
-    sys.exit(int(ExitCode.GATE_FAILED if report.errors else ExitCode.PASS))
+    return int(ExitCode.GATE_FAILED if report.errors else ExitCode.PASS)
 
 
 @suites.command()
