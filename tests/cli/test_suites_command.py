@@ -58,12 +58,24 @@ def test_import_show_lint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert run(["suites", "show", str(out), "hidden_loss", "--json"]) == 0
     (concept,) = json.loads(capsys.readouterr().out)["concepts"]
     assert len(concept["scenarios"]) == 24
-    assert run(["suites", "lint", str(out), "--json"]) == 1
+    assert run(["suites", "lint", str(out), "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
-    assert {problem["rule"] for problem in report["problems"] if problem["level"] == "error"} == {"near-duplicate"}
+    assert {problem["rule"] for problem in report["problems"]} == {"cue-arms", "scenarios"}
+    assert {problem["level"] for problem in report["problems"]} == {"warning"}
     assert report["concepts"][0]["word_accuracy"] == 0.5
     assert run(["suites", "card", str(out)]) == 0
     assert "| scenarios | 24 |" in capsys.readouterr().out
+
+
+def test_an_error_of_the_lint_exits_with_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A pipeline stops at an unbalanced suite: one neutral arm is too long."""
+    table = make_table(tmp_path)
+    table.write_text(table.read_text().replace("baked pie 7.", "baked pie 7 for the whole town on a sunny day."))
+    assert run(importing(table, tmp_path / "own")) == 0
+    capsys.readouterr()
+    assert run(["suites", "lint", str(tmp_path / "own")]) == 1
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("error: ")]
+    assert line.startswith("error: hidden_loss-0008, arm neutral: token-balance: expected ")
 
 
 def test_lint_passes_on_what_ships(capsys: pytest.CaptureFixture[str]) -> None:
