@@ -138,7 +138,7 @@ _LIMITS: dict[str, tuple[float, float]] = {
     "analysis.flips": (1000, 1e8),
     "analysis.permutations": (20, 1e6),
     "analysis.bootstrap": (200, 1e6),
-    "analysis.fdr_q": (1e-9, 0.5),
+    "analysis.fdr_q": (1e-9, 0.1),
     "analysis.alpha": (1e-9, 0.5),
     "analysis.min_firing_scenarios": (1, 1e6),
     "analysis.min_confirmation_scenarios": (2, 1e6),

@@ -312,8 +312,8 @@ def fidelity_sample(subject: Subject, *, scenarios: int) -> list[TokenisedPrompt
     chosen: list[TokenisedPrompt] = []
     for suite in subject.suites:
         for concept in suite.concepts:
-            step = max(1, len(concept.scenarios) // scenarios)
-            ids = {scenario.id for scenario in concept.scenarios[::step][:scenarios]}
+            count = min(scenarios, len(concept.scenarios))
+            ids = {concept.scenarios[number * len(concept.scenarios) // count].id for number in range(count)}
             chosen += [
                 p
                 for p in subject.prompts

@@ -18,7 +18,7 @@ from audit.capture.shards import content_digest
 from audit.certification import read_certificate, summary_of
 from audit.config import AuditConfig, ExecutorKind
 from audit.digests import Json, canonical_json, digest_bytes, digest_file
-from audit.errors import OutputError, UsageError
+from audit.errors import OutputError, SuiteError, UsageError
 from audit.evidence.store import ACTIVATIONS, DATABASE, Store, create_store
 from audit.gathering import Gathered, Instrument, Subject, fill_store, gather, load_subject
 from audit.precision import compare_precision
@@ -122,6 +122,13 @@ def run_audit(request: AuditRequest, *, progress: Progress) -> AuditResult:
         )
     request.signer.require_valid_at(request.created_at)
     suites = load_suites(request.config.probes.suites, subset=request.config.probes.subset)
+    if not any(suite.concepts for suite in suites):
+        raise SuiteError(
+            item=f"suites {', '.join(suite.id for suite in suites)}",
+            expected="at least one concept",
+            found="mixes only",
+            hint="Name a suite or a subset with concepts; audits do not run mixes yet.",
+        )
     with open_workspace(request.out) as workspace:
         subject = load_subject(suites, request.config, progress)
         certified = _certificates(subject, request.config)

@@ -20,15 +20,15 @@ def data_card(suite: Suite, count_tokens: CountTokens, *, tokenizer: str) -> str
 def _lines(suite: Suite, report: LintReport) -> Iterator[str]:
     yield f"# Data card: {suite.title}"
     yield ""
-    written = f"Written by `affidavit suites card {suite.id}`; do not edit."
+    written = "Written by `affidavit suites card`; do not edit."
     yield f"{written} Tokens are those of the tokenizer `{report.tokenizer}`."
     yield ""
     yield from _counts(suite, report)
-    yield from _problems(report)
+    yield from _problems(suite, report)
     if suite.concepts:
         yield from _figures(report.concepts)
         for concept in suite.concepts:
-            yield from _concept(concept)
+            yield from _concept(concept, withheld=suite.withheld)
     if suite.mixes:
         yield from _mixes(suite, report.mixes)
     yield "## Known limits"
@@ -45,6 +45,7 @@ def _counts(suite: Suite, report: LintReport) -> Iterator[str]:
         ("version", suite.version),
         ("digest", f"`{suite.digest}`"),
         ("language", suite.language),
+        ("texts in bundles", "withheld" if suite.withheld else "printed"),
         ("concepts", str(len(suite.concepts))),
         ("scenarios", str(scenarios)),
         (
@@ -60,11 +61,13 @@ def _counts(suite: Suite, report: LintReport) -> Iterator[str]:
     yield ""
 
 
-def _problems(report: LintReport) -> Iterator[str]:
+def _problems(suite: Suite, report: LintReport) -> Iterator[str]:
     if not report.problems:
         shared = f"no two texts of a kind share more than {MOST_ALIKE:.0%} of their word trigrams"
         yield f"The lint found nothing wrong: for one, {shared}."
-    yield from (f"- {problem}" for problem in report.problems)
+    for problem in report.problems:
+        # What was found may quote a text.
+        yield f"- {problem.level.value}: {problem.where}: {problem.rule}" if suite.withheld else f"- {problem}"
     yield ""
 
 
@@ -95,7 +98,7 @@ def _figures(figures: tuple[ConceptFigures, ...]) -> Iterator[str]:
     yield ""
 
 
-def _concept(concept: Concept) -> Iterator[str]:
+def _concept(concept: Concept, *, withheld: bool) -> Iterator[str]:
     yield f"## {concept.title} (`{concept.id}`)"
     yield ""
     yield concept.definition
@@ -110,6 +113,8 @@ def _concept(concept: Concept) -> Iterator[str]:
     yield ""
     yield from (f"- {rule.name}: {rule.clause}" for rule in concept.rules)
     yield ""
+    if withheld:
+        return
     first = concept.scenarios[0]
     yield "For example:"
     yield ""
@@ -127,8 +132,8 @@ def _mixes(suite: Suite, figures: tuple[MixFigures, ...]) -> Iterator[str]:
         yield f"| {m.title} | {', '.join(m.concepts)} | {m.placebo} | {counts} |"
     yield ""
     for mix in suite.mixes:
-        first = mix.scenarios[0]
-        yield f"**{mix.title}.** {mix.why} For example:"
+        yield f"**{mix.title}.** {mix.why}" + ("" if suite.withheld else " For example:")
         yield ""
-        yield from (f"- {clause.value}: {text}" for clause, text in first.clauses.items())
-        yield ""
+        if not suite.withheld:
+            yield from (f"- {name}: {text}" for name, text in mix.scenarios[0].texts.items())
+            yield ""

@@ -352,7 +352,7 @@ def _alike(pair: Alike, first: _Placed, second: _Placed) -> Problem | None:
         return Problem(Level.ERROR, "duplicate", where, "a text of its own", found)
     if pair.share > MOST_ALIKE:
         return Problem(Level.ERROR, "near-duplicate", where, f"at most {MOST_ALIKE:.0%} shared word trigrams", found)
-    if first.group == second.group and first.split is not second.split:
+    if pair.share > MOST_LEAKED and first.group == second.group and first.split is not second.split:
         expected = f"at most {MOST_LEAKED:.0%} shared word trigrams between discovery and confirmation"
         return Problem(Level.ERROR, "split-leakage", where, expected, found)
     return None

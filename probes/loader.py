@@ -9,7 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Generic
 
-from audit.digests import digest_bytes, digest_tree
+from audit.digests import digest_tree
 from audit.errors import SuiteError
 from probes.schema import Suite, unknown_concepts
 from probes.suite_files import ConceptFile, MixFile, PartKind, SuiteFile, parse
@@ -37,6 +37,13 @@ def load_suite(name_or_folder: str) -> Suite:
     """
     folder = Path(name_or_folder)
     if "/" not in name_or_folder and name_or_folder in builtin_names():
+        if (folder / SUITE_FILE).is_file():
+            raise SuiteError(
+                item=f"suite {name_or_folder!r}",
+                expected="one suite of that name",
+                found="a shipped suite and a folder here",
+                hint=f"Say ./{name_or_folder} for the folder, or rename it.",
+            )
         folder = Path(str(files("probes.suites"))) / name_or_folder
     if not (folder / SUITE_FILE).is_file():
         raise SuiteError(
@@ -100,7 +107,7 @@ def _read_suite(folder: Path) -> Suite:
     documents = [*(read.document for read in concepts), *(read.document for read in mixes)]
     if violations := [violation for each in documents for violation in each.violations]:
         raise refusal(f"suite {suite.id!r} in {folder}", violations)
-    digests = {path.name: digest_bytes(path.read_bytes()) for path in (folder / SUITE_FILE, *paths.values())}
+    digests = {Path(each.file).name: each.digest for each in (document, *documents)}
     return Suite(
         id=suite.id,
         title=suite.title,

@@ -9,7 +9,8 @@ import yaml
 from audit.errors import OutputError, SuiteError
 from probes.loader import SUITE_FILE
 from probes.schema import CONCEPT_SCHEMA, SUITE_SCHEMA, Arm, Split
-from probes.suite_files import is_identifier
+from probes.suite_files import RESERVED, SuiteFile, is_identifier, parse
+from probes.yaml_source import MOST_BYTES, read_yaml
 
 DESIGN_SPLIT = {Split.DISCOVERY: 40, Split.CONFIRMATION: 24}
 _CUED_EVERY = 2
@@ -31,15 +32,17 @@ def write_suite(folder: Path, *, concept: str, title: str) -> tuple[Path, ...]:
         OutputError: the concept's file is there already, or the folder cannot be written.
         SuiteError: an id is not one.
     """
-    domain = folder.resolve().name
-    for what, name in (("folder", domain), ("concept", concept)):
-        _require_identifier(what, name)
     suite_path, concept_path = folder / SUITE_FILE, folder / f"{concept}.yaml"
+    domain, language = folder.resolve().name, "en"
+    if suite_path.exists():
+        suite = parse(read_yaml(suite_path), SuiteFile)
+        domain, language = (suite.domain, suite.language) if suite is not None else (domain, language)
+    require_identifiers(folder=domain, concept=concept)
     if concept_path.exists():
         raise OutputError(
             item=str(concept_path), expected="no such file yet", found="a file", hint="Choose another concept id."
         )
-    documents = {concept_path: concept_document(concept, domain=domain, title=title)}
+    documents = {concept_path: concept_document(concept, domain=domain, language=language, title=title)}
     if not suite_path.exists():
         documents[suite_path] = suite_document(domain, concept=concept)
     write_documents(documents)
@@ -64,7 +67,7 @@ def suite_document(domain: str, *, concept: str) -> dict[str, object]:
     }
 
 
-def concept_document(concept: str, *, domain: str, title: str) -> dict[str, object]:
+def concept_document(concept: str, *, domain: str, language: str, title: str) -> dict[str, object]:
     """Return a concept's file of the usual size with every text empty."""
     scenarios: list[dict[str, object]] = []
     for split, count in DESIGN_SPLIT.items():
@@ -77,7 +80,7 @@ def concept_document(concept: str, *, domain: str, title: str) -> dict[str, obje
         "id": concept,
         "domain": domain,
         "title": title,
-        "language": "en",
+        "language": language,
         "definition": "",
         "rules": [{"name": "", "clause": ""}],
         "why": "",
@@ -90,12 +93,24 @@ def write_documents(documents: dict[Path, dict[str, object]]) -> None:
     """Write YAML files that must not exist, all or none.
 
     Raises:
+        SuiteError: a file would be larger than a suite's file may be.
         OutputError: a file exists, or the folder cannot be written.
     """
     written: list[Path] = []
+    texts = {
+        path: yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=_WIDTH)
+        for path, data in documents.items()
+    }
+    for path, text in texts.items():
+        if len(text.encode()) > MOST_BYTES:
+            raise SuiteError(
+                item=path.name,
+                expected=f"at most {MOST_BYTES:,} bytes a concept",
+                found=f"{len(text.encode()):,}",
+                hint="Take a sample of the rows: a few hundred scenarios are enough for any test.",
+            )
     try:
-        for path, data in documents.items():
-            text = yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=_WIDTH)
+        for path, text in texts.items():
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("x", encoding="utf-8") as file:
                 written.append(path)
@@ -111,11 +126,17 @@ def write_documents(documents: dict[Path, dict[str, object]]) -> None:
         ) from error
 
 
-def _require_identifier(what: str, name: str) -> None:
-    if not is_identifier(name):
-        raise SuiteError(
-            item=f"{what} {name!r}",
-            expected="letters, digits, '_', '-' and '.', beginning with a letter or digit",
-            found="something else",
-            hint="It becomes an id and a file name.",
-        )
+def require_identifiers(**names: str) -> None:
+    """Refuse what cannot be an id and a file name.
+
+    Raises:
+        SuiteError: names the first that is none.
+    """
+    for what, name in names.items():
+        if not is_identifier(name):
+            raise SuiteError(
+                item=f"{what} {name!r}",
+                expected=f"letters, digits, '_', '-' and '.', beginning with a letter or digit, and not {RESERVED!r}",
+                found="something else",
+                hint="It becomes an id and a file name.",
+            )

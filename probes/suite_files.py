@@ -202,9 +202,13 @@ FileKind = TypeVar("FileKind", SuiteFile, ConceptFile, MixFile)
 PartKind = TypeVar("PartKind", ConceptFile, MixFile)
 
 
+# The file of that name is the suite's own.
+RESERVED = "suite"
+
+
 def is_identifier(name: str) -> bool:
-    """Tell whether a text can be the id of a suite, concept, mix or scenario."""
-    return re.fullmatch(_IDENTIFIER, name) is not None
+    """Tell whether a text can be the id of a concept, and the name of its file."""
+    return re.fullmatch(_IDENTIFIER, name) is not None and name != RESERVED
 
 
 def parse(document: Document, kind: type[FileKind]) -> FileKind | None:
@@ -241,6 +245,10 @@ def _check_suite(document: Document, found: SuiteFile) -> None:
     repeated(document, [frame.name for frame in found.frames], under=("frames",), key="name")
     repeated(document, found.concepts, under=("concepts",))
     repeated(document, found.mixes, under=("mixes",))
+    if found.salt is not None and not found.withheld:
+        document.refuse(
+            ("salt",), expected="`withheld: true` beside a salt", found="a salt alone, which withholds nothing"
+        )
     if found.withheld and found.salt is None:
         expected = (
             "a secret salt of at least 32 hex digits, because `withheld` is true: without it, texts can be guessed"
@@ -249,6 +257,10 @@ def _check_suite(document: Document, found: SuiteFile) -> None:
     if not found.concepts and not found.mixes:
         document.refuse(("concepts",), expected="at least one concept or mix", found="an empty list")
     for name, subset in found.subsets.items():
+        repeated(document, subset.concepts, under=("subsets", name, "concepts"))
+        repeated(document, subset.mixes, under=("subsets", name, "mixes"))
+        if not subset.concepts and not subset.mixes:
+            document.refuse(("subsets", name), expected="at least one concept or mix", found="neither")
         for key, chosen, known in (
             ("concepts", subset.concepts, found.concepts),
             ("mixes", subset.mixes, found.mixes),

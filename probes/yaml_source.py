@@ -13,17 +13,31 @@ from typing import Any
 
 import yaml
 
+from audit.digests import digest_bytes
 from audit.errors import SuiteError
 from probes.violations import Violation, field_name
 
 MOST_BYTES = 4_000_000
 _DEEPEST = 10
 _SHOWN = 60
-_TEXT_TAG = "tag:yaml.org,2002:str"
+_TRUE = ("yes", "true", "on")
+# What YAML takes a word without quotes for. It is never converted: no suite needs a number.
+_OTHER_TYPES = ("int", "float", "null", "timestamp")
 
 Place = tuple[str | int, ...]
 # libyaml where PyYAML was built with it: a suite of the shipped size reads ten times faster.
 _Loader: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Unquoted:
+    """A scalar that YAML reads as something else than a text, as it is written."""
+
+    text: str
+    kind: str
+
+    def __repr__(self) -> str:
+        return self.text
 
 
 @dataclass(slots=True)
@@ -32,13 +46,15 @@ class Document:
 
     Args:
         file: its path as it was given.
-        data: mappings as dict with text keys, lists, and scalars as YAML types them.
+        data: mappings as dict with text keys, lists, texts, true and false, and other values without quotes as such.
+        digest: of the file's bytes as they were read.
         lines: place -> line from 1, of each value.
         violations: what was refused while reading; the data then lacks it.
     """
 
     file: str
     data: object = None
+    digest: str = ""
     lines: dict[Place, int] = field(default_factory=dict)
     violations: list[Violation] = field(default_factory=list)
 
@@ -62,7 +78,9 @@ def read_yaml(path: Path) -> Document:
     """
     document = Document(str(path))
     try:
-        events = yaml.parse(_read_text(path), Loader=_Loader)
+        content = _read_bytes(path)
+        document.digest = digest_bytes(content)
+        events = yaml.parse(_decoded(content, path), Loader=_Loader)
         _Reader(document, events).read()
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
@@ -74,19 +92,11 @@ def read_yaml(path: Path) -> Document:
     return document
 
 
-def _read_text(path: Path) -> str:
+def _read_bytes(path: Path) -> bytes:
     try:
         size = path.stat().st_size
         if size <= MOST_BYTES:
-            return path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        raise SuiteError(
-            item=f"{path}:{line}",
-            expected="UTF-8 text",
-            found=f"byte 0x{error.object[error.start]:02x} at offset {error.start}",
-            hint="Save the file as UTF-8.",
-        ) from error
+            return path.read_bytes()
     except OSError as error:
         raise SuiteError(
             item=str(path),
@@ -96,10 +106,23 @@ def _read_text(path: Path) -> str:
         ) from error
     raise SuiteError(
         item=str(path),
-        expected=f"at most {MOST_BYTES / 1e6:g} MB",
-        found=f"{size / 1e6:.1f} MB",
-        hint="Split the concept, or import large tables with `affidavit suites import`.",
+        expected=f"at most {MOST_BYTES:,} bytes",
+        found=f"{size:,}",
+        hint="Split the concept: a few hundred scenarios are enough for any test.",
     )
+
+
+def _decoded(content: bytes, path: Path) -> str:
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise SuiteError(
+            item=f"{path}:{line}",
+            expected="UTF-8 text",
+            found=f"byte 0x{content[error.start]:02x} at offset {error.start}",
+            hint="Save the file as UTF-8.",
+        ) from error
 
 
 class _Reader:
@@ -127,14 +150,17 @@ class _Reader:
             return None
         if not isinstance(event, yaml.ScalarEvent | yaml.CollectionStartEvent):
             raise yaml.MarkedYAMLError(problem="no value", problem_mark=_mark(event))
-        if event.anchor is not None:
-            document.refuse(place, expected="a value without an anchor", found=f"the anchor &{event.anchor}")
-        if event.tag is not None:
-            document.refuse(place, expected="a value without a tag", found=f"the tag {event.tag}")
+        self._refuse_marks(event, place)
         if isinstance(event, yaml.SequenceStartEvent):
             items = self._until(yaml.SequenceEndEvent)
             return [self._value(item, (*place, number)) for number, item in enumerate(items)]
         return self._scalar(event) if isinstance(event, yaml.ScalarEvent) else self._mapping(place)
+
+    def _refuse_marks(self, event: yaml.ScalarEvent | yaml.CollectionStartEvent, place: Place) -> None:
+        if event.anchor is not None:
+            self._document.refuse(place, expected="no anchor", found=f"the anchor &{event.anchor}")
+        if event.tag is not None:
+            self._document.refuse(place, expected="no tag", found=f"the tag {event.tag}")
 
     def _mapping(self, place: Place) -> dict[str, object]:
         found: dict[str, object] = {}
@@ -142,6 +168,8 @@ class _Reader:
             if not isinstance(key, yaml.ScalarEvent):
                 raise yaml.MarkedYAMLError(problem="a key that is no word", problem_mark=_mark(key))
             own = (*place, key.value)
+            self._document.lines.setdefault(own, _line(key))
+            self._refuse_marks(key, own)
             if key.value in found:
                 self._document.violations.append(
                     Violation(self._document.file, _line(key), field_name(own), "each key once", "the key given twice")
@@ -158,12 +186,12 @@ class _Reader:
 
     def _scalar(self, event: yaml.ScalarEvent) -> object:
         text: str = event.value
-        if not event.implicit[0] or self._resolver.resolve(yaml.ScalarNode, text, (True, False)) == _TEXT_TAG:
-            return text
-        try:
-            return yaml.safe_load(text)
-        except ValueError:
-            return text  # A date such as 2026-13-45 has the look of one only.
+        kind = (
+            self._resolver.resolve(yaml.ScalarNode, text, (True, False)).rpartition(":")[2] if event.implicit[0] else ""
+        )
+        if kind == "bool":
+            return text.lower() in _TRUE
+        return Unquoted(text, kind) if kind in _OTHER_TYPES else text
 
 
 def _mark(event: yaml.Event) -> Any:  # noqa: ANN401 - libyaml has a class of its own for marks
@@ -176,6 +204,7 @@ def _line(event: yaml.Event) -> int:
 
 def shown(value: object) -> str:
     """Return a value as an error quotes it, cut to a readable length."""
-    text = repr(value)
-    kind = f" ({type(value).__name__}, without quotes)" if isinstance(value, bool | int | float) else ""
-    return (text if len(text) <= _SHOWN else text[:_SHOWN] + "...") + kind
+    text = value.text if isinstance(value, Unquoted) else repr(value)
+    kind = value.kind if isinstance(value, Unquoted) else "bool" if isinstance(value, bool) else ""
+    short = text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
+    return f"{short} ({kind}, without quotes)" if kind else short

@@ -23,7 +23,10 @@ _FORMATS = {
 }
 
 
-WITHHELD = "its texts are withheld: a digest of a secret salt and the text stands for each, a square for each token"
+WITHHELD = (
+    "its texts are withheld: a digest of a secret salt and the text stands for each, a square for each token."
+    " Activations in the evidence would let somebody with the model reconstruct them"
+)
 
 
 def audited_view(findings: Findings, instruments: Sequence[Instrument]) -> Audited:

@@ -28,9 +28,9 @@ _GRID = 8192
 _COARSEST = 64
 # Counts of assignments are floats: at most 2^1000 of them.
 _MOST_COUNTED = 1000
-# A p-value above 0.05 can never be chosen at q = 0.05. |z| under 1.7 means p near 0.09 for differences of like size;
-# those are given p = 1, which can only make a test more careful.
-_PROMISING_Z = 1.7
+# Whatever the differences are, at least a tenth of the assignments have a |sum| beyond the root of the sum of squares
+# (Oleszkiewicz 1996): |z| <= 1 means p >= 0.1, which no level up to 0.1 can choose, so it is not counted.
+HIGHEST_LEVEL = 0.1
 _TIE_TOLERANCE = 1e-9
 # Small enough that a block of sums stays in the processor's cache.
 _BLOCK_FLIPS = 512
@@ -38,18 +38,16 @@ _BLOCK_FLIPS = 512
 
 @dataclass(frozen=True, slots=True)
 class FlipResult:
-    """Exact two-sided p-values of m features; 1 where they are too large to matter (|z| under 1.7).
+    """Exact two-sided p-values of m features; 1 where they are 0.1 or more by |z| <= 1.
 
     Args:
         p: (m,) of each feature.
         t: (m,) studentised statistic; 0 where every difference is 0.
-        nonzero: (m,) scenarios with a difference other than 0.
         p_permuted: (r, m) of the same features under r relabellings.
     """
 
     p: FloatArray
     t: FloatArray
-    nonzero: IntArray
     p_permuted: FloatArray
 
 
@@ -80,8 +78,8 @@ def flip_test(score: FloatArray, *, relabellings: FloatArray | None = None) -> F
     sums = np.abs(steps.sum(axis=0))
     relabelled = np.zeros((0, m)) if relabellings is None else np.abs(relabellings @ steps)
     spread = np.sqrt((steps.astype(np.float64) ** 2).sum(axis=0))
-    promising = sums >= _PROMISING_Z * np.maximum(spread, 1)
-    promising_permuted = relabelled >= _PROMISING_Z * np.maximum(spread, 1)
+    promising = sums > spread
+    promising_permuted = relabelled > spread
     p, p_permuted = np.ones(m), np.ones((len(relabelled), m))
     for column in np.flatnonzero(promising | promising_permuted.any(axis=0)):
         tail = _two_sided(np.abs(steps[:, column]))
@@ -89,7 +87,7 @@ def flip_test(score: FloatArray, *, relabellings: FloatArray | None = None) -> F
             p[column] = tail[sums[column]]
         rows = np.flatnonzero(promising_permuted[:, column])
         p_permuted[rows, column] = tail[relabelled[rows, column].astype(np.int64)]
-    return FlipResult(p, t_statistic(score), (np.abs(score) > 0).sum(axis=0), p_permuted)
+    return FlipResult(p, t_statistic(score), p_permuted)
 
 
 def exact_p(differences: FloatArray) -> float:
@@ -161,4 +159,5 @@ def _two_sided(magnitudes: IntArray) -> FloatArray:
     s = np.arange(total + 1)
     tail: FloatArray = np.minimum(1.0, 2 * above[(s + total + 1) // 2])
     tail[0] = 1.0
-    return tail
+    # Beyond a thousand scenarios all of one sign the share is smaller than any float.
+    return np.maximum(tail, np.finfo(np.float64).smallest_normal)

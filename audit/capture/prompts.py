@@ -143,8 +143,10 @@ def _render(tokenizer: Any, text: str, prompt_format: PromptFormat) -> tuple[str
         return text, 0
     message = [{"role": "user", "content": text}]
     rendered: str = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
-    # The last occurrence: a template may quote an earlier turn, never a later one.
-    return rendered, rendered.rfind(text)
+    turn: str = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=False)
+    # The last occurrence before the answer begins: a template may quote an earlier turn, and the words that open the
+    # answer ("assistant") may be those of the prompt.
+    return rendered, rendered.rfind(text, 0, len(turn) if rendered.startswith(turn) else None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,7 @@ def list_suites(*, as_json: bool) -> None:
 def show(*, suite: str, part: str | None, as_json: bool) -> None:
     """Show a suite's concepts and mixes, or every scenario of one CONCEPT or MIX."""
     from audit.errors import UsageError
+    from audit.signing.checks import printable
     from probes.listing import describe, suite_content
     from probes.loader import load_suite
 
@@ -56,7 +57,8 @@ def show(*, suite: str, part: str | None, as_json: bool) -> None:
         click.echo(json.dumps(suite_content(loaded, only=part), sort_keys=True, indent=2, ensure_ascii=False))
         return
     for item in chosen:
-        click.echo("\n".join(describe(item, scenarios=part is not None)))
+        # A suite may come from anywhere: nothing in it may steer the terminal.
+        click.echo("\n".join(printable(line) for line in describe(item, scenarios=part is not None)))
 
 
 @suites.command()
@@ -72,6 +74,7 @@ def lint(*, names: tuple[str, ...], tokenizer: str, wants_json: bool) -> int:
     from audit.capture.model import load_token_counter
     from audit.errors import ExitCode
     from audit.records import as_json
+    from audit.signing.checks import printable
     from probes.lint import lint as check
     from probes.listing import lint_lines
     from probes.loader import builtin_names, load_suites
@@ -82,7 +85,7 @@ def lint(*, names: tuple[str, ...], tokenizer: str, wants_json: bool) -> int:
     if wants_json:
         click.echo(json.dumps(as_json(report), sort_keys=True, indent=2))
     else:
-        click.echo("\n".join(lint_lines(report)))
+        click.echo("\n".join(printable(line) for line in lint_lines(report)))
     return int(ExitCode.GATE_FAILED if report.errors else ExitCode.PASS)
 
 

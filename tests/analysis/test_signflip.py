@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
 
-from audit.analysis.signflip import exact_p, flip_test, max_t_p, on_grid, random_signs, t_statistic
+from audit.analysis.signflip import HIGHEST_LEVEL, exact_p, flip_test, max_t_p, on_grid, random_signs, t_statistic
 
 
 def enumerated_p(values: np.ndarray) -> float:
@@ -85,6 +85,7 @@ def test_a_large_suite_is_counted_too() -> None:
     z = abs(score.sum()) / np.sqrt((score**2).sum())
     assert exact_p(score) == pytest.approx(2 * norm.sf(z), rel=0.1)
     assert 0 < exact_p(np.ones(900)) < 1e-200
+    assert 0 < exact_p(np.ones(1500)) < 1e-300
 
 
 def test_exact_agrees_with_monte_carlo() -> None:
@@ -108,10 +109,25 @@ def test_p_is_uniform_under_the_null() -> None:
         assert abs(share - level) <= 4 * np.sqrt(level * (1 - level) / 4000)
     every = np.array([exact_p(column) for column in score[:, :2000].T])
     assert abs((every <= 0.5).mean() - 0.5) <= 4 * np.sqrt(0.25 / 2000)
-    # What is left out as too large to matter is too large to matter, and the rest is the same number.
+    # What is left out is too large to matter, and the rest is the same number.
     told = p[:2000] < 1
     np.testing.assert_array_equal(p[:2000][told], every[told])
-    assert every[~told].min() > 0.05
+
+
+@given(st.lists(st.floats(0, 100), min_size=1, max_size=14), st.randoms(use_true_random=False))
+@settings(max_examples=200, deadline=None)
+def test_what_is_not_counted_is_a_tenth_or_more(magnitudes: list[float], random: object) -> None:
+    """Differences of any shape: one loud scenario among quiet ones, doubling ones, equal ones."""
+    signs = [random.choice((-1, 1)) for _ in magnitudes]  # type: ignore[attr-defined]
+    differences = np.array(magnitudes) * np.array(signs)
+    if flip_test(differences[:, None]).p[0] == 1.0:
+        assert exact_p(differences) >= HIGHEST_LEVEL
+
+
+def test_one_loud_scenario_hides_nothing() -> None:
+    """19 small differences of one sign beside a large one: z is 1.6 and p is two in a million."""
+    differences = np.array([1.0] + [0.03] * 19)
+    assert flip_test(differences[:, None]).p[0] == exact_p(differences) < 1e-5
 
 
 def test_max_t_controls_the_family() -> None:

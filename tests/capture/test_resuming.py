@@ -114,3 +114,23 @@ def test_a_model_with_a_second_stream_is_run_whole(small_model: LoadedModel, mon
     monkeypatch.setattr(layers[0], "forward", leaving)
     monkeypatch.setattr(layers[3], "forward", taking)
     assert not can_resume(layers, 2, run, entering[0])
+
+
+def test_a_layer_that_adds_in_place_changes_no_later_pass(small_model: LoadedModel) -> None:
+    """Each pass starts from what entered, not from what the one before left."""
+    layers = small_model.layers
+    own = layers[2].forward
+    entering = torch.zeros(1, 4, 32)
+
+    def in_place(hidden: Tensor, *given: Any, **named: Any) -> Any:
+        hidden += 1
+        return own(hidden, *given, **named)
+
+    layers[2].forward = in_place
+    try:
+        with resumed_at(layers, 2, entering), torch.inference_mode():
+            first, second = (small_model.model(input_ids=torch.tensor([[5, 6, 7, 8]])).logits for _ in range(2))
+    finally:
+        del layers[2].__dict__["forward"]
+    assert torch.equal(first, second)
+    assert torch.equal(entering, torch.zeros(1, 4, 32))

@@ -64,7 +64,11 @@ def test_import_show_lint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert {problem["level"] for problem in report["problems"]} == {"warning"}
     assert report["concepts"][0]["word_accuracy"] == 0.5
     assert run(["suites", "card", str(out)]) == 0
-    assert "| scenarios | 24 |" in capsys.readouterr().out
+    card = capsys.readouterr().out
+    assert "| scenarios | 24 |" in card
+    assert "| texts in bundles | withheld |" in card
+    assert "Clerk" not in card
+    assert "Cook" not in card
 
 
 def test_an_error_of_the_lint_exits_with_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -75,7 +79,7 @@ def test_an_error_of_the_lint_exits_with_one(tmp_path: Path, capsys: pytest.Capt
     capsys.readouterr()
     assert run(["suites", "lint", str(tmp_path / "own")]) == 1
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("error: ")]
-    assert line.startswith("error: hidden_loss-0008, arm neutral: token-balance: expected ")
+    assert ", arm neutral: token-balance: expected " in line
 
 
 def test_lint_passes_on_what_ships(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -82,14 +83,18 @@ def test_numbers_stay_as_they_are_written(tmp_path: Path) -> None:
 
 
 def test_the_split_is_dealt_by_id_not_by_row(tmp_path: Path) -> None:
-    """The same scenario falls into the same split whatever the order of the rows."""
-    dealt = []
-    for name, rows in (("one", ROWS), ("two", ROWS[::-1])):
-        import_suite(request(tmp_path, write_table(tmp_path, ".csv", rows), folder=tmp_path / name))
-        (concept,) = load_suite(str(tmp_path / name)).concepts
-        dealt.append({s.id: s.split for s in concept.scenarios})
-    assert dealt[0] == dealt[1]
-    assert sum(split is Split.DISCOVERY for split in dealt[0].values()) == 20
+    """The same scenario falls into the same split whatever the order of the rows, with and without ids of their own."""
+    unnamed = {field: column for field, column in MAPPING.items() if field != "id"}
+    for mapping in (MAPPING, unnamed):
+        dealt = []
+        for name, rows in (("one", ROWS), ("two", ROWS[::-1])):
+            folder = tmp_path / f"{name}{len(mapping)}"
+            table = write_table(tmp_path, ".csv", rows)
+            import_suite(request(tmp_path, table, folder=folder, mapping=mapping))
+            (concept,) = load_suite(str(folder)).concepts
+            dealt.append({s.arms[Arm.CONCEPT]: (s.id, s.split) for s in concept.scenarios})
+        assert dealt[0] == dealt[1]
+        assert sum(split is Split.DISCOVERY for _, split in dealt[0].values()) == 20
 
 
 def test_every_withheld_suite_has_a_salt_of_its_own(tmp_path: Path) -> None:
@@ -110,10 +115,14 @@ def test_every_withheld_suite_has_a_salt_of_its_own(tmp_path: Path) -> None:
         ({"mapping": {"concept": "bad"}}, "missing ['control', 'neutral']"),
         ({"mapping": {**MAPPING, "arm": "bad"}}, "unknown ['arm']"),
         ({"mapping": {**MAPPING, "cue": "nothing"}}, "number, bad"),
+        ({"mapping": {**MAPPING, "cue": "bad"}}, "columns mapped twice ['bad']"),
         ({"mapping": {**MAPPING, "neutral": "extra"}}, "16 empty cells: row 1: neutral"),
-        ({"mapping": {**MAPPING, "split": "other"}}, "'The gardener 0 cut"),
+        ({"mapping": {**MAPPING, "split": "extra", "id": "number"}}, "16 empty cells: row 1: split"),
+        ({"mapping": {**MAPPING, "split": "number", "id": "half"}}, "'row-0'"),
         ({"mapping": {**MAPPING, "id": "half"}}, "'discovery' again"),
-        ({"concept": "no id"}, "'no id'"),
+        ({"concept": "no id"}, "something else"),
+        ({"concept": "../esc"}, "something else"),
+        ({"concept": "suite"}, "something else"),
         ({"outcome": "no slot"}, "'no slot'"),
     ],
 )
@@ -122,7 +131,7 @@ def test_a_table_that_gives_no_suite_leaves_nothing(tmp_path: Path, changes: dic
     with pytest.raises(SuiteError) as caught:
         import_suite(request(tmp_path, write_table(tmp_path, ".csv"), **changes))
     assert found in caught.value.found
-    assert not list((tmp_path / "own").glob("*"))
+    assert [path.name for path in tmp_path.iterdir()] == ["prompts.csv"]
 
 
 @pytest.mark.parametrize(
@@ -134,6 +143,9 @@ def test_a_table_that_gives_no_suite_leaves_nothing(tmp_path: Path, changes: dic
         ("prompts.jsonl", b"{broken", "a readable .jsonl table"),
         ("prompts.csv", b"a,b\n\xff\xfe,1\n", "a readable .csv table"),
         ("prompts.csv", b"", "a readable .csv table"),
+        ("prompts.csv", b"bad,good,other\nAnna, a clerk,x,y\n", "every row with the same named columns"),
+        ("prompts.csv", b"bad,good,other,bad\na,b,c,d\n", "every row with the same named columns"),
+        ("prompts.jsonl", b'{"bad": "a"}\n3\n', "a readable .jsonl table"),
     ],
 )
 def test_an_unreadable_table_is_refused(tmp_path: Path, name: str, text: bytes | None, expected: str) -> None:
@@ -146,6 +158,35 @@ def test_an_unreadable_table_is_refused(tmp_path: Path, name: str, text: bytes |
     assert expected in caught.value.expected
 
 
+@pytest.mark.parametrize("cell", [["x"], {"a": 1}, True, 1.5])
+def test_what_is_no_text_is_not_made_one(tmp_path: Path, cell: object) -> None:
+    """A list in a cell is a mistake in the table, not a prompt."""
+    rows = [dict(row) for row in ROWS.to_dict("records")]
+    rows[3]["bad"] = cell
+    path = tmp_path / "prompts.jsonl"
+    path.write_text("\n".join(json.dumps(row) for row in rows))
+    with pytest.raises(SuiteError) as caught:
+        import_suite(request(tmp_path, path))
+    assert caught.value.found == f"1 cells that are no text: row 4: concept is a {type(cell).__name__}"
+
+
+def test_a_missing_value_of_parquet_is_a_gap(tmp_path: Path) -> None:
+    """Nulls of any column type are told as empty cells."""
+    rows = ROWS.assign(number=pd.array([None, *range(31)], dtype="Int64"))
+    with pytest.raises(SuiteError) as caught:
+        import_suite(request(tmp_path, write_table(tmp_path, ".parquet", rows)))
+    assert caught.value.found == "1 empty cells: row 1: id"
+
+
+def test_a_concept_beyond_the_limit_of_a_file_is_refused(tmp_path: Path) -> None:
+    """Told before anything is written, not by the loader afterwards."""
+    rows = ROWS.assign(bad=["long " * 20_000 + str(n) for n in range(32)], good=["long " * 20_000] * 32)
+    with pytest.raises(SuiteError, match="hidden_loss") as caught:
+        import_suite(request(tmp_path, write_table(tmp_path, ".csv", rows)))
+    assert "sample" in caught.value.hint
+    assert not (tmp_path / "own").exists()
+
+
 def test_a_huge_table_is_refused_unread(tmp_path: Path) -> None:
     """The size is looked at first."""
     path = tmp_path / "prompts.csv"
@@ -153,7 +194,7 @@ def test_a_huge_table_is_refused_unread(tmp_path: Path) -> None:
         file.truncate(MOST_BYTES + 1)
     with pytest.raises(SuiteError, match="prompts") as caught:
         import_suite(request(tmp_path, path))
-    assert caught.value.found == "200 MB"
+    assert caught.value.found == f"{MOST_BYTES + 1:,}"
 
 
 def test_a_suite_that_is_there_is_not_overwritten(tmp_path: Path) -> None:
@@ -198,3 +239,12 @@ def test_a_second_concept_leaves_the_suite_file_alone(tmp_path: Path) -> None:
         write_suite(folder, concept="two", title="Two")
     with pytest.raises(SuiteError):
         write_suite(folder, concept="../two", title="Two")
+
+
+def test_a_concept_added_to_a_suite_has_its_domain(tmp_path: Path) -> None:
+    """Whatever the folder is called."""
+    folder = tmp_path / "energy"
+    write_suite(folder, concept="one", title="One")
+    renamed = folder.rename(tmp_path / "copy of energy")
+    (path,) = write_suite(renamed, concept="two", title="Two")
+    assert yaml.safe_load(path.read_text())["domain"] == "energy"

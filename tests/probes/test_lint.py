@@ -194,6 +194,10 @@ def test_mentions_pass() -> None:
         "At 21:30 on 3 March the nurse gave 500 mg twice, 20 minutes apart, to 2,000 people."
     )
     assert not operational_content("The second step was refused; account ending 4411; 12.5% of 1,250,000 shares.")
+    assert not operational_content(
+        "FY24 cash flow that grew fast, and the MS13 gang sent them home; see 4.1.2.3 and 10 5 n."
+    )
+    assert not operational_content("w" * 200_000)
 
 
 def test_a_classifier_of_words_is_blind_to_order() -> None:
@@ -203,6 +207,11 @@ def test_a_classifier_of_words_is_blind_to_order() -> None:
     assert word_accuracy(texts, swapped) == 0.5
     assert word_accuracy(texts, swapped, neighbours) == 1.0
     assert word_accuracy(texts, swapped, halves) == 1.0
+
+
+def test_texts_without_words_tell_nothing() -> None:
+    """Two arms of punctuation are at chance, not an error."""
+    assert word_accuracy(["!!!"] * 6, ["???"] * 6) == 0.5
 
 
 def test_words_keep_numbers_and_currencies() -> None:

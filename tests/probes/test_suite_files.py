@@ -205,7 +205,7 @@ def test_a_subset_is_a_part_with_the_digest_of_the_whole(folder: Path) -> None:
         (b"id: \x01\n", "control characters"),
         (b"", "None"),
         (b"- 1\n- 2\n", "[1, 2]"),
-        (b"x" * (MOST_BYTES + 1), "4.0 MB"),
+        (b"x" * (MOST_BYTES + 1), f"{MOST_BYTES + 1:,}"),
     ],
     ids=["encoding", "syntax", "documents", "nesting", "key", "control", "empty", "list", "size"],
 )
@@ -224,7 +224,7 @@ def test_a_hundred_megabytes_are_refused_unread(folder: Path) -> None:
         file.truncate(100_000_000)
     with pytest.raises(SuiteError) as caught:
         load_suite(str(folder))
-    assert caught.value.found == "100.0 MB"
+    assert caught.value.found == "100,000,000"
 
 
 def test_a_bomb_of_aliases_is_refused(folder: Path) -> None:
@@ -253,6 +253,63 @@ def test_a_key_given_twice_is_refused(folder: Path) -> None:
         load_suite(str(folder))
     assert "the key given twice" in caught.value.found
     assert f"suite.yaml:{line_with(path, 'id: other')}: id" in caught.value.found
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("title: 0x" + "f" * 5000, "(int, without quotes)"),
+        ("title: 1" + ":59" * 3000, "(int, without quotes)"),
+        ("title: 2026-13-45", "(timestamp, without quotes)"),
+        ("title: ~", "~ (null, without quotes)"),
+        ("title: 'x'\n&a why: 'y'", "the anchor &a"),
+        ("title: 'x'\n!!int 'why': 'y'", "the tag tag:yaml.org,2002:int"),
+    ],
+)
+def test_odd_scalars_and_keys_are_violations(folder: Path, line: str, found: str) -> None:
+    """Nothing is converted, so nothing overflows; marks on keys are refused as on values."""
+    (folder / CONCEPT).write_text("schema: affidavit/concept/1\n" + line + "\n")
+    with pytest.raises(SuiteError) as caught:
+        load_suite(str(folder))
+    assert found in caught.value.found
+
+
+@pytest.mark.parametrize("odd", ["=", "<<"])
+def test_odd_texts_are_texts(folder: Path, odd: str) -> None:
+    """YAML's own signs mean nothing as a value here."""
+    path = folder / "suite.yaml"
+    path.write_text(path.read_text().replace("title: Finance", f"title: {odd}"))
+    assert load_suite(str(folder)).title == odd
+
+
+def test_a_salt_alone_withholds_nothing(folder: Path) -> None:
+    """Refused in both directions: neither may be forgotten."""
+    edit(folder / "suite.yaml", lambda d: d.update(salt="0" * 32))
+    with pytest.raises(SuiteError) as caught:
+        load_suite(str(folder))
+    assert "a salt alone, which withholds nothing" in caught.value.found
+    edit(folder / "suite.yaml", lambda d: d.pop("salt") and d.update(withheld=True))
+    with pytest.raises(SuiteError) as caught:
+        load_suite(str(folder))
+    assert "a secret salt" in caught.value.found
+
+
+def test_a_folder_named_like_a_shipped_suite_is_ambiguous(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither is taken silently."""
+    folder.rename(folder.parent / "finance")
+    monkeypatch.chdir(folder.parent)
+    with pytest.raises(SuiteError, match="finance") as caught:
+        load_suite("finance")
+    assert "./finance" in caught.value.hint
+    assert load_suite("./finance").mixes
+
+
+def test_an_empty_subset_is_refused(folder: Path) -> None:
+    """An audit of nothing must not look like a pass."""
+    edit(folder / "suite.yaml", lambda d: d.update(subsets={"demo": {}}))
+    with pytest.raises(SuiteError) as caught:
+        load_suite(str(folder))
+    assert "subsets.demo" in caught.value.found
 
 
 def test_a_missing_concept_file_is_named(folder: Path) -> None:
