@@ -19,7 +19,18 @@ def bundle(tmp_path: Path) -> Path:
     """Return a folder with an evidence database whose one suite has a hostile title."""
     with create_store(tmp_path) as store:
         store.insert(
-            "suite", [{"suite": "u", "title": "a\x1b[2Jb\nc\u202e", "domain": "d", "version": "1", "digest": "x"}]
+            "suite",
+            [
+                {
+                    "suite": "u",
+                    "title": "a\x1b[2Jb\nc\u202e",
+                    "domain": "d",
+                    "version": "1",
+                    "digest": "x",
+                    "subset": None,
+                    "withheld": False,
+                }
+            ],
         )
     return tmp_path
 
