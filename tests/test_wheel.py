@@ -21,6 +21,7 @@ NEEDED = (
     "audit/capture/saes/smollm2-135m-instruct.resid_post.15.frozen-decoder/sae.safetensors",
     "probes/suites/defense/suite.yaml",
     "probes/suites/healthcare/dosing_error.yaml",
+    "probes/suites/cross_domain/mix_patient_privacy_surveillance.yaml",
     "templates/report/pdf.html.j2",
     "templates/css/pdf.css",
     "templates/fonts/NotoSans-Regular.ttf",
@@ -75,4 +76,4 @@ def test_the_installed_wheel_answers(wheel: Path, tmp_path: Path) -> None:
         check=False,
         cwd=tmp_path,
     )
-    assert done.stdout.split() == ["4608", "defense", "finance", "healthcare"], done.stderr
+    assert done.stdout.split() == ["4608", "cross_domain", "defense", "finance", "healthcare"], done.stderr
