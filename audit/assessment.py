@@ -143,6 +143,7 @@ def feature_cards(
     """Return a card for each latent in `promoted`, in its order."""
     densities = scores.read_densities(store, sae=sae.name)
     where = {int(latent): n for n, latent in enumerate(densities.latents)}
+    found = scores.read_contexts(store, sae=sae.name, latents=list(promoted), most=contexts)
     return tuple(
         FeatureCard(
             sae=sae.name,
@@ -151,7 +152,7 @@ def feature_cards(
             max_activation=float(densities.maximum[where[latent]]),
             promoted=tokens,
             seed_cosine=stability.cosines[latent] if stability is not None else None,
-            contexts=scores.read_contexts(store, sae=sae.name, latent=latent, most=contexts),
+            contexts=found[latent],
         )
         for latent, tokens in promoted.items()
     )

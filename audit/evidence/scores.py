@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -105,25 +107,33 @@ def read_exclusions(store: Store, *, site: str) -> TokenCounts:
     return TokenCounts(total=int(total), template=int(template), outliers=int(outliers), kept=int(kept))
 
 
-def read_contexts(store: Store, *, sae: str, latent: int, most: int) -> tuple[Context, ...]:
-    """Return the prompts in which a latent fires most strongly, at most one a scenario, with token activations."""
-    tops = store.query("top_contexts", {"sae": sae, "latent": latent, "most": most})
-    contexts = []
-    for top in tops.itertuples():
-        where: dict[str, Value] = {
-            "prompt": int(str(top.prompt)),
+def read_contexts(store: Store, *, sae: str, latents: Sequence[int], most: int) -> dict[int, tuple[Context, ...]]:
+    """Return the prompts in which each latent fires most strongly, at most one a scenario, with token activations.
+
+    Args:
+        store: the evidence.
+        sae: whose latents.
+        latents: which of them; one that fires in no held-out prompt gets no context.
+        most: contexts a latent.
+    """
+    found: dict[int, tuple[Context, ...]] = dict.fromkeys(latents, ())
+    if not found:
+        return found
+    tops = store.query("top_contexts", {"sae": sae, "latents": list(latents), "most": most})
+    tokens = store.query(
+        "context_tokens",
+        {
             "sae": sae,
-            "latent": latent,
+            "latents": tops["latent"].tolist(),
+            "prompts": tops["prompt"].tolist(),
             "rows": store.row_shards,
-        }
-        tokens = store.query("context_tokens", where)
-        pairs = zip(tokens["piece"], tokens["activation"], strict=True)
-        contexts.append(
-            Context(
-                prompt=str(top.prompt),
-                concept=str(top.concept),
-                arm=str(top.arm),
-                tokens=tuple(TokenActivation(str(piece), float(activation)) for piece, activation in pairs),
-            )
-        )
-    return tuple(contexts)
+        },
+    )
+    activations = {
+        key: tuple(TokenActivation(str(p), float(a)) for p, a in zip(part["piece"], part["activation"], strict=True))
+        for key, part in tokens.groupby(["latent", "prompt"], sort=False)
+    }
+    for latent, prompt, concept, arm in tops.itertuples(index=False):
+        context = Context(str(prompt), str(concept), str(arm), activations[latent, prompt])
+        found[int(latent)] = (*found[int(latent)], context)
+    return found

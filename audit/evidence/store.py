@@ -41,7 +41,7 @@ _LOCKS = (
     "SET enable_external_access = false",
 )
 
-Value = str | int | float | bool | None | list[str]
+Value = str | int | float | bool | None | list[str] | list[int]
 Parameters = Mapping[str, Value]
 
 

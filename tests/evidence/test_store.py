@@ -81,7 +81,8 @@ def bundle(tmp_path: Path) -> Path:
         store.insert(
             "token",
             [
-                {"prompt": 0, "position": n, "piece": piece, "content": n > 0}
+                {"prompt": prompt, "position": n, "piece": piece, "content": n > 0}
+                for prompt in PROMPTS
                 for n, piece in enumerate(["<", "x", " y", " z"])
             ],
         )
@@ -181,9 +182,13 @@ def test_contexts_show_own_tokens_with_activations(bundle: Path) -> None:
     with duckdb.connect(str(bundle / DATABASE)) as connection:
         connection.execute("UPDATE prompt SET split = 'confirmation'")
     with Store(bundle) as store:
-        contexts = scores.read_contexts(store, sae=SAE, latent=7, most=3)
-    assert [context.prompt for context in contexts] == ["0", "6"]
-    assert [(t.text, t.activation) for t in contexts[0].tokens] == [("x", 1.0), (" y", 4.0), (" z", 0.0)]
+        found = scores.read_contexts(store, sae=SAE, latents=[9, 7, 5], most=3)
+        strongest = scores.read_contexts(store, sae=SAE, latents=[7], most=1)
+    assert [context.prompt for context in found[7]] == ["0", "6"]
+    assert [(t.text, t.activation) for t in found[7][0].tokens] == [("x", 1.0), (" y", 4.0), (" z", 0.0)]
+    assert [(c.prompt, c.arm, c.tokens[0].activation) for c in found[9]] == [("3", "control", 5.0)]
+    assert found[5] == ()
+    assert strongest == {7: found[7][:1]}
 
 
 def test_counts_of_excluded_tokens(bundle: Path) -> None:

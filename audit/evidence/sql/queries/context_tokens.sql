@@ -1,7 +1,15 @@
--- Caller: scores.read_contexts. One row a content token of a prompt, with the latent's activation (0 where silent).
-SELECT t.piece, coalesce(a.activation, 0) AS activation
-FROM token AS t
-LEFT JOIN (SELECT position, activation FROM read_parquet($rows) WHERE prompt = $prompt AND sae = $sae AND latent = $latent) AS a
-    USING (position)
-WHERE t.prompt = $prompt AND t.content
-ORDER BY t.position
+-- Caller: scores.read_contexts. One row a wanted context and content token of its prompt, with the latent's activation (0 where
+-- silent). A context is a latent in a prompt: the lists latents and prompts are of equal length.
+WITH wanted AS (SELECT unnest($latents) AS latent, unnest($prompts) AS prompt),
+fired AS (
+    SELECT a.prompt, a.latent, a.position, a.activation
+    FROM read_parquet($rows) AS a
+    INNER JOIN wanted AS w ON w.prompt = a.prompt AND w.latent = a.latent
+    WHERE a.sae = $sae
+)
+SELECT w.latent, w.prompt, t.piece, coalesce(f.activation, 0) AS activation
+FROM wanted AS w
+INNER JOIN token AS t ON t.prompt = w.prompt
+LEFT JOIN fired AS f ON f.prompt = w.prompt AND f.latent = w.latent AND f.position = t.position
+WHERE t.content
+ORDER BY w.latent, w.prompt, t.position
