@@ -84,6 +84,12 @@ class Scenario:
         """Return the arms by name."""
         return {arm.value: text for arm, text in self.arms.items()}
 
+    @property
+    def measured_arms(self) -> tuple[Arm, ...]:
+        """Return the arms that an audit runs: a lexical verdict is made on confirmation, so cue arms run there only."""
+        cued = self.split is Split.CONFIRMATION
+        return tuple(arm for arm in Arm if arm in self.arms and (cued or arm not in (Arm.CUE, Arm.CUE_FREE)))
+
 
 @dataclass(frozen=True, slots=True)
 class Concept:

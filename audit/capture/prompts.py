@@ -54,14 +54,13 @@ class TokenisedPrompt:
 
 
 def list_prompts(suites: Iterable[Suite]) -> tuple[Prompt, ...]:
-    """Return every (scenario, arm, frame) of the suites in file order, numbered from 0."""
+    """Return every (scenario, measured arm, frame) of the suites in file order, numbered from 0."""
     rows = [
         (suite, concept, scenario, arm, frame.name, frame.wrap(scenario.arms[arm]))
         for suite in suites
         for concept in suite.concepts
         for scenario in concept.scenarios
-        for arm in Arm
-        if arm in scenario.arms
+        for arm in scenario.measured_arms
         for frame in suite.frames
     ]
     return tuple(

@@ -84,6 +84,8 @@ def test_a_concept_is_whole(concept: Concept) -> None:
     cued = [s for s in concept.scenarios if Arm.CUE in s.arms and Arm.CUE_FREE in s.arms]
     assert len(cued) >= 24
     assert sum(s.split is Split.CONFIRMATION for s in cued) >= 8
+    assert {Arm.CUE in s.measured_arms for s in cued if s.split is Split.CONFIRMATION} == {True}
+    assert {Arm.CUE in s.measured_arms for s in cued if s.split is Split.DISCOVERY} == {False}
     assert concept.outcome is not None
     assert len(concept.rules) >= 3
 
