@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float64]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,23 @@ class ScenarioScores:
     score: FloatArray
     firing: FloatArray
     fired: NDArray[np.int64]
+
+    def columns(self, latents: NDArray[np.int64]) -> FloatArray:
+        """Return (n, k) scores of the given latents; a latent that never fired there scores 0."""
+        return self._pick(self.score, latents)
+
+    def firing_columns(self, latents: NDArray[np.int64]) -> FloatArray:
+        """Return (n, k) firing differences of the given latents."""
+        return self._pick(self.firing, latents)
+
+    def _pick(self, matrix: FloatArray, wanted: NDArray[np.int64]) -> FloatArray:
+        picked = np.zeros((matrix.shape[0], len(wanted)))
+        if len(self.latents) == 0 or len(wanted) == 0:
+            return picked
+        place = np.minimum(np.searchsorted(self.latents, wanted), len(self.latents) - 1)
+        present = self.latents[place] == wanted
+        picked[:, present] = matrix[:, place[present]]
+        return picked
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,3 +111,25 @@ class TokenCounts:
     template: int
     outliers: int
     kept: int
+
+
+@dataclass(frozen=True, slots=True)
+class Discovery(Generic[T]):
+    """What was measured on the discovery split: it may choose and rank, and no record of a report is made from it."""
+
+    data: T
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmation(Generic[T]):
+    """What was measured where nothing was chosen: the only thing that effects and tests of a report are made from."""
+
+    data: T
+
+
+@dataclass(frozen=True, slots=True)
+class Halves(Generic[T]):
+    """The same measurement on both splits."""
+
+    discovery: Discovery[T]
+    confirmation: Confirmation[T]

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from audit.analysis.association import ContrastData, CueScores, FamilyEffects, analyse_family
+from audit.analysis.association import FamilyEffects, analyse_family
+from audit.analysis.contrast_data import ContrastData, CueScores, why_untestable
 from audit.analysis.fidelity import global_fidelity, part_fidelity
-from audit.analysis.ladder import contrast_result, gate, outcome_results, permutation_control
-from audit.arrays import ResidualDifferences, ScenarioScores
+from audit.analysis.ladder import contrast_result, gate, outcome_results, permutation_control, relabelled_findings
+from audit.arrays import Confirmation, Discovery, FloatArray, Halves, ResidualDifferences, ScenarioScores
 from audit.config import AuditConfig
 from audit.evidence import scores
 from audit.evidence.store import Store
@@ -16,6 +17,7 @@ from audit.progress import Progress
 from audit.records import (
     ConceptResult,
     Contrast,
+    ControlKind,
     Exclusions,
     FeatureCard,
     Fidelity,
@@ -26,7 +28,9 @@ from audit.records import (
     Rung,
     SaeRecord,
     SeedStability,
+    UntestedContrast,
 )
+from probes.leakage import word_differences
 from probes.schema import Arm, Concept, Split, Suite
 
 
@@ -82,13 +86,22 @@ def assess(
     """
     concepts = [concept for suite in suites for concept in suite.concepts]
     families: dict[str, list[FamilyEffects]] = {reader.sae.name: [] for reader in readers}
+    untested: list[tuple[str, UntestedContrast]] = []
     with progress.stage("testing features", total=len(Contrast) * len(readers)) as advance:
         for reader in readers:
             for contrast in Contrast:
                 data = [_contrast_data(store, concept, contrast, reader) for concept in concepts]
-                families[reader.sae.name].append(analyse_family(contrast, data, config.analysis))
+                reasons = [why_untestable(item) for item in data]
+                untested += [
+                    (item.concept, UntestedContrast(contrast, reader.sae.name, reason))
+                    for item, reason in zip(data, reasons, strict=True)
+                    if reason is not None
+                ]
+                testable = [item for item, reason in zip(data, reasons, strict=True) if reason is None]
+                families[reader.sae.name].append(analyse_family(contrast, testable, config.analysis))
                 advance(1)
-    control = permutation_control([family for own in families.values() for family in own])
+    every = [family for own in families.values() for family in own]
+    control, relabelled = permutation_control(every), relabelled_findings(every)
     overall = {
         reader.sae.name: global_fidelity(
             reader.sae.name,
@@ -102,7 +115,15 @@ def assess(
     outcomes = _outcomes(store, concepts, config)
     results = tuple(
         _concept_result(
-            store, concept, families, overall, control=control, outcome=outcomes.get(concept.id), config=config
+            store,
+            concept,
+            families,
+            overall,
+            control=control,
+            relabelled=relabelled.get(concept.id, 0),
+            untested=tuple(item for name, item in untested if name == concept.id),
+            outcome=outcomes.get(concept.id),
+            config=config,
         )
         for concept in concepts
     )
@@ -159,27 +180,39 @@ def feature_cards(
 
 
 def _contrast_data(store: Store, concept: Concept, contrast: Contrast, reader: Reader) -> ContrastData:
-    sae, control = reader.sae.name, reader.control
     baseline = _BASELINE[contrast]
+    controls = {ControlKind.RANDOM_DIRECTIONS: reader.control}
 
-    def read(name: str, split: Split, arm: Arm = Arm.CONCEPT, against: Arm = baseline) -> ScenarioScores:
-        return scores.read_scores(store, sae=name, concept=concept.id, split=split, arm=arm, baseline=against)
+    def of(split: Split, sae: str) -> ScenarioScores:
+        return scores.read_scores(store, sae=sae, concept=concept.id, split=split, arm=Arm.CONCEPT, baseline=baseline)
 
     def residuals(split: Split) -> ResidualDifferences:
         return scores.read_residuals(
             store, site=reader.sae.site, concept=concept.id, split=split, arm=Arm.CONCEPT, baseline=baseline
         )
 
+    def both(sae: str) -> Halves[ScenarioScores]:
+        return Halves(Discovery(of(Split.DISCOVERY, sae)), Confirmation(of(Split.CONFIRMATION, sae)))
+
+    trained = both(reader.sae.name)
     return ContrastData(
         concept=concept.id,
-        discovery=read(sae, Split.DISCOVERY),
-        confirmation=read(sae, Split.CONFIRMATION),
-        random_discovery=read(control, Split.DISCOVERY),
-        random_confirmation=read(control, Split.CONFIRMATION),
-        probe_discovery=residuals(Split.DISCOVERY),
-        probe_confirmation=residuals(Split.CONFIRMATION),
-        cues=_cue_scores(store, concept, sae=sae),
+        scores=trained,
+        controls={kind: both(sae) for kind, sae in controls.items()},
+        residuals=Halves(Discovery(residuals(Split.DISCOVERY)), Confirmation(residuals(Split.CONFIRMATION))),
+        words=_words(concept, baseline, trained),
+        cues=_cue_scores(store, concept, sae=reader.sae.name),
     )
+
+
+def _words(concept: Concept, baseline: Arm, scored: Halves[ScenarioScores]) -> Halves[FloatArray]:
+    """Return differences of word counts in the scenarios that have scores; the vocabulary is that of discovery."""
+    pairs = [
+        [(scenario.arms[Arm.CONCEPT], scenario.arms[baseline]) for scenario in (concept.scenarios[n] for n in numbers)]
+        for numbers in (scored.discovery.data.scenarios, scored.confirmation.data.scenarios)
+    ]
+    discovery, confirmation = word_differences(*pairs)
+    return Halves(Discovery(discovery), Confirmation(confirmation))
 
 
 def _cue_scores(store: Store, concept: Concept, *, sae: str) -> CueScores | None:
@@ -209,6 +242,8 @@ def _concept_result(
     overall: Mapping[str, Fidelity],
     *,
     control: PermutationControl,
+    relabelled: int,
+    untested: tuple[UntestedContrast, ...],
     outcome: OutcomeResult | None,
     config: AuditConfig,
 ) -> ConceptResult:
@@ -228,7 +263,7 @@ def _concept_result(
             family.contrast,
             effects,
             sae=sae,
-            limits=gate(fidelity[sae], control, n_confirmation, config.analysis),
+            limits=gate(fidelity[sae], control, relabelled, n_confirmation, config.analysis),
             config=config.analysis,
         )
         for sae, own in families.items()
@@ -246,6 +281,8 @@ def _concept_result(
         exploratory=n_confirmation < config.analysis.min_confirmation_scenarios,
         fidelity=tuple(fidelity.values()),
         contrasts=contrasts,
+        untested=untested,
+        relabelled_with_finding=relabelled,
         outcome=outcome,
     )
 

@@ -62,10 +62,8 @@ _VERSIONED = (
 _NOT_TESTED = (
     "Causal effect: no feature was suppressed or amplified, so no finding says that the model uses a feature.",
     "Interaction: what happens when a prompt mixes two sensitive concepts.",
-    "Sets of features: a concept that is split over several features may show no single confirmed feature.",
     "Other sites: only the sites of the named SAEs were read.",
     "Other languages and longer dialogues: every prompt is one English user turn.",
-    "Other baselines: logistic regression, single neurons and bags of words were not measured.",
 )
 
 
@@ -252,6 +250,7 @@ def _record(store: Store, findings: Findings) -> None:
                 "p_value": f.p_value,
                 "p_holm": f.p_holm,
                 "p_max_t": f.p_max_t,
+                "selected_by": f.selected_by,
                 "n_scenarios": f.n_scenarios,
                 "lexical": f.lexical.value,
             }

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold, cross_val_predict
@@ -62,3 +63,27 @@ def halves(text: str) -> list[str]:
     """Return each word of a text with the half in which it stands: what comes first may tell the arms apart."""
     found = words(text)
     return [f"{word} {'early' if 2 * place < len(found) else 'late'}" for place, word in enumerate(found)]
+
+
+def word_differences(
+    discovery: Sequence[tuple[str, str]], confirmation: Sequence[tuple[str, str]]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return how much oftener each word stands in the first text of a pair than in the second, for both splits.
+
+    Args:
+        discovery: (n,) pairs of texts; their words are the vocabulary.
+        confirmation: (m,) pairs of texts; words that discovery has not are dropped.
+
+    Returns:
+        (n, words) and (m, words) float64 differences of counts.
+    """
+    counter = CountVectorizer(analyzer=bag)
+    counter.fit([text for pair in discovery for text in pair] or [""])
+
+    def differences(pairs: Sequence[tuple[str, str]]) -> NDArray[np.float64]:
+        if not pairs:
+            return np.zeros((0, len(counter.vocabulary_)))
+        first, second = (counter.transform([pair[side] for pair in pairs]).toarray() for side in (0, 1))
+        return np.asarray(first - second, dtype=np.float64)
+
+    return differences(discovery), differences(confirmation)

@@ -11,7 +11,7 @@ from reports.instruments import Instrument, fidelity_of, slug
 from reports.numbers import MINUS, NOT_MEASURED, count, probability, signed, visible
 from reports.queries import OUTCOMES
 from reports.view import Cell, Column, ConceptView, DomainView, Fact, InstrumentStatement, Row, Table, whole
-from reports.words import COLOUR_SHORT, COLOURS, EXPLORATORY, NO_OUTCOME
+from reports.words import COLOUR_SHORT, COLOURS, CONTRAST_NAMES, EXPLORATORY, NO_OUTCOME
 
 OUTCOME_ALPHA = 0.05
 
@@ -77,13 +77,22 @@ def _concept(
         definition=visible(concept.definition),
         why=visible(concept.why),
         rules=tuple(Fact(visible(rule.name), visible(rule.clause)) for rule in concept.rules),
-        flags=(EXPLORATORY,) if concept.exploratory else (),
+        flags=(*((EXPLORATORY,) if concept.exploratory else ()), *_untested(concept, instruments)),
         instruments=tuple(_statement(concept, instrument) for instrument in instruments),
         contrasts=contrast_views(concept, instruments, carded=carded),
         charts=tuple(chart for chart in charts if chart is not None),
         chart_absent="No contrast was analysed for this concept, so there is nothing to draw.",
         outcome=_outcome(concept.outcome, table_id=f"outcome-{place}"),
         outcome_words=outcome_words(concept.outcome),
+    )
+
+
+def _untested(concept: ConceptResult, instruments: Sequence[Instrument]) -> tuple[str, ...]:
+    """Return why contrasts of a concept could not be tested; none of them is a pass."""
+    where = {one.sae: "" if one.alone else f", {one.label}" for one in instruments}
+    return tuple(
+        f"{CONTRAST_NAMES[item.contrast]}{where[item.sae]}: unresolved: {visible(item.reason)}."
+        for item in concept.untested
     )
 
 

@@ -218,23 +218,27 @@ def _limitations(findings: Findings, instruments: Sequence[Instrument]) -> tuple
 def _beaten(findings: Findings, instruments: Sequence[Instrument]) -> str:
     where = {i.sae: "" if i.alone else f", {i.label}" for i in instruments}
     better = [
-        f"{visible(concept.title)}, {CONTRAST_NAMES[result.contrast].lower()}{where[result.sae]}"
-        f" ({signed(difference.value)} AUROC)"
+        f"{baseline.kind.value} on {visible(concept.title)}, {CONTRAST_NAMES[result.contrast].lower()}"
+        f"{where[result.sae]} ({signed(difference.value)} AUROC)"
         for concept in findings.concepts
         for result in concept.contrasts
-        if (difference := result.sae_minus_probe_auroc) is not None and difference.value < 0
+        for baseline in result.baselines
+        if (difference := baseline.feature_minus) is not None and difference.high is not None and difference.high < 0
     ]
     silent = [
         f"{visible(concept.title)}, {CONTRAST_NAMES[result.contrast].lower()}{where[result.sae]}"
         for concept in findings.concepts
         for result in concept.contrasts
-        if result.sae_minus_probe_auroc is None and result.probe.separates
+        if result.best_auroc is None and result.probe.separates
     ]
     text = (
-        f"The linear probe does better than the first SAE feature here: {'; '.join(better)}."
+        "These do better than the first SAE feature, the whole interval of the difference below zero:"
+        f" {'; '.join(better)}."
         if better
-        else "In no comparison that was made does the linear probe do better than the first SAE feature."
+        else "In no comparison that was made does a baseline clearly do better than the first SAE feature."
     )
     return (
-        f"{text} It separates the arms where no feature could be ranked here: {'; '.join(silent)}." if silent else text
+        f"{text} A linear probe separates the arms where no feature could be ranked here: {'; '.join(silent)}."
+        if silent
+        else text
     )

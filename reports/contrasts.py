@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from audit.records import ConceptResult, ContrastResult, Estimate, Finding, Lexical, Rung
+from audit.records import (
+    Baseline,
+    BaselineKind,
+    ConceptResult,
+    ContrastResult,
+    ControlResult,
+    Estimate,
+    FeatureSet,
+    Finding,
+    Lexical,
+    Rung,
+)
 from reports.effects import in_order
 from reports.instruments import Instrument, contrast_of, slug
 from reports.numbers import (
@@ -43,9 +54,15 @@ _BASELINE_COLUMNS = (
     Column("d_z", numeric=True, detail="95% interval"),
     Column("p", numeric=True),
     Column("p Holm", numeric=True),
-    Column("n", numeric=True),
+    Column("First feature minus this", numeric=True, detail="AUROC, 95% interval"),
     Column("Result"),
 )
+_BASELINE_NAMES = {
+    BaselineKind.MEANS: "Difference of means",
+    BaselineKind.LOGISTIC: "Logistic regression",
+    BaselineKind.NEURON: "Best single neuron",
+    BaselineKind.WORDS: "Bag of words",
+}
 _LEXICAL_SHORT = {
     Lexical.LEXICAL: "lexical",
     Lexical.NOT_LEXICAL: "not lexical",
@@ -110,7 +127,8 @@ def _block(
         reason=visible(result.reason),
         counts=(
             f"{plural(result.n_discovery, 'scenario')} for discovery and {count(result.n_confirmation)} for"
-            f" confirmation; {plural(result.tested, 'feature')} tested, {count(result.selected)} selected in discovery,"
+            f" confirmation; {plural(result.tested, 'feature')} tested, {count(result.selected)} selected in discovery"
+            f" ({count(result.selected_by)} under any dependence between features, Benjamini-Yekutieli),"
             f" {count(result.confirmed)} confirmed."
         ),
         baselines=_baselines(result, name, table_id=instrument.place_id(f"baselines-{stem}")),
@@ -119,58 +137,99 @@ def _block(
 
 
 def _baselines(result: ContrastResult, name: str, *, table_id: str) -> Table:
-    probe, control = result.probe, result.random_control
-    rows = [
-        Row(
-            (
-                Cell("Linear probe", detail=visible(probe.name)),
-                estimate_cell(probe.auroc),
-                estimate_cell(probe.d_z, with_sign=True),
-                Cell(probability(probe.p_value)),
-                Cell(probability(probe.p_holm)),
-                Cell(count(probe.n_scenarios)),
-                Cell("separates" if probe.separates else "does not separate"),
-            )
-        ),
+    rows = (
+        *(_baseline_row(baseline, result) for baseline in result.baselines),
         _first_feature_row(result),
-    ]
-    rows.append(
-        Row(
-            (
-                Cell(
-                    "Best random direction",
-                    detail=f"of {count(control.compared)}; {count(control.tested)} tested",
-                ),
-                Cell(decimal(control.best_auroc)),
-                Cell(decimal(control.best_d_z), detail="" if control.best_d_z is None else "absolute value"),
-                *[Cell(NOT_MEASURED)] * 2,
-                Cell(count(result.n_confirmation)),
-                Cell(f"{count(control.confirmed)} confirmed"),
-            )
-        )
-    )
-    difference = result.sae_minus_probe_auroc
-    if difference is None:
-        note = "SAE minus linear probe (AUROC): not measured, because no feature could be ranked on discovery."
-    else:
-        note = (
-            f"SAE minus linear probe (AUROC): {signed(difference.value)}, 95% interval"
-            f" {interval(difference)}{_against(difference)}."
-        )
-    note += (
-        " AUROC is oriented by discovery, so that above 0.5 means the expected direction; for random directions it is"
-        " the best of those that rank first on discovery, in either direction, which favours them."
+        *(_set_row(one) for one in result.feature_sets[1:]),
+        *(_control_row(control) for control in result.controls),
     )
     return whole(
         Table(
             id=table_id,
             caption=f"{name}: who tells the two arms apart (confirmation split only)",
             columns=_BASELINE_COLUMNS,
-            rows=tuple(rows),
-            note=note,
+            rows=rows,
+            note=(
+                f"{result.n_confirmation} scenarios. The linear probe that speaks for the model is the better one on"
+                f" discovery: {_BASELINE_NAMES[result.probe_kind].lower()}. {_against(result)} AUROC is oriented by"
+                " discovery, so that above 0.5 means the expected direction; for a control it is the best of those"
+                " latents that rank first on discovery, in either direction, which favours it."
+                f"{_split(result)} {_power(result)}"
+            ),
             query=SCORES,
         )
     )
+
+
+def _baseline_row(baseline: Baseline, result: ContrastResult) -> Row:
+    linear = baseline.kind is result.probe_kind
+    return Row(
+        (
+            Cell(_BASELINE_NAMES[baseline.kind], detail=visible(baseline.detail) + ("; speaks for the model" * linear)),
+            estimate_cell(baseline.auroc),
+            estimate_cell(baseline.d_z, with_sign=True),
+            Cell(probability(baseline.p_value)),
+            Cell(probability(baseline.p_holm)),
+            estimate_cell(baseline.feature_minus, with_sign=True),
+            Cell("separates" if baseline.separates else "does not separate"),
+        )
+    )
+
+
+def _set_row(one: FeatureSet) -> Row:
+    return Row(
+        (
+            Cell(f"{len(one.latents)} SAE features together", detail="logistic regression on the first by rank"),
+            estimate_cell(one.auroc),
+            Cell(NOT_MEASURED),
+            Cell(probability(one.p_value)),
+            Cell(NOT_MEASURED),
+            Cell(signed(-one.gain.value), detail=_turned(one.gain)),
+            Cell("a probe on features, not a feature"),
+        )
+    )
+
+
+def _turned(gain: Estimate) -> str:
+    if gain.low is None or gain.high is None:
+        return interval(gain)
+    return interval(Estimate(-gain.value, -gain.high, -gain.low))
+
+
+def _control_row(control: ControlResult) -> Row:
+    return Row(
+        (
+            Cell(
+                f"Best latent of a control: {control.kind.value}",
+                detail=f"of {count(control.compared)}; {count(control.tested)} tested",
+            ),
+            Cell(decimal(control.best_auroc)),
+            Cell(decimal(control.best_d_z), detail="" if control.best_d_z is None else "absolute value"),
+            *[Cell(NOT_MEASURED)] * 3,
+            Cell(f"{count(control.confirmed)} pass both tests"),
+        )
+    )
+
+
+def _split(result: ContrastResult) -> str:
+    if not result.split_or_absorbed:
+        return ""
+    largest = result.feature_sets[-1]
+    return (
+        f" Split or absorbed: {len(largest.latents)} features together read {signed(largest.gain.value)} AUROC more"
+        f" than the first alone ({interval(largest.gain)}), so the concept is spread over several features:"
+        f" {', '.join(str(latent) for latent in largest.latents)}."
+    )
+
+
+def _power(result: ContrastResult) -> str:
+    passing, confirmed = result.power.passing, result.power.confirmed
+    if passing is None:
+        return "Power: no effect up to d_z 5 would have had an 80% chance of passing both tests with so few scenarios."
+    beyond = (
+        "no effect up to 5 would have" if confirmed is None else f"{decimal(confirmed)} with exceeding the controls too"
+    )
+    return f"Power: the smallest d_z with an 80% chance of passing both tests was {decimal(passing)}; {beyond}."
 
 
 def _first_feature_row(result: ContrastResult) -> Row:
@@ -183,7 +242,7 @@ def _first_feature_row(result: ContrastResult) -> Row:
     auroc = estimate_cell(result.best_auroc)
     if found is None:
         name = Cell("First SAE feature", detail=f"feature {result.best_latent}, not selected")
-        return Row((name, auroc, *[Cell(NOT_MEASURED)] * 3, Cell(count(result.n_confirmation)), Cell("not confirmed")))
+        return Row((name, auroc, *[Cell(NOT_MEASURED)] * 4, Cell("not confirmed")))
     return Row(
         (
             Cell("First SAE feature", detail=f"feature {found.latent}, {found.rung.value}; its d_z is not oriented"),
@@ -191,20 +250,26 @@ def _first_feature_row(result: ContrastResult) -> Row:
             estimate_cell(found.d_z, with_sign=True),
             Cell(probability(found.p_value)),
             Cell(probability(found.p_holm)),
-            Cell(count(found.n_scenarios)),
+            Cell(NOT_MEASURED),
             Cell("confirmed" if found.rung.height >= Rung.CONFIRMED.height else "not confirmed"),
         )
     )
 
 
-def _against(difference: Estimate) -> str:
-    if difference.low is None or difference.high is None:
-        return ""
-    if difference.high < 0:
-        return "; the linear probe does better"
-    if difference.low > 0:
-        return "; the SAE feature does better"
-    return "; no clear difference"
+def _against(result: ContrastResult) -> str:
+    """Return who clearly does better than the first SAE feature: the whole interval of the difference below zero."""
+    if result.best_auroc is None:
+        return "No feature could be ranked on discovery, so no baseline could be compared with one."
+    better = [
+        _BASELINE_NAMES[baseline.kind].lower()
+        for baseline in result.baselines
+        if (minus := baseline.feature_minus) is not None and minus.high is not None and minus.high < 0
+    ]
+    return (
+        f"Clearly better than the first SAE feature: {listed(better)}."
+        if better
+        else ("No baseline is clearly better than the first SAE feature.")
+    )
 
 
 def _features(result: ContrastResult, name: str, carded: frozenset[tuple[str, int]], *, table_id: str) -> Table:

@@ -51,8 +51,8 @@ def effects_chart(concept: ConceptResult, instrument: Instrument, *, chart_id: s
         title=title,
         description=words,
         caption=(
-            f"{title}. Confirmation split only. Beyond the dashed lines lies what the compared random directions do not"
-            f" reach. Filled: confirmed; open: not confirmed. The numbers are in the tables that follow.{limit}"
+            f"{title}. Confirmation split only. Beyond the dashed lines lies what the compared latents of the controls"
+            f" do not reach. Filled: confirmed; open: not confirmed. The numbers are in the tables that follow.{limit}"
         ),
     )
 
@@ -64,7 +64,7 @@ def _span(concept: ConceptResult) -> tuple[float, float]:
         drawn = [finding.d_z for finding in in_order(result.findings)[:CHARTED_FEATURES]]
         for effect in (result.probe.d_z, *drawn):
             ends += [end for end in (effect.low, effect.value, effect.high) if end is not None]
-        if (best := result.random_control.best_d_z) is not None:
+        if (best := result.bar) is not None:
             ends += [-best, best]
     low, high = min(ends), max(ends)
     return (low, high) if low < high else (low - 1, high + 1)
@@ -83,7 +83,7 @@ def _panel(result: ContrastResult, instrument: Instrument) -> EffectPanel:
             for finding in in_order(result.findings)[:CHARTED_FEATURES]
         ),
         probe=result.probe.d_z,
-        random=result.random_control.best_d_z,
+        random=result.bar,
     )
 
 
@@ -96,7 +96,7 @@ def _panel_words(result: ContrastResult) -> str:
     )
     return (
         f"{CONTRAST_NAMES[result.contrast]}: the linear probe has {signed(result.probe.d_z.value)} "
-        f"{_spoken(result.probe.d_z)}, {feature}, and the best random direction {_random_words(result)}."
+        f"{_spoken(result.probe.d_z)}, {feature}, and the best latent of a control {_random_words(result)}."
     )
 
 
@@ -106,5 +106,5 @@ def _spoken(estimate: Estimate) -> str:
 
 
 def _random_words(result: ContrastResult) -> str:
-    best = result.random_control.best_d_z
+    best = result.bar
     return "was not measured" if best is None else f"reaches {decimal(best)}"

@@ -37,7 +37,7 @@ class EffectRow:
 
 @dataclass(frozen=True, slots=True)
 class EffectPanel:
-    """One contrast: its features, and the effects of the linear probe and of the random directions."""
+    """One contrast: its features, and the effects of the linear probe and of the controls."""
 
     title: str
     rows: tuple[EffectRow, ...]
@@ -112,7 +112,7 @@ def effect_chart(
                 _key("confirmed feature", BLUE, "o", filled=True),
                 _key("feature, not confirmed", BLUE, "o", filled=False),
                 _key("linear probe", VERMILION, "D", filled=True),
-                Line2D([], [], color=GREY, linestyle=(0, (4, 2)), label="best random direction (either sign)"),
+                Line2D([], [], color=GREY, linestyle=(0, (4, 2)), label="best latent of a control (either sign)"),
             ],
         )
         figure.tight_layout(rect=(0, 0.3 / figure.get_figheight(), 1, 1), w_pad=2.0)
@@ -122,7 +122,7 @@ def effect_chart(
 def overview_chart(
     rows: tuple[OverviewRow, ...], panels: tuple[str, ...], *, chart_id: str, title: str, description: str
 ) -> Markup:
-    """Return paired AUROC of the linear probe, the first feature and the best random direction, a row a contrast.
+    """Return paired AUROC of the linear probe, the first feature and the best latent of a control, a row a contrast.
 
     Args:
         rows: concepts and contrasts, top down.
@@ -144,7 +144,7 @@ def overview_chart(
             [
                 _key("linear probe", VERMILION, "D", filled=True),
                 _key("first SAE feature", BLUE, "o", filled=True),
-                _key("best random direction", GREY, "x", filled=True),
+                _key("best latent of a control", GREY, "x", filled=True),
             ],
         )
         figure.tight_layout(rect=(0, 0.3 / figure.get_figheight(), 1, 1), w_pad=1.5)

@@ -65,8 +65,8 @@ def _chart(concepts: Sequence[ConceptResult], instruments: Sequence[Instrument],
         description=spoken,
         caption=(
             f"{title}. Lines are 95% intervals. The first SAE feature is the one that ranked first on discovery,"
-            " oriented by discovery. A feature that does no better than the best random direction shows nothing about"
-            f" the concept.{limit}"
+            " oriented by discovery. A feature that does no better than the best latent of a control shows nothing"
+            f" about the concept.{limit}"
         ),
     )
 
@@ -74,7 +74,7 @@ def _chart(concepts: Sequence[ConceptResult], instruments: Sequence[Instrument],
 def _readers(result: ContrastResult | None) -> Readers | None:
     if result is None:
         return None
-    return Readers(result.probe.auroc, result.best_auroc, result.random_control.best_auroc)
+    return Readers(result.probe.auroc, result.best_auroc, result.control_auroc)
 
 
 def _spoken(readers: Readers | None) -> str:
@@ -82,7 +82,7 @@ def _spoken(readers: Readers | None) -> str:
         return "not analysed"
     return (
         f"linear probe {decimal(readers.probe.value)}, first SAE feature "
-        f"{decimal(readers.feature.value) if readers.feature else NOT_MEASURED}, random direction "
+        f"{decimal(readers.feature.value) if readers.feature else NOT_MEASURED}, best latent of a control "
         f"{decimal(readers.random)}"
     )
 
@@ -108,7 +108,7 @@ def overview_table(findings: Findings, instruments: Sequence[Instrument]) -> Tab
                 Column("Linear probe", numeric=True),
                 Column("First SAE feature", numeric=True),
                 Column("Its number"),
-                Column("Best random direction", numeric=True),
+                Column("Best latent of a control", numeric=True),
                 Column("Reading"),
             ),
             rows=rows,
@@ -133,7 +133,7 @@ def _row(concept: ConceptResult, result: ContrastResult, instrument: Instrument,
                 else Cell(decimal(best.value), detail=interval(best))
             ),
             Cell("none") if result.best_latent is None else Cell(str(result.best_latent), code=True),
-            Cell(decimal(result.random_control.best_auroc)),
+            Cell(decimal(result.control_auroc)),
             Cell(result.reading.value, mark=READINGS[result.reading].mark),
         )
     )

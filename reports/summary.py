@@ -80,6 +80,10 @@ def _reading_cell(concept: ConceptResult, contrast: Contrast, instruments: Seque
             seen = f"; {plural(found.confirmed, 'feature')} confirmed" if found.reading is Reading.DECOMPOSED else ""
             remarks.append(f"{other.remark}: {short[:1].lower()}{short[1:]}{seen}")
     if result is None:
+        untested = next((u for u in concept.untested if u.contrast is contrast and u.sae == main.sae), None)
+        if untested is not None:
+            words = READINGS[Reading.UNRESOLVED]
+            return Cell(words.short, detail="\n".join([visible(untested.reason), *remarks]), mark=words.mark)
         return Cell(NOT_ANALYSED.text, detail="\n".join([NOT_ANALYSED.detail, *remarks]), mark=NOT_ANALYSED.mark)
     words = READINGS[result.reading]
     return Cell(words.short, detail="\n".join([_reading_detail(result), *remarks]), mark=words.mark)

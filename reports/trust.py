@@ -187,14 +187,15 @@ def controls_view(findings: Findings, instruments: Sequence[Instrument]) -> Cont
         random=whole(
             Table(
                 id="random-directions",
-                caption="Random unit directions of the same number and sparsity, through the same procedure",
+                caption="Control SAEs of the same number of latents and the same sparsity, through the same procedure",
                 columns=(
                     Column("Concept"),
                     Column("Contrast"),
                     *((Column("Instrument"),) if several else ()),
+                    Column("Control"),
                     Column("Tested", numeric=True),
                     Column("Selected", numeric=True),
-                    Column("Confirmed", numeric=True),
+                    Column("Pass both tests", numeric=True, detail="the SAE's"),
                     Column("Compared", numeric=True),
                     Column("Largest |d_z|", numeric=True),
                     Column("Best AUROC", numeric=True),
@@ -205,23 +206,26 @@ def controls_view(findings: Findings, instruments: Sequence[Instrument]) -> Cont
                             Cell(visible(concept.title)),
                             Cell(CONTRAST_NAMES[result.contrast]),
                             *((Cell(count(instrument.number), detail=instrument.place),) if several else ()),
-                            Cell(count(result.random_control.tested)),
-                            Cell(count(result.random_control.selected)),
-                            Cell(count(result.random_control.confirmed)),
-                            Cell(count(result.random_control.compared)),
-                            Cell(decimal(result.random_control.best_d_z)),
-                            Cell(decimal(result.random_control.best_auroc)),
+                            Cell(control.kind.value),
+                            Cell(count(control.tested)),
+                            Cell(count(control.selected)),
+                            Cell(count(control.confirmed), detail=count(result.passing)),
+                            Cell(count(control.compared)),
+                            Cell(decimal(control.best_d_z)),
+                            Cell(decimal(control.best_auroc)),
                         )
                     )
                     for concept in findings.concepts
                     for contrast in Contrast
                     for instrument in instruments
                     if (result := contrast_of(concept, contrast, sae=instrument.sae)) is not None
+                    for control in result.controls
                 ),
                 note=(
-                    "A feature is called confirmed only if its effect exceeds the largest one here, among the compared"
-                    " directions, which rank first on discovery. The bar rests on one draw of random directions. “Not"
-                    " measured”: no random direction fired often enough to be tested."
+                    "Random directions learnt nothing; a frozen random decoder learnt to be read, not what to write. A"
+                    " feature is called confirmed only if its effect exceeds the largest one of every control, among"
+                    " the compared latents, which rank first on discovery. Each bar rests on one draw. “Not"
+                    " measured”: no latent of the control fired often enough to be tested."
                 ),
                 query=SCORES,
                 layout="long",

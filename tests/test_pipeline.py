@@ -23,7 +23,7 @@ from audit.evidence.store import ACTIVATIONS, answer
 from audit.gathering import _executor, load_subject
 from audit.pipeline import run_audit
 from audit.progress import Silent
-from audit.records import Colour, Contrast, Reading, Rung
+from audit.records import BaselineKind, Colour, Contrast, Reading, Rung
 from audit.signing.checks import CheckStatus
 from audit.signing.verify import verify_bundle
 from probes.loader import load_suites
@@ -100,7 +100,10 @@ def test_the_audit_says_something(audit: SealedAudit) -> None:
     topic = concept.contrasts[0]
     for contrast in concept.contrasts:
         assert contrast.tested > 100
-        assert contrast.random_control.tested > 100
+        assert all(control.tested > 100 for control in contrast.controls)
+        assert [baseline.kind for baseline in contrast.baselines] == list(BaselineKind)
+        assert [len(one.latents) for one in contrast.feature_sets] == [1, 5, 20]
+        assert contrast.power.passing is not None
         assert (contrast.n_discovery, contrast.n_confirmation) == (40, 24)
     assert topic.probe.separates
     assert topic.probe.auroc.value > 0.9

@@ -8,17 +8,20 @@ from dataclasses import dataclass
 from math import sqrt
 
 import numpy as np
+from numpy.typing import NDArray
 
 from audit.analysis.association import ContrastEffects, FamilyEffects, FeatureEffect
-from audit.analysis.effects import Bootstrap, mean_difference, paired_auroc
+from audit.analysis.effects import Bootstrap
+from audit.analysis.feature_sets import split_or_absorbed
 from audit.analysis.multiplicity import holm
 from audit.analysis.signflip import exact_p
-from audit.arrays import OutcomePairs
+from audit.arrays import Confirmation, OutcomePairs
 from audit.config import AnalysisConfig
 from audit.records import (
     Colour,
     Contrast,
     ContrastResult,
+    ControlResult,
     Fidelity,
     Finding,
     OutcomeResult,
@@ -27,6 +30,8 @@ from audit.records import (
     Rung,
 )
 from probes.schema import Outcome
+
+_FALSE_POSITIVES = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +55,9 @@ def permutation_control(families: Sequence[FamilyEffects]) -> PermutationControl
     runs. Each limit has two binomial standard errors on top.
     """
     chosen = np.any([family.permuted_selections for family in families], axis=0)
-    hits = np.any([family.permuted_hits for family in families], axis=0)
+    hits = np.any([family.permuted_hits.any(axis=1) for family in families], axis=0)
     count = len(hits)
-    selection_limit, limit = _upper(1 - 0.95 ** len(families), count), _upper(0.05, count)
+    selection_limit, limit = _upper(1 - 0.95 ** len(families), count), _upper(_FALSE_POSITIVES, count)
     rate = float(hits.mean())
     return PermutationControl(
         permutations=count,
@@ -65,16 +70,41 @@ def permutation_control(families: Sequence[FamilyEffects]) -> PermutationControl
     )
 
 
+def relabelled_findings(families: Sequence[FamilyEffects]) -> dict[str, int]:
+    """Return for each concept in how many relabelled runs any family found something in it."""
+    hits: dict[str, NDArray[np.bool_]] = {}
+    for family in families:
+        for effects, own in zip(family.concepts, family.permuted_hits.T, strict=True):
+            hits[effects.concept] = hits.get(effects.concept, np.zeros_like(own)) | own
+    return {concept: int(own.sum()) for concept, own in hits.items()}
+
+
 def _upper(level: float, count: int) -> float:
     return level + 2 * sqrt(level * (1 - level) / count)
 
 
-def gate(fidelity: Fidelity, control: PermutationControl, n_confirmation: int, config: AnalysisConfig) -> Gate:
-    """Return what caps the claims of one concept."""
+def gate(
+    fidelity: Fidelity, control: PermutationControl, relabelled: int, n_confirmation: int, config: AnalysisConfig
+) -> Gate:
+    """Return what caps the claims of one concept.
+
+    Args:
+        fidelity: of the instrument on the concept's prompts.
+        control: the measured false positive rates of the audit.
+        relabelled: in how many relabelled runs this concept had a finding.
+        n_confirmation: scenarios for confirmation.
+        config: how many are needed.
+    """
     if fidelity.colour is Colour.RED:
         return Gate(Rung.UNRESOLVED, f"the instrument is red here: {fidelity.reason}")
     if not control.passed:
         return Gate(Rung.UNRESOLVED, "the permutation control failed: the procedure finds too much in relabelled data")
+    if relabelled > control.limit * control.permutations:
+        return Gate(
+            Rung.UNRESOLVED,
+            f"the permutation control failed for this concept: {relabelled} of {control.permutations} relabelled runs"
+            " find something in it",
+        )
     if n_confirmation < config.min_confirmation_scenarios:
         return Gate(
             Rung.OBSERVED,
@@ -104,12 +134,17 @@ def contrast_result(
         n_confirmation=effects.n_confirmation,
         tested=effects.selection.tested,
         selected=len(effects.selection.latents),
+        selected_by=int(effects.selection.by.sum()),
+        passing=_passing(effects, config),
         confirmed=len(standing),
-        probe=effects.probe,
-        random_control=effects.random_control,
-        best_latent=effects.selection.first,
+        probe_kind=effects.probe_kind,
+        baselines=effects.baselines,
+        controls=effects.controls,
+        best_latent=int(effects.selection.ranked[0]) if len(effects.selection.ranked) else None,
         best_auroc=effects.best_auroc,
-        sae_minus_probe_auroc=effects.sae_minus_probe_auroc,
+        feature_sets=effects.feature_sets,
+        split_or_absorbed=split_or_absorbed(effects.feature_sets),
+        power=effects.power,
         findings=findings,
     )
 
@@ -132,14 +167,15 @@ def outcome_results(
     results = {}
     for name, difference in differences.items():
         bootstrap = Bootstrap.draw(len(difference), resamples=config.bootstrap, seed=config.seed)
+        column = Confirmation(difference[:, None])
         results[name] = OutcomeResult(
             question=outcomes[name].template.replace("{text}", "").strip(),
             target=outcomes[name].target,
             foil=outcomes[name].foil,
             concept_mean=float(pairs[name].concept.mean()),
             control_mean=float(pairs[name].control.mean()),
-            difference=bootstrap.estimate(difference, mean_difference),
-            auroc=bootstrap.estimate(difference, paired_auroc),
+            difference=bootstrap.means(column)[0],
+            auroc=bootstrap.aurocs(column)[0],
             p_value=p[name],
             p_holm=float(adjusted[name]),
             n_scenarios=len(difference),
@@ -179,6 +215,7 @@ def _finding(
         p_value=feature.p_value,
         p_holm=feature.p_holm,
         p_max_t=feature.p_max_t,
+        selected_by=feature.selected_by,
         n_scenarios=effects.n_confirmation,
         n_nonzero=feature.n_nonzero,
         lexical=feature.lexical,
@@ -197,39 +234,59 @@ def _climb(feature: FeatureEffect, effects: ContrastEffects, config: AnalysisCon
         )
     if feature.p_holm > config.alpha:
         return Rung.ASSOCIATED, f"chosen on discovery; not confirmed at Holm {config.alpha:g} on held-out scenarios"
-    reference = effects.random_control.best_d_z
-    if reference is not None and abs(feature.d_z.value) <= reference:
+    strongest = _strongest(effects)
+    if strongest is not None and strongest.best_d_z is not None and abs(feature.d_z.value) <= strongest.best_d_z:
         return Rung.ASSOCIATED, (
             f"passes the test on held-out scenarios, but its effect does not exceed the best of"
-            f" {effects.random_control.compared} random directions ({reference:.2f})"
+            f" {strongest.compared} latents of a control ({strongest.kind.value}: {strongest.best_d_z:.2f})"
         )
-    return Rung.CONFIRMED, (
-        f"chosen on discovery, confirmed on held-out scenarios, beyond the best of {effects.random_control.compared}"
-        " random directions"
-    )
+    beyond = f", beyond the best of every control ({_names(effects)})" if effects.controls else ""
+    return Rung.CONFIRMED, f"chosen on discovery, confirmed on held-out scenarios{beyond}"
+
+
+def _passing(effects: ContrastEffects, config: AnalysisConfig) -> int:
+    return sum(f.same_sign and f.p_holm <= config.alpha for f in effects.features)
+
+
+def _strongest(effects: ContrastEffects) -> ControlResult | None:
+    measured = [control for control in effects.controls if control.best_d_z is not None]
+    return max(measured, key=lambda control: control.best_d_z or 0.0, default=None)
+
+
+def _names(effects: ContrastEffects) -> str:
+    return ", ".join(control.kind.value for control in effects.controls)
 
 
 def _read(effects: ContrastEffects, confirmed: int, limits: Gate, config: AnalysisConfig) -> tuple[Reading, str]:
     if limits.cap.height < Rung.CONFIRMED.height:
         return Reading.UNRESOLVED, limits.reason
-    passing = sum(f.same_sign and f.p_holm <= config.alpha for f in effects.features)
-    below = f"; {passing} pass the test without exceeding random directions" if passing > confirmed else ""
-    if effects.probe.separates:
+    probe = next(baseline for baseline in effects.baselines if baseline.kind is effects.probe_kind)
+    named = f"the linear probe ({probe.kind.value})"
+    passing = _passing(effects, config)
+    below = f"; {passing} pass the test without exceeding the controls" if passing > confirmed else ""
+    if probe.separates:
         if confirmed:
-            return Reading.DECOMPOSED, f"the linear probe separates the arms and {confirmed} features are confirmed"
-        return Reading.NOT_DECOMPOSED, f"the linear probe separates the arms; no feature is confirmed{below}"
+            return Reading.DECOMPOSED, f"{named} separates the arms and {confirmed} features are confirmed"
+        return Reading.NOT_DECOMPOSED, f"{named} separates the arms; no feature is confirmed{below}"
     if confirmed:
-        return (
-            Reading.SUSPECT,
-            f"{confirmed} features are confirmed although the linear probe does not separate the arms",
-        )
-    signs = []
-    if effects.probe.p_holm <= config.alpha:
-        signs.append(f"the probe's AUROC of {effects.probe.auroc.value:.2f} passes its test")
-    if passing:
-        signs.append(f"{passing} features pass the test without exceeding random directions")
-    if effects.random_control.confirmed:
-        signs.append(f"{effects.random_control.confirmed} random directions pass the test")
-    if signs:
+        return Reading.SUSPECT, f"{confirmed} features are confirmed although {named} does not separate the arms"
+    if signs := _weak_signs(effects, passing, config):
         return Reading.UNRESOLVED, f"weak signs only: {'; '.join(signs)}"
-    return Reading.NOT_REPRESENTED, "neither the linear probe nor any feature separates the arms"
+    return Reading.NOT_REPRESENTED, "neither a linear probe nor any feature separates the arms"
+
+
+def _weak_signs(effects: ContrastEffects, passing: int, config: AnalysisConfig) -> list[str]:
+    """Return what passes a test of its own where nothing separates: absence cannot be claimed beside it."""
+    signs = [
+        f"the AUROC of {baseline.auroc.value:.2f} of {baseline.kind.value} passes its test"
+        for baseline in effects.baselines
+        if baseline.p_holm <= config.alpha and baseline.auroc.value > 0.5
+    ]
+    if passing:
+        signs.append(f"{passing} features pass the test without exceeding the controls")
+    signs += [
+        f"{control.confirmed} latents of a control ({control.kind.value}) pass the test"
+        for control in effects.controls
+        if control.confirmed
+    ]
+    return signs

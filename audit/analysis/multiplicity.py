@@ -14,6 +14,11 @@ def benjamini_hochberg(p: FloatArray) -> FloatArray:
     return np.asarray(false_discovery_control(p, method="bh"), dtype=np.float64) if len(p) else p
 
 
+def benjamini_yekutieli(p: FloatArray) -> FloatArray:
+    """Return q-values that hold under any dependence between the tests (Benjamini and Yekutieli 2001)."""
+    return np.asarray(false_discovery_control(p, method="by"), dtype=np.float64) if len(p) else p
+
+
 def holm(p: FloatArray) -> FloatArray:
     """Return adjusted p-values that control the family-wise error under any dependence (Holm 1979).
 

@@ -3,19 +3,38 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
+from typing import TypeVar
 
 import numpy as np
 import pytest
 
-from audit.analysis.association import ContrastData, CueScores, Selection, analyse_family, columns, lexical_verdict
-from audit.analysis.ladder import Gate, contrast_result, gate, permutation_control
-from audit.arrays import ResidualDifferences, ScenarioScores
+from audit.analysis.association import analyse_family
+from audit.analysis.contrast_data import ContrastData, CueScores, why_untestable
+from audit.analysis.effects import Bootstrap
+from audit.analysis.ladder import Gate, contrast_result, gate, permutation_control, relabelled_findings
+from audit.analysis.lexical import lexical_verdict
+from audit.analysis.two_steps import Selection
+from audit.arrays import Confirmation, Discovery, Halves, ResidualDifferences, ScenarioScores
 from audit.config import AnalysisConfig
-from audit.records import Colour, Contrast, Estimate, Fidelity, Lexical, PermutationControl, Reading, Rung
+from audit.records import (
+    Baseline,
+    BaselineKind,
+    Colour,
+    Contrast,
+    ControlKind,
+    Estimate,
+    Fidelity,
+    Lexical,
+    PermutationControl,
+    Reading,
+    Rung,
+)
 
 CONFIG = AnalysisConfig(flips=20_000, permutations=60, bootstrap=400)
 FREE = Gate(Rung.CAUSAL, "")
 WIDTH = 12
+TEN = Bootstrap.draw(10, resamples=400, seed=1)
+T = TypeVar("T")
 
 
 def scores(rng: np.random.Generator, n: int, m: int, *, planted: int = 0, effect: float = 1.5) -> ScenarioScores:
@@ -32,6 +51,11 @@ def residuals(rng: np.random.Generator, n: int, *, effect: float, last: bool) ->
     return ResidualDifferences(mean, end)
 
 
+def both(discovery: T, confirmation: T) -> Halves[T]:
+    """Return a measurement on both splits."""
+    return Halves(Discovery(discovery), Confirmation(confirmation))
+
+
 def data(
     seed: int, *, planted: int, probe: float = 2.0, last: bool = False, m: int = 120, confirmed: bool = True
 ) -> ContrastData:
@@ -39,13 +63,9 @@ def data(
     rng = np.random.default_rng(seed)
     return ContrastData(
         concept=f"concept-{seed}",
-        discovery=scores(rng, 40, m, planted=planted),
-        confirmation=scores(rng, 24, m, planted=planted if confirmed else 0),
-        random_discovery=scores(rng, 40, m),
-        random_confirmation=scores(rng, 24, m),
-        probe_discovery=residuals(rng, 40, effect=probe, last=last),
-        probe_confirmation=residuals(rng, 24, effect=probe, last=last),
-        cues=None,
+        scores=both(scores(rng, 40, m, planted=planted), scores(rng, 24, m, planted=planted if confirmed else 0)),
+        controls={ControlKind.RANDOM_DIRECTIONS: both(scores(rng, 40, m), scores(rng, 24, m))},
+        residuals=both(residuals(rng, 40, effect=probe, last=last), residuals(rng, 24, effect=probe, last=last)),
     )
 
 
@@ -85,9 +105,10 @@ def test_without_effects_nothing_is_represented() -> None:
 def test_the_probe_finds_where_the_difference_is(*, last: bool) -> None:
     """Discovery decides whether to read the mean or the last token; confirmation then separates."""
     family = analyse_family(Contrast.TOPIC, [data(10, planted=0, last=last)], CONFIG)
-    probe = family.concepts[0].probe
+    effects = family.concepts[0]
+    probe = next(baseline for baseline in effects.baselines if baseline.kind is effects.probe_kind)
     assert probe.separates
-    assert ("last" in probe.name) is last
+    assert ("last" in probe.detail) is last
 
 
 def test_features_without_a_probe_are_suspect() -> None:
@@ -103,14 +124,21 @@ def test_random_directions_as_good_cap_the_claim() -> None:
     rng = np.random.default_rng(99)
     strong = replace(
         base,
-        random_discovery=scores(rng, 40, 120, planted=5, effect=6.0),
-        random_confirmation=scores(rng, 24, 120, planted=5, effect=6.0),
+        controls={
+            **base.controls,
+            ControlKind.FROZEN_DECODER: both(
+                scores(rng, 40, 120, planted=5, effect=6.0), scores(rng, 24, 120, planted=5, effect=6.0)
+            ),
+        },
     )
     family = analyse_family(Contrast.TOPIC, [strong], CONFIG)
     result = contrast_result(Contrast.TOPIC, family.concepts[0], sae="s", limits=FREE, config=CONFIG)
-    assert result.random_control.confirmed >= 4
+    by_kind = {control.kind: control for control in result.controls}
+    assert by_kind[ControlKind.FROZEN_DECODER].confirmed >= 4
+    assert by_kind[ControlKind.RANDOM_DIRECTIONS].confirmed == 0
     assert result.confirmed == 0
-    assert any("random direction" in f.reason for f in result.findings)
+    assert result.passing >= 4
+    assert any("a control (frozen random decoder" in f.reason for f in result.findings)
 
 
 def test_permuted_labels_find_something_rarely() -> None:
@@ -128,28 +156,42 @@ def test_permuted_labels_find_something_rarely() -> None:
 def test_permutation_control_can_fail() -> None:
     """A procedure that always finds something is caught."""
     family = analyse_family(Contrast.TOPIC, [data(7, planted=0)], CONFIG)
-    broken = replace(family, permuted_hits=np.ones(60, dtype=bool))
+    broken = replace(family, permuted_hits=np.ones((60, 1), dtype=bool))
     assert not permutation_control([broken]).passed
     choosing = replace(family, permuted_selections=np.arange(60) < 12)
     assert not permutation_control([choosing]).passed
 
 
+def test_relabelled_findings_are_counted_by_concept() -> None:
+    """A run counts once for a concept, whichever family found something in it."""
+    family = analyse_family(Contrast.TOPIC, [data(seed, planted=0) for seed in (7, 8)], CONFIG)
+    rows = np.arange(60)
+    one = replace(family, permuted_hits=np.stack([rows < 3, rows < 0], axis=1))
+    other = replace(family, permuted_hits=np.stack([rows < 5, rows == 7], axis=1))
+    assert relabelled_findings([one, other]) == {"concept-7": 5, "concept-8": 1}
+
+
 def test_without_a_chosen_direction_many_set_the_bar() -> None:
     """When discovery chooses no random direction, the bar is the best of at least twenty, not one at will."""
     family = analyse_family(Contrast.DISTINCTION, [data(11, planted=3)], CONFIG)
-    control = family.concepts[0].random_control
+    (control,) = family.concepts[0].controls
     assert control.selected == 0
     assert control.compared == 20
     assert control.best_d_z is not None
     assert control.best_d_z > 0.2
 
 
+def _passing(baseline: Baseline) -> Baseline:
+    """Return a baseline that passes its test below the AUROC that counts as separating."""
+    return replace(baseline, p_holm=0.01, auroc=Estimate(0.65, 0.55, 0.75), separates=False)
+
+
 def test_weak_signs_are_not_called_absent() -> None:
     """Random directions that pass the test, or a probe that passes only its test, bar the reading `absent`."""
     base = analyse_family(Contrast.TOPIC, [data(2, planted=0, probe=0.0)], CONFIG).concepts[0]
     signs = (
-        replace(base, random_control=replace(base.random_control, confirmed=2)),
-        replace(base, probe=replace(base.probe, p_holm=0.01, separates=False)),
+        replace(base, controls=(replace(base.controls[0], confirmed=2),)),
+        replace(base, baselines=tuple(_passing(b) if b.kind is BaselineKind.LOGISTIC else b for b in base.baselines)),
     )
     for effects in signs:
         result = contrast_result(Contrast.TOPIC, effects, sae="s", limits=FREE, config=CONFIG)
@@ -162,8 +204,10 @@ def test_a_feature_of_the_other_arm_decides_no_reading() -> None:
     base = data(12, planted=5)
     turned = replace(
         base,
-        discovery=replace(base.discovery, score=-base.discovery.score),
-        confirmation=replace(base.confirmation, score=-base.confirmation.score),
+        scores=both(
+            replace(base.scores.discovery.data, score=-base.scores.discovery.data.score),
+            replace(base.scores.confirmation.data, score=-base.scores.confirmation.data.score),
+        ),
     )
     effects = analyse_family(Contrast.TOPIC, [turned], CONFIG).concepts[0]
     result = contrast_result(Contrast.TOPIC, effects, sae="s", limits=FREE, config=CONFIG)
@@ -184,16 +228,19 @@ def test_flips_grow_with_the_number_of_tests() -> None:
     """A single perfect feature among many can be chosen even when few flips are configured."""
     rng = np.random.default_rng(0)
     wide = data(14, planted=1, m=900)
-    score = wide.discovery.score.copy()
+    found = wide.scores.discovery.data
+    score = found.score.copy()
     score[:, 0] = rng.uniform(1, 2, size=40)
-    strong = replace(wide, discovery=replace(wide.discovery, score=score))
+    strong = replace(wide, scores=both(replace(found, score=score), wide.scores.confirmation.data))
     effects = analyse_family(Contrast.TOPIC, [strong], replace(CONFIG, flips=1000, permutations=20)).concepts[0]
     assert 0 in effects.selection.latents
 
 
 def test_a_selection_carries_no_effect() -> None:
     """Discovery hands over names, directions and a count; there is no field that an effect could travel in."""
-    assert {f.name for f in fields(Selection)} == {"tested", "latents", "signs", "ranked", "first", "first_sign"}
+    assert {f.name for f in fields(Selection)} == {
+        "tested", "p_limit", "latents", "signs", "by", "ranked", "first_sign",
+    }  # fmt: skip
 
 
 def test_equal_inputs_give_equal_results() -> None:
@@ -201,13 +248,13 @@ def test_equal_inputs_give_equal_results() -> None:
     first, second = (analyse_family(Contrast.TOPIC, [data(8, planted=3)], CONFIG).concepts[0] for _ in range(2))
     assert len(first.features) >= 2
     assert first.features == second.features
-    assert (first.probe, first.random_control) == (second.probe, second.random_control)
+    assert (first.baselines, first.controls, first.power) == (second.baselines, second.controls, second.power)
 
 
 def test_a_silent_latent_scores_zero() -> None:
     """A latent that never fired in a split has differences of 0 there, not another latent's."""
     part = scores(np.random.default_rng(0), 5, 4)
-    picked = columns(part, np.array([3, 4, 9, 300]))
+    picked = part.columns(np.array([3, 4, 9, 300]))
     np.testing.assert_array_equal(picked[:, 0], part.score[:, 1])
     np.testing.assert_array_equal(picked[:, 2], part.score[:, 3])
     assert (picked[:, [1, 3]] == 0).all()
@@ -230,7 +277,7 @@ def constant(value: float) -> ScenarioScores:
 def test_lexical_verdicts(cue: float, free: float, verdict: Lexical) -> None:
     """A lexical feature needs the words and needs nothing else."""
     cues = CueScores(constant(1.0), constant(cue), constant(free))
-    assert lexical_verdict(cues, 0, 1.0, resamples=400, seed=1) is verdict
+    assert lexical_verdict(cues, 0, 1.0, TEN) is verdict
 
 
 def test_a_noisy_lexical_feature_is_undecided() -> None:
@@ -238,14 +285,14 @@ def test_a_noisy_lexical_feature_is_undecided() -> None:
     rng = np.random.default_rng(5)
     noisy = replace(constant(0.7), score=rng.normal(0.7, 1.0, size=(10, 1)))
     cues = CueScores(constant(1.0), noisy, constant(0.0))
-    assert lexical_verdict(cues, 0, 1.0, resamples=400, seed=1) in {Lexical.UNDECIDED, Lexical.LEXICAL}
+    assert lexical_verdict(cues, 0, 1.0, TEN) in {Lexical.UNDECIDED, Lexical.LEXICAL}
 
 
 def test_no_cue_arms_is_not_tested() -> None:
     """Absence of cue arms is said, not guessed over."""
-    assert lexical_verdict(None, 0, 1.0, resamples=400, seed=1) is Lexical.NOT_TESTED
+    assert lexical_verdict(None, 0, 1.0, None) is Lexical.NOT_TESTED
     cues = CueScores(constant(1.0), constant(1.0), constant(0.0))
-    assert lexical_verdict(cues, 0, -1.0, resamples=400, seed=1) is Lexical.NOT_TESTED
+    assert lexical_verdict(cues, 0, -1.0, TEN) is Lexical.NOT_TESTED
 
 
 def fidelity(colour: Colour) -> Fidelity:
@@ -259,24 +306,80 @@ FAILED = PermutationControl(200, 60, 0.14, 40, 0.2, 0.08, passed=False)
 
 
 @pytest.mark.parametrize(
-    ("colour", "control", "n", "cap"),
+    ("colour", "control", "relabelled", "n", "cap"),
     [
-        (Colour.GREEN, PASSED, 24, Rung.CAUSAL),
-        (Colour.RED, PASSED, 24, Rung.UNRESOLVED),
-        (Colour.GREEN, FAILED, 24, Rung.UNRESOLVED),
-        (Colour.AMBER, PASSED, 19, Rung.OBSERVED),
+        (Colour.GREEN, PASSED, 0, 24, Rung.CAUSAL),
+        (Colour.GREEN, PASSED, 16, 24, Rung.CAUSAL),
+        (Colour.GREEN, PASSED, 17, 24, Rung.UNRESOLVED),
+        (Colour.RED, PASSED, 0, 24, Rung.UNRESOLVED),
+        (Colour.GREEN, FAILED, 0, 24, Rung.UNRESOLVED),
+        (Colour.AMBER, PASSED, 0, 19, Rung.OBSERVED),
     ],
 )
-def test_gates(colour: Colour, control: PermutationControl, n: int, cap: Rung) -> None:
-    """A red instrument, a failed control or too few scenarios cap every claim."""
-    assert gate(fidelity(colour), control, n, CONFIG).cap is cap
+def test_gates(colour: Colour, control: PermutationControl, relabelled: int, n: int, cap: Rung) -> None:
+    """A red instrument, a control that fails at large or in this concept, or too few scenarios cap every claim."""
+    assert gate(fidelity(colour), control, relabelled, n, CONFIG).cap is cap
 
 
 def test_a_capped_concept_reads_unresolved() -> None:
     """Under a cap no finding stands above it and the reading is `unresolved`."""
     family = analyse_family(Contrast.TOPIC, [data(9, planted=5)], CONFIG)
-    limits = gate(fidelity(Colour.RED), PASSED, 24, CONFIG)
+    limits = gate(fidelity(Colour.RED), PASSED, 0, 24, CONFIG)
     result = contrast_result(Contrast.TOPIC, family.concepts[0], sae="s", limits=limits, config=CONFIG)
     assert result.selected > 0
     assert {f.rung for f in result.findings} == {Rung.UNRESOLVED}
     assert result.reading is Reading.UNRESOLVED
+
+
+def broken(item: ContrastData, **parts: object) -> ContrastData:
+    """Return data whose confirmation scores have other parts."""
+    found = replace(item.scores.confirmation.data, **parts)
+    return replace(item, scores=both(item.scores.discovery.data, found))
+
+
+def test_data_that_admit_no_test_are_named() -> None:
+    """A missing arm, too few scenarios, NaN and constant activations each have a reason of their own."""
+    sound = data(1, planted=3)
+    found = sound.scores.confirmation.data
+    nothing = ResidualDifferences(np.zeros((24, WIDTH)), np.zeros((24, WIDTH)))
+    nan = found.score.copy()
+    nan[3, 2] = np.nan
+    few = ScenarioScores(found.scenarios[:5], found.latents, found.score[:5], found.firing[:5], found.fired)
+    none = ScenarioScores(found.scenarios[:0], found.latents, found.score[:0], found.firing[:0], found.fired)
+    first = sound.scores.discovery.data
+    shorter = ResidualDifferences(
+        sound.residuals.confirmation.data.mean[:20], sound.residuals.confirmation.data.last[:20]
+    )
+    cases = {
+        "not finite": broken(sound, score=nan),
+        "too few scenarios: 5": replace(sound, scores=both(first, few)),
+        "an arm is missing: no confirmation scenario": replace(sound, scores=both(first, none)),
+        "residuals 20": replace(sound, residuals=both(sound.residuals.discovery.data, shorter)),
+        "constant activations": replace(
+            broken(sound, score=np.zeros_like(found.score)), residuals=both(sound.residuals.discovery.data, nothing)
+        ),
+    }
+    assert why_untestable(sound) is None
+    for words, item in cases.items():
+        assert words in (why_untestable(item) or "")
+
+
+def test_a_family_without_testable_concepts_is_empty() -> None:
+    """Nothing to test is no pass and no crash."""
+    family = analyse_family(Contrast.TOPIC, [], CONFIG)
+    assert family.concepts == ()
+    assert permutation_control([family]).with_any_finding == 0
+
+
+def test_benjamini_yekutieli_is_stricter() -> None:
+    """Whatever the dependence between features, it chooses a part of what Benjamini-Hochberg does."""
+    rng = np.random.default_rng(21)
+    item = data(21, planted=12)
+    found = item.scores.discovery.data
+    score = found.score.copy()
+    score[:, :12] = rng.normal(np.linspace(0.45, 1.6, 12), 1, size=(40, 12))
+    weak = replace(item, scores=both(replace(found, score=score), item.scores.confirmation.data))
+    effects = analyse_family(Contrast.TOPIC, [weak], CONFIG).concepts[0]
+    assert 0 < effects.selection.by.sum() < len(effects.selection.latents)
+    # In the order of |t| those that the stricter rule keeps come first.
+    assert effects.selection.by.tolist() == sorted(effects.selection.by.tolist(), reverse=True)

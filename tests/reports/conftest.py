@@ -11,15 +11,20 @@ from audit.digests import canonical_json, digest_bytes
 from audit.records import (
     CERTIFICATE_SCHEMA,
     FINDINGS_SCHEMA,
+    Baseline,
+    BaselineKind,
     Certificate,
     Colour,
     ConceptResult,
     Context,
     Contrast,
     ContrastResult,
+    ControlKind,
+    ControlResult,
     Estimate,
     Exclusions,
     FeatureCard,
+    FeatureSet,
     Fidelity,
     Finding,
     Findings,
@@ -28,8 +33,7 @@ from audit.records import (
     ModelRecord,
     OutcomeResult,
     PermutationControl,
-    ProbeResult,
-    RandomControl,
+    Power,
     Reading,
     Rule,
     Rung,
@@ -40,6 +44,7 @@ from audit.records import (
     SuiteRecord,
     TokenActivation,
     TrainingPoint,
+    UntestedContrast,
     as_json,
 )
 from reports.context import build_view
@@ -128,10 +133,41 @@ def finding(
         p_value=3.2e-6,
         p_holm=4.1e-5 if rung.height > 1 else 0.212,
         p_max_t=0.0013 if rung.height > 2 else 0.34,
+        selected_by=rung.height > 2,
         n_scenarios=24,
         n_nonzero=19,
         lexical=lexical,
         query="scenario_scores",
+    )
+
+
+def baselines(*, separates: bool, compared: bool) -> tuple[Baseline, ...]:
+    """Return the four baselines, of which the linear ones separate the arms or do not."""
+    told = {BaselineKind.MEANS: 0.82, BaselineKind.LOGISTIC: 0.86, BaselineKind.NEURON: 0.71, BaselineKind.WORDS: 0.5}
+    details = ("mean over tokens", "last token", "neuron 812 of 1536", "counts of 211 words")
+    return tuple(
+        Baseline(
+            kind=kind,
+            detail=detail,
+            auroc=estimate(auroc if separates else 0.54, 0.1),
+            d_z=estimate(1.31 if separates else 0.12),
+            p_value=0.0002 if separates else 0.44,
+            p_holm=0.0012 if separates else 1.0,
+            separates=separates and kind is not BaselineKind.WORDS,
+            n_scenarios=24,
+            feature_minus=Estimate(-0.08, -0.15, -0.01) if compared else None,
+            set_minus=Estimate(0.02, -0.05, 0.06) if compared else None,
+        )
+        for (kind, auroc), detail in zip(told.items(), details, strict=True)
+    )
+
+
+def feature_sets(count: int) -> tuple[FeatureSet, ...]:
+    """Return the sets of 1, 5 and 20 features that so many features allow."""
+    return tuple(
+        FeatureSet(tuple(range(size)), estimate(0.7 + size / 100, 0.08), Estimate(size / 100, 0.01, 0.3), 0.004)
+        for size in (1, 5, 20)
+        if size <= count
     )
 
 
@@ -156,27 +192,28 @@ def contrast_result(
         n_confirmation=24,
         tested=1412,
         selected=len(findings),
+        selected_by=sum(f.selected_by for f in findings),
+        passing=len(findings),
         confirmed=sum(f.rung.height >= Rung.CONFIRMED.height for f in findings),
-        probe=ProbeResult(
-            name="difference of means",
-            auroc=estimate(0.86 if separates else 0.54, 0.1),
-            d_z=estimate(1.31 if separates else 0.12),
-            p_value=0.0002 if separates else 0.44,
-            p_holm=0.0012 if separates else 1.0,
-            separates=separates,
-            n_scenarios=24,
-        ),
-        random_control=RandomControl(
-            tested=1390,
-            selected=3 if control else 0,
-            confirmed=0,
-            compared=20 if control else 0,
-            best_d_z=0.61 if control else None,
-            best_auroc=0.66 if control else None,
+        probe_kind=BaselineKind.LOGISTIC,
+        baselines=baselines(separates=separates, compared=bool(findings)),
+        controls=tuple(
+            ControlResult(
+                kind=kind,
+                tested=1390,
+                selected=3 if control else 0,
+                confirmed=0,
+                compared=20 if control else 0,
+                best_d_z=bar if control else None,
+                best_auroc=0.66 if control else None,
+            )
+            for kind, bar in ((ControlKind.RANDOM_DIRECTIONS, 0.61), (ControlKind.FROZEN_DECODER, 0.57))
         ),
         best_latent=findings[0].latent if findings else 77 if control else None,
         best_auroc=findings[0].auroc if findings else estimate(0.58, 0.12) if control else None,
-        sae_minus_probe_auroc=Estimate(-0.08, -0.15, -0.01) if findings else None,
+        feature_sets=feature_sets(len(findings)),
+        split_or_absorbed=len(findings) >= 20,
+        power=Power(0.93, 1.12 if control else None) if findings else Power(None, None),
         findings=findings,
     )
 
@@ -237,6 +274,8 @@ def concepts() -> tuple[ConceptResult, ...]:
                 contrast_result(Contrast.TOPIC, Reading.DECOMPOSED, deep[:1], sae=OTHER_SAE),
                 contrast_result(Contrast.DISTINCTION, Reading.DECOMPOSED, deep[1:], sae=OTHER_SAE),
             ),
+            untested=(),
+            relabelled_with_finding=2,
             outcome=OutcomeResult(
                 question="Was the medicine given other than prescribed? Answer Yes or No.",
                 target="Yes",
@@ -271,6 +310,8 @@ def concepts() -> tuple[ConceptResult, ...]:
                 contrast_result(Contrast.TOPIC, Reading.UNRESOLVED, sae=OTHER_SAE),
                 contrast_result(Contrast.DISTINCTION, Reading.UNRESOLVED, sae=OTHER_SAE),
             ),
+            untested=(),
+            relabelled_with_finding=0,
             outcome=OutcomeResult(
                 question="Was this trade unlawful? Answer Yes or No.",
                 target="Yes",
@@ -301,6 +342,8 @@ def concepts() -> tuple[ConceptResult, ...]:
                 contrast_result(Contrast.DISTINCTION, Reading.UNRESOLVED),
                 contrast_result(Contrast.TOPIC, Reading.NOT_REPRESENTED, separates=False, sae=OTHER_SAE),
             ),
+            untested=(UntestedContrast(Contrast.DISTINCTION, OTHER_SAE, "too few scenarios: 5 for confirmation"),),
+            relabelled_with_finding=0,
             outcome=None,
         ),
     )
@@ -550,6 +593,7 @@ def lone_findings(findings: Findings) -> Findings:
                 concept,
                 fidelity=tuple(row for row in concept.fidelity if row.sae == SAE),
                 contrasts=tuple(result for result in concept.contrasts if result.sae == SAE),
+                untested=(),
             )
             for concept in findings.concepts
         ),

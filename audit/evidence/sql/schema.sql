@@ -143,6 +143,7 @@ CREATE TABLE finding (
     p_value DOUBLE NOT NULL,
     p_holm DOUBLE NOT NULL,
     p_max_t DOUBLE NOT NULL,
+    selected_by BOOLEAN NOT NULL,
     n_scenarios INTEGER NOT NULL,
     lexical VARCHAR NOT NULL
 );
