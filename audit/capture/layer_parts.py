@@ -18,6 +18,8 @@ from audit.capture.site_names import SiteKind
 _ATTENTION = ("self_attn", "attn", "attention", "self_attention")
 _PROJECTION = ("o_proj", "out_proj", "c_proj", "dense")
 _MLP = ("mlp", "feed_forward", "ffn", "block_sparse_moe")
+# The last linear layer of an MLP. `w2` comes last: beside a `c_proj` it is one of two that read the input.
+_MLP_LAST = ("down_proj", "c_proj", "dense_4h_to_h", "fc_out", "fc2", "w2")
 _MLP_NORM = ("pre_feedforward_layernorm", "ln_2", "norm_2", "ffn_norm", "post_attention_layernorm")
 _ATTENTION_POST_NORM = {
     "post_feedforward_layernorm": "post_attention_layernorm",
@@ -66,6 +68,7 @@ class LayerParts:
         attention_norm: the norm behind the attention, before the residual stream.
         mlp_first: the module that reads the MLP's input.
         mlp_last: the module that gives the MLP's output; the same as `mlp_first` unless the layer has no MLP module.
+        neurons: the MLP's last linear layer, which reads its neurons; None in a mixture of experts.
         mlp_norm: the norm in front of the MLP.
         mlp_post_norm: the norm behind the MLP, before the residual stream.
         flow: how the branches are joined.
@@ -76,6 +79,7 @@ class LayerParts:
     attention_norm: nn.Module | None
     mlp_first: nn.Module | None
     mlp_last: nn.Module | None
+    neurons: nn.Module | None
     mlp_norm: nn.Module | None
     mlp_post_norm: nn.Module | None
     flow: Flow
@@ -103,6 +107,7 @@ def find_parts(layer: nn.Module) -> LayerParts:
         attention_norm=attention_norm,
         mlp_first=first,
         mlp_last=last,
+        neurons=_child(mlp, _MLP_LAST) if mlp is not None else last,
         mlp_norm=norm,
         mlp_post_norm=post_norm,
         flow=flow,
@@ -125,6 +130,7 @@ def find_place(layer: nn.Module, kind: SiteKind) -> Place | None:
         ),
         SiteKind.MLP_NORMALIZED: (parts.mlp_norm, Tap.NORMALIZED),
         SiteKind.MLP_IN: (parts.mlp_first, Tap.INPUT),
+        SiteKind.MLP_ACT: (parts.neurons, Tap.INPUT),
         SiteKind.MLP_OUT: (parts.mlp_post_norm or parts.mlp_last, Tap.OUTPUT),
     }[kind]
     flat = parts.mlp_first is not parts.mlp_last and module is not parts.projection

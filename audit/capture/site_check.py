@@ -53,8 +53,9 @@ def check_site(model: nn.Module, layers: nn.ModuleList, site: Site, *, name: str
     """Run a few tokens and return the width of the activation at a site that is what its name says.
 
     The sums resid_mid = resid_pre + attn_out and resid_post = resid_mid + mlp_out are tested for the sites in them (one
-    sum in parallel layers); for mlp_normalized, that the norm is gain times it plus bias. OPT with its norms behind the
-    sums is taken as known. The other sites are what a module reads or gives, by definition, and are read once.
+    sum in parallel layers); for mlp_normalized, that the norm is gain times it plus bias; for mlp_act, that the last
+    linear layer makes mlp_out of it. OPT with its norms behind the sums is taken as known. The other sites are what a
+    module reads or gives, by definition, and are read once.
 
     Args:
         model: the language model.
@@ -74,12 +75,16 @@ def check_site(model: nn.Module, layers: nn.ModuleList, site: Site, *, name: str
     needed = {site, *(Site(kind, site.layer) for claim in sums for kind in (claim.whole, claim.base, *claim.added))}
     if site.kind is SiteKind.MLP_NORMALIZED:
         needed.add(Site(SiteKind.MLP_IN, site.layer))
+    if site.kind is SiteKind.MLP_ACT:
+        needed.add(Site(SiteKind.MLP_OUT, site.layer))
     values = read_sites(model, layers, needed, _tokens(model))
     by_kind = {key.kind: value[0] for key, value in values.items()}
     for claim in sums:
         _require_sum(model, site, claim, by_kind)
     if site.kind is SiteKind.MLP_NORMALIZED:
         _require_affine(layers, site, by_kind)
+    if site.kind is SiteKind.MLP_ACT:
+        _require_projection(layers, site, by_kind)
     return int(values[site].shape[-1])
 
 
@@ -147,6 +152,24 @@ def _require_affine(layers: nn.ModuleList, site: Site, values: dict[SiteKind, Te
             expected="a LayerNorm or RMSNorm whose output the MLP reads",
             found=f"{type(norm).__name__}, whose output is not the normalised stream times a gain plus a bias",
             hint="Use `mlp_in`, what the MLP reads, if the SAE was trained there.",
+        )
+
+
+def _require_projection(layers: nn.ModuleList, site: Site, values: dict[SiteKind, Tensor]) -> None:
+    parts = find_parts(layers[site.layer])
+    steps = [module for module in (parts.neurons, parts.mlp_post_norm) if module is not None]
+    rebuilt, expected = values[SiteKind.MLP_ACT], values[SiteKind.MLP_OUT]
+    with torch.inference_mode():
+        for module in steps:
+            rebuilt = module(rebuilt)
+    limit = 8 * torch.finfo(expected.dtype).eps + _TOLERANCE
+    fits = rebuilt.shape == expected.shape
+    if not fits or not float((rebuilt - expected).float().norm() / expected.float().norm()) <= limit:
+        raise SiteNotFound(
+            item=f"site {str(site)!r}",
+            expected="an MLP whose last linear layer makes its output of its neurons",
+            found=f"{type(layers[site.layer]).__name__}, whose MLP gives something else or more",
+            hint="Use `mlp_in` or `mlp_out`; the neurons of this model cannot be read.",
         )
 
 

@@ -32,6 +32,7 @@ class SiteKind(StrEnum):
     ATTN_OUT and MLP_OUT: what the branch adds to the residual stream, behind its own norm where there is one.
     MLP_NORMALIZED: the residual stream divided by its scale, before the gain and bias of the MLP's norm.
     MLP_IN: what the MLP reads, behind its norm's gain and bias.
+    MLP_ACT: the MLP's neurons behind the non-linearity, what its last linear layer reads; experts have none in common.
     """
 
     RESID_PRE = "resid_pre"
@@ -40,6 +41,7 @@ class SiteKind(StrEnum):
     RESID_MID = "resid_mid"
     MLP_NORMALIZED = "mlp_normalized"
     MLP_IN = "mlp_in"
+    MLP_ACT = "mlp_act"
     MLP_OUT = "mlp_out"
     RESID_POST = "resid_post"
 
@@ -85,6 +87,8 @@ _LENS: dict[str, tuple[SiteKind, Side]] = {
     "hook_out": (SiteKind.RESID_POST, Side.ANY),
     "hook_mlp_out": (SiteKind.MLP_OUT, Side.ANY),
     "mlp.hook_in": (SiteKind.MLP_IN, Side.ANY),
+    "mlp.hook_post": (SiteKind.MLP_ACT, Side.ANY),
+    "mlp.out.hook_in": (SiteKind.MLP_ACT, Side.ANY),
     "mlp.hook_out": (SiteKind.MLP_OUT, Side.MODULE),
     "ln2.hook_normalized": (SiteKind.MLP_NORMALIZED, Side.ANY),
     "ln2_post.hook_out": (SiteKind.MLP_OUT, Side.NORM),
@@ -101,6 +105,11 @@ _MODULES: tuple[tuple[re.Pattern[str], SiteKind, Side], ...] = tuple(
         (r"output", SiteKind.RESID_POST, Side.ANY),
         (r"(?:mlp|feed_forward|block_sparse_moe)\.input", SiteKind.MLP_IN, Side.ANY),
         (r"(?:mlp|feed_forward|block_sparse_moe)(?:\.output)?", SiteKind.MLP_OUT, Side.MODULE),
+        (
+            r"(?:(?:mlp|feed_forward|ffn)\.(?:down_proj|c_proj|dense_4h_to_h|fc_out|fc2|w2)|fc2)\.input",
+            SiteKind.MLP_ACT,
+            Side.ANY,
+        ),
         (r"pre_feedforward_layernorm\.input", SiteKind.RESID_MID, Side.ANY),
         (r"pre_feedforward_layernorm(?:\.output)?", SiteKind.MLP_IN, Side.ANY),
         (r"post_feedforward_layernorm(?:\.output)?", SiteKind.MLP_OUT, Side.NORM),

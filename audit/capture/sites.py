@@ -1,8 +1,8 @@
 """Places in a model, and the hooks that read or replace the activation there.
 
-A site is written `KIND.LAYER`: `resid_pre`, `attn_z`, `attn_out`, `resid_mid`, `mlp_normalized`, `mlp_in`, `mlp_out`
-and `resid_post` (see `SiteKind`). The names that published SAEs carry are accepted too (see `site_names`). A site's
-wiring is found by the names of modules; `site_check.check_site` tests it on a real forward pass.
+A site is written `KIND.LAYER`: `resid_pre`, `attn_z`, `attn_out`, `resid_mid`, `mlp_normalized`, `mlp_in`, `mlp_act`,
+`mlp_out` and `resid_post` (see `SiteKind`). The names that published SAEs carry are accepted too (see `site_names`). A
+site's wiring is found by the names of modules; `site_check.check_site` tests it on a real forward pass.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ _ORDER = {kind: number for number, kind in enumerate(SiteKind)}
 _WHY_MISSING = {
     SiteKind.RESID_MID: "attention and MLP read the same residual stream, or the norm between them is not known",
     SiteKind.MLP_NORMALIZED: "the MLP has no norm of its own in front of it",
+    SiteKind.MLP_ACT: "the MLP is a mixture of experts, or its last linear layer is not known",
 }
 
 Change = Callable[[Tensor], Tensor]
@@ -110,7 +111,8 @@ def read_sites(
 
     Returns:
         (batch, position, width) in the model's dtype for each site. The width is the residual stream's, but for attn_z,
-        which has that of all heads together. Layers above the highest are not run.
+        which has that of all heads together, and mlp_act, which has as many as the MLP has neurons. Layers above the
+        highest are not run.
 
     Raises:
         SiteNotFound: a layer has no such activation, or the forward pass went by without meeting it.

@@ -35,6 +35,7 @@ class Wiring:
         mlp: whose output the MLP adds.
         norm: the MLP's norm; None without.
         centred: whether that norm subtracts the mean.
+        neurons: whose input is the MLP's neurons; None where each expert has its own.
     """
 
     attention: str
@@ -44,6 +45,7 @@ class Wiring:
     mlp: str
     norm: str | None
     centred: bool = False
+    neurons: str | None = "mlp.down_proj"
 
 
 BEHIND = "post_attention_layernorm"
@@ -52,24 +54,28 @@ SANDWICH = Wiring(
     BEHIND, "self_attn.o_proj", "pre_feedforward_layernorm", "mlp", "post_feedforward_layernorm",
     "pre_feedforward_layernorm",
 )  # fmt: skip
-FALCON = Wiring("self_attention", "self_attention.dense", None, "mlp", "mlp", None)
-NEOX = Wiring("attention", "attention.dense", None, "mlp", "mlp", BEHIND, centred=True)
-OPT = Wiring("self_attn", "self_attn.out_proj", "final_layer_norm", "fc1", "fc2", "final_layer_norm", centred=True)
+UP = "mlp.dense_4h_to_h"
+FALCON = Wiring("self_attention", "self_attention.dense", None, "mlp", "mlp", None, neurons=UP)
+NEOX = Wiring("attention", "attention.dense", None, "mlp", "mlp", BEHIND, centred=True, neurons=UP)
+OPT = Wiring(
+    "self_attn", "self_attn.out_proj", "final_layer_norm", "fc1", "fc2", "final_layer_norm", centred=True, neurons="fc2"
+)
 WIRING_OF = {
     "falcon": FALCON,
     "falcon, two norms": replace(FALCON, norm="ln_mlp", centred=True),
     "falcon, sequential": replace(FALCON, middle=BEHIND, norm=BEHIND, centred=True),
     "gemma2": SANDWICH,
     "gemma3_text": SANDWICH,
-    "gpt2": Wiring("attn", "attn.c_proj", "ln_2", "mlp", "mlp", "ln_2", centred=True),
+    "gpt2": Wiring("attn", "attn.c_proj", "ln_2", "mlp", "mlp", "ln_2", centred=True, neurons="mlp.c_proj"),
     "gpt_neox": NEOX,
     "gpt_neox, sequential": replace(NEOX, middle=BEHIND),
-    "gptj": Wiring("attn", "attn.out_proj", None, "mlp", "mlp", None),
+    "gptj": Wiring("attn", "attn.out_proj", None, "mlp", "mlp", None, neurons="mlp.fc_out"),
+    "mixtral": replace(LLAMA, neurons=None),
     "olmo": replace(LLAMA, centred=True),
     "olmo2": Wiring(BEHIND, "self_attn.o_proj", "mlp", "mlp", "post_feedforward_layernorm", None),
     "opt": OPT,
     "opt, normalised sums": replace(OPT, middle="fc1", norm=None),
-    "phi": Wiring("self_attn", "self_attn.dense", None, "mlp", "mlp", None),
+    "phi": Wiring("self_attn", "self_attn.dense", None, "mlp", "mlp", None, neurons="mlp.fc2"),
     "stablelm": replace(LLAMA, centred=True),
     "stablelm, parallel": replace(LLAMA, middle=None, norm=None),
 }
@@ -92,6 +98,7 @@ def sites_of(model: LoadedModel, layer: int = LAYER) -> list[Site]:
     wiring = wiring_of(model)
     missing = {K.RESID_MID} if wiring.middle is None else set()
     missing |= {K.MLP_NORMALIZED} if wiring.norm is None else set()
+    missing |= {K.MLP_ACT} if wiring.neurons is None else set()
     return [Site(kind, layer) for kind in K if kind not in missing]
 
 
@@ -148,6 +155,8 @@ def test_each_site_is_the_tensor_of_its_module(any_wiring: LoadedModel) -> None:
     ]
     if wiring.middle is not None:
         handles.append(note_input(wiring.middle, K.RESID_MID))
+    if wiring.neurons is not None:
+        handles.append(note_input(wiring.neurons, K.MLP_ACT))
     logits(any_wiring)
     for handle in handles:
         handle.remove()
@@ -284,7 +293,34 @@ def test_tested_architectures_pass_the_check(any_wiring: LoadedModel) -> None:
     heads = config.num_attention_heads * (getattr(config, "head_dim", None) or 8)
     for site in sites_of(any_wiring):
         width = check_site(any_wiring.model, any_wiring.layers, site)
-        assert width == (heads if site.kind is K.ATTN_Z else any_wiring.record.width)
+        known = {K.ATTN_Z: heads, K.MLP_ACT: neurons_of(config)}
+        assert width == known.get(site.kind, any_wiring.record.width)
+
+
+def neurons_of(config: Any) -> int:
+    """Return how many neurons an MLP of a small model has: what the configuration says, else 4 times the width."""
+    # Falcon does not know `intermediate_size`, and keeps what it is given under that name all the same.
+    names = ("ffn_hidden_size", "intermediate_size", "ffn_dim", "n_inner")
+    stated: list[int] = [value for name in names if (value := getattr(config, name, None))]
+    return stated[0] if stated else 4 * 32
+
+
+def test_neurons_are_behind_the_non_linearity(small_model: LoadedModel) -> None:
+    """In a llama `mlp_act` is silu of the gate times the other half, computed here from the weights."""
+    mlp: Any = small_model.layers[LAYER].mlp
+    sites = (Site(K.MLP_IN, LAYER), Site(K.MLP_ACT, LAYER))
+    found = read_sites(small_model.model, small_model.layers, sites, example(small_model))
+    gate, up = (found[sites[0]] @ part.weight.T for part in (mlp.gate_proj, mlp.up_proj))
+    torch.testing.assert_close(found[sites[1]], gate * torch.sigmoid(gate) * up)
+
+
+def test_experts_have_no_neurons_in_common(tmp_path: Path) -> None:
+    """A mixture of experts has no `mlp_act`, nor has an MLP whose output is more than its last layer gives."""
+    for kind, changes in (("mixtral", {}), ("bloom", {"n_head": 4})):
+        model = load_model(ModelConfig(source=str(save_model(tmp_path / kind, kind, **changes))))
+        with pytest.raises(SiteNotFound, match="mlp_act") as caught:
+            check_site(model.model, model.layers, Site(K.MLP_ACT, LAYER))
+        assert {"mixtral": "mixture of experts", "bloom": "something else or more"}[kind] in caught.value.found
 
 
 @pytest.mark.parametrize("kind", ["llama", "gemma2", "gptj", "falcon"])
@@ -387,6 +423,8 @@ def test_a_site_that_is_never_met_is_an_error() -> None:
         ("blocks.2.attn.hook_out", "attn_out.2"),
         ("blocks.2.mlp.hook_in", "mlp_in.2"),
         ("blocks.2.mlp.hook_out", "mlp_out.2"),
+        ("blocks.2.mlp.hook_post", "mlp_act.2"),
+        ("blocks.2.mlp.out.hook_in", "mlp_act.2"),
         ("blocks.2.hook_mlp_in", "resid_mid.2"),
         ("blocks.2.ln2.hook_normalized", "mlp_normalized.2"),
         ("blocks.2.ln2_post.hook_out", "mlp_out.2"),
@@ -401,6 +439,8 @@ def test_a_site_that_is_never_met_is_an_error() -> None:
         ("model.layers.2.output", "resid_post.2"),
         ("model.layers.2.input", "resid_pre.2"),
         ("model.layers.2.mlp.input", "mlp_in.2"),
+        ("model.layers.2.mlp.down_proj.input", "mlp_act.2"),
+        ("decoder.layers.2.fc2.input", "mlp_act.2"),
         ("model.layers.2.pre_feedforward_layernorm.output", "mlp_in.2"),
         ("model.layers.2.post_feedforward_layernorm.output", "mlp_out.2"),
         ("model.layers.2.self_attn.o_proj.input", "attn_z.2"),
