@@ -62,6 +62,38 @@ class ResidualDifferences:
 
 
 @dataclass(frozen=True, slots=True)
+class NeuronMaxima:
+    """The largest value of each MLP neuron in each captured prompt, the same statistic as a latent's.
+
+    Args:
+        concept, split, arm: (prompts,) text, what each prompt is.
+        scenario: (prompts,) the number of its scenario.
+        frames: (prompts,) how many frames its concept has.
+        largest: (prompts, neurons) float32, over the kept positions.
+    """
+
+    concept: NDArray[np.str_]
+    split: NDArray[np.str_]
+    arm: NDArray[np.str_]
+    scenario: NDArray[np.int64]
+    frames: NDArray[np.int64]
+    largest: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class NeuronScores:
+    """Paired differences of one contrast, one row a scenario: those of `ScenarioScores`, of neurons.
+
+    Args:
+        scenarios: (n,) numbers of the scenarios, ascending.
+        score: (n, neurons) mean over frames of max(arm) - max(baseline).
+    """
+
+    scenarios: NDArray[np.int64]
+    score: FloatArray
+
+
+@dataclass(frozen=True, slots=True)
 class OutcomePairs:
     """Logit differences on the two arms, (n,) each, in nats."""
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from torch import Tensor
 
@@ -11,8 +12,10 @@ from audit.capture.model import LoadedModel
 from audit.capture.runner import Calibration, Station
 from audit.capture.sae import InputNorm, Sae
 from audit.capture.site_check import check_site
-from audit.capture.sites import Site, parse_site
-from audit.errors import ShapeMismatch
+from audit.capture.sites import Site, SiteKind, parse_site
+from audit.errors import ShapeMismatch, SiteNotFound
+
+_NO_NEURONS: Mapping[Site, Site] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +92,41 @@ def fit_sae(sae: Sae, model: LoadedModel) -> Fitted:
     return Fitted(replace(sae, record=record).to(model.device), site, target)
 
 
-def stations(fitted: Sequence[Fitted], calibrations: Mapping[Site, Calibration]) -> tuple[Station, ...]:
-    """Return each site that is read once, with all SAEs that read it."""
-    return stations_within(fitted, {site: found.outlier_limit for site, found in calibrations.items()})
+def neurons_beside(model: LoadedModel, sites: Iterable[Site]) -> dict[Site, Site]:
+    """Return for each site the MLP neurons of its layer; a site in whose layer there are none is left out."""
+    found = {}
+    for site in sites:
+        neurons = Site(SiteKind.MLP_ACT, site.layer)
+        try:
+            check_site(model.model, model.layers, neurons)
+        except SiteNotFound:
+            continue
+        found[site] = neurons
+    return found
 
 
-def stations_within(fitted: Sequence[Fitted], limits: Mapping[Site, float]) -> tuple[Station, ...]:
-    """Return each site that is read once, with all SAEs that read it and its outlier limit."""
+def stations(
+    fitted: Sequence[Fitted],
+    calibrations: Mapping[Site, Calibration],
+    *,
+    neurons: Mapping[Site, Site] = _NO_NEURONS,
+) -> tuple[Station, ...]:
+    """Return each site that is read once, with all SAEs that read it, each once.
+
+    Args:
+        fitted: the SAEs.
+        calibrations: of every site that they read.
+        neurons: site -> the neurons that are read beside it.
+    """
+    return stations_within(fitted, {site: found.outlier_limit for site, found in calibrations.items()}, neurons=neurons)
+
+
+def stations_within(
+    fitted: Sequence[Fitted], limits: Mapping[Site, float], *, neurons: Mapping[Site, Site] = _NO_NEURONS
+) -> tuple[Station, ...]:
+    """Return each site that is read once, with all SAEs that read it, each once, its outlier limit and its neurons."""
+    # One control may stand beside two instruments.
+    fitted = list({one.sae.record.name: one for one in fitted}.values())
     sites = dict.fromkeys(one.site for one in fitted)
     return tuple(
         Station(
@@ -103,6 +134,7 @@ def stations_within(fitted: Sequence[Fitted], limits: Mapping[Site, float]) -> t
             tuple(one.sae for one in fitted if one.site == site),
             limits[site],
             {one.sae.record.name: one.target for one in fitted if one.site == site and one.target != site},
+            neurons.get(site),
         )
         for site in sites
     )

@@ -65,7 +65,7 @@ def plan_jobs(
     prefix = share_prefix(model, sequences, upto=highest)
     common = [model.record.digest, model.record.dtype]
     for station in stations:
-        common += [str(station.site), repr(station.outlier_limit)]
+        common += [str(station.site), repr(station.outlier_limit), str(station.neurons)]
         for sae in station.saes:
             target = station.targets.get(sae.record.name, station.site)
             common += [sae.record.name, sae.record.digest, repr(sae.input_scale), str(target)]

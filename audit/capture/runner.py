@@ -52,17 +52,20 @@ class Station:
 
     Args:
         targets: SAE name -> the site that its output stands for, where that is another one: transcoders.
+        neurons: the MLP neurons that are read beside the site, in the same pass; None for none.
     """
 
     site: Site
     saes: tuple[Sae, ...]
     outlier_limit: float
     targets: Mapping[str, Site] = field(default_factory=dict)
+    neurons: Site | None = None
 
     @property
     def sites(self) -> tuple[Site, ...]:
         """Return every site that must be read."""
-        return (self.site, *self.targets.values())
+        beside = () if self.neurons is None else (self.neurons,)
+        return (self.site, *self.targets.values(), *beside)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +164,8 @@ def _run_station(station: Station, words: Mapping[Site, Tensor], batch: Readable
     flat = read[places.kept]
     outputs = {site: words[site][places.kept] for site in station.targets.values()}
     blocks = []
-    summaries = {station.site: _Summary(str(station.site), flat)} | {
+    neurons = words[station.neurons][places.kept] if station.neurons is not None else None
+    summaries = {station.site: _Summary(str(station.site), flat, neurons)} | {
         site: _Summary(f"{station.site}->{site}", rows) for site, rows in outputs.items()
     }
     for sae in station.saes:
@@ -225,6 +229,10 @@ class _Places:
         totals = torch.zeros(len(self.prompts), rows.shape[1], dtype=torch.float64, device=rows.device)
         return totals.index_add_(0, self.prompt, rows[self.source].double())
 
+    def largest(self, rows: Tensor) -> Tensor:
+        """Return (prompts, d), the largest value over each prompt's words of rows, (kept, d)."""
+        return torch.stack([rows[own].amax(0) for own in self.source.split(self.sizes.tolist())])
+
 
 class _Summary:
     """What the kept positions of a batch say at one site, and how far reconstructions of them are off.
@@ -232,11 +240,13 @@ class _Summary:
     Args:
         label: the site, or `SITE->TARGET` for what transcoders at SITE answer for: the positions are SITE's.
         rows: (kept, d) float32.
+        neurons: (kept, n) float32, the neurons at these positions, or None where none are read.
     """
 
-    def __init__(self, label: str, rows: Tensor) -> None:
+    def __init__(self, label: str, rows: Tensor, neurons: Tensor | None = None) -> None:
         self._label = label
         self._rows = rows
+        self._neurons = rows[:, :0] if neurons is None else neurons
         self._errors: dict[str, Tensor] = {}
         self._cosines: dict[str, Tensor] = {}
 
@@ -252,6 +262,7 @@ class _Summary:
         squares = places.sums(self._rows.square().sum(1))
         means = (places.add(self._rows) / places.sizes[:, None]).float().cpu()
         last = self._rows[places.source[places.sizes.cumsum(0) - 1]].cpu()
+        neurons = places.largest(self._neurons).cpu()
         content, sizes = places.content.tolist(), places.sizes.tolist()
         return [
             shards.SequenceMoments(
@@ -263,6 +274,7 @@ class _Summary:
                 kept=sizes[n],
                 mean=means[n].numpy(),
                 last=last[n].numpy(),
+                neurons=neurons[n].numpy(),
                 sum_squares=squares[n],
                 error={name: values[n] for name, values in errors.items()},
                 cosine={name: values[n] for name, values in cosines.items()},

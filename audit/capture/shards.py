@@ -6,7 +6,7 @@ import hashlib
 import io
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +48,8 @@ class SequenceMoments:
         last: (d_model,) float32, residual at the last kept position, where the model has read the whole text.
         sum_squares: sum of squared residual norms.
         error, cosine: per SAE name: squared reconstruction error, and summed cosine of residual and reconstruction.
+        neurons: (neurons,) float32, the largest value of each MLP neuron of the site's layer over the kept positions;
+            empty where none were read.
     """
 
     site: str
@@ -61,6 +63,7 @@ class SequenceMoments:
     sum_squares: float
     error: dict[str, float]
     cosine: dict[str, float]
+    neurons: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, dtype=np.float32))
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +114,7 @@ def make_shard(rows: Sequence[RowBlock], moments: Sequence[SequenceMoments]) -> 
             "sae": pa.array([sorted(m.error) for m in moments], pa.list_(pa.string())),
             "error": pa.array([[m.error[n] for n in sorted(m.error)] for m in moments], pa.list_(pa.float64())),
             "cosine": pa.array([[m.cosine[n] for n in sorted(m.cosine)] for m in moments], pa.list_(pa.float64())),
+            "neurons": _lists([m.neurons for m in moments]),
         }
     )
     encoding = {"prompt": "DELTA_BINARY_PACKED", "position": "DELTA_BINARY_PACKED", "latent": "DELTA_BINARY_PACKED",

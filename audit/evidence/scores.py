@@ -1,4 +1,4 @@
-"""Read the evidence as the arrays that the statistics need. Every function is one or two named queries."""
+"""Read the evidence as the arrays that the statistics need. Every reader is one or two named queries."""
 
 from __future__ import annotations
 
@@ -7,7 +7,16 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from audit.arrays import Densities, FidelityMoments, OutcomePairs, ResidualDifferences, ScenarioScores, TokenCounts
+from audit.arrays import (
+    Densities,
+    FidelityMoments,
+    NeuronMaxima,
+    NeuronScores,
+    OutcomePairs,
+    ResidualDifferences,
+    ScenarioScores,
+    TokenCounts,
+)
 from audit.evidence.store import Store, Value
 from audit.records import Context, TokenActivation
 from probes.schema import Arm, Split
@@ -51,6 +60,42 @@ def read_residuals(
         return total / frames[:, None]
 
     return ResidualDifferences(mean=difference("mean"), last=difference("last"))
+
+
+def read_neurons(store: Store, *, site: str) -> NeuronMaxima | None:
+    """Return the neurons of all prompts, read beside the SAEs of a site; None where none were read there.
+
+    They lie in the shards alone, and every call reads all of these: once a site, not once a contrast.
+    """
+    rows = store.query("neuron_maxima", {"site": site, "prompts": store.prompt_shards})
+    if rows.empty:
+        return None
+    concept, split, arm = (rows[name].to_numpy(dtype=np.str_) for name in ("concept", "split", "arm"))
+    return NeuronMaxima(
+        concept=concept,
+        split=split,
+        arm=arm,
+        scenario=rows["number"].to_numpy(dtype=np.int64),
+        frames=rows["frames"].to_numpy(dtype=np.int64),
+        largest=np.stack(list(rows["neurons"])),
+    )
+
+
+def neuron_scores(neurons: NeuronMaxima, *, concept: str, split: Split, arm: Arm, baseline: Arm) -> NeuronScores:
+    """Return the paired differences of every neuron, on the scenarios and in the order of `read_scores`."""
+    own = (neurons.concept == concept) & (neurons.split == split.value)
+    signs = np.where(own & (neurons.arm == arm.value), 1.0, 0.0)
+    signs -= np.where(own & (neurons.arm == baseline.value), 1.0, 0.0)
+    numbers = np.intersect1d(neurons.scenario[signs > 0], neurons.scenario[signs < 0])
+    used = np.flatnonzero((signs != 0) & np.isin(neurons.scenario, numbers))
+    rows = np.searchsorted(numbers, neurons.scenario[used])
+    frames = np.ones(len(numbers))
+    frames[rows] = neurons.frames[used]
+    total = np.zeros((len(numbers), neurons.largest.shape[1]))
+    # One prompt after the other: those of a concept as float64, all at once, would be a second copy.
+    for prompt, row in zip(used, rows, strict=True):
+        total[row] += signs[prompt] * neurons.largest[prompt]
+    return NeuronScores(numbers, total / frames[:, None])
 
 
 def read_outcomes(store: Store, *, concept: str) -> OutcomePairs:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -15,7 +17,7 @@ from audit.capture.prompts import Prompt, TokenisedPrompt, resolve_format, token
 from audit.capture.runner import Station, calibrate
 from audit.capture.sae import Sae
 from audit.capture.sae_sources import load_sae
-from audit.capture.shards import PROMPTS_SUFFIX, ROWS_SUFFIX
+from audit.capture.shards import PROMPTS_SUFFIX, ROWS_SUFFIX, content_digest
 from audit.capture.sites import Site, SiteKind, read_site, read_sites
 from audit.config import PromptFormat
 from audit.errors import ConfigError, EvidenceError, PromptTooLong, SuiteError
@@ -257,3 +259,66 @@ def test_a_text_that_the_template_changes_is_refused(small_model: LoadedModel) -
             tokenise(replace(small_model), prompt(0, "the nurse"), PromptFormat.CHAT)
     finally:
         tokenizer.chat_template = kept
+
+
+def neurons_of(folder: Path, site: Site = SITE) -> pd.Series[Any]:
+    """Return the neurons' maxima that the shards of a folder hold for a site, by prompt."""
+    parts = [pd.read_parquet(path, columns=["site", "prompt", "neurons"]) for path in folder.glob(f"*{PROMPTS_SUFFIX}")]
+    table = pd.concat(parts)
+    return table[table["site"] == str(site)].set_index("prompt")["neurons"].sort_index()
+
+
+@pytest.mark.parametrize("site", [SITE, Site(SiteKind.RESID_PRE, 2)])
+def test_neurons_are_read_over_the_positions_of_the_station(
+    small_model: LoadedModel, sae: Sae, tmp_path: Path, site: Site
+) -> None:
+    """Largest values over the site's kept positions of each prompt run alone, whether neurons lie behind it or not."""
+    neurons = Site(SiteKind.MLP_ACT, 2)
+    (limit,) = calibrate(small_model, (site,), tokenised(small_model), factor=1.1).values()
+    run_stations(small_model, (Station(site, (sae,), limit.outlier_limit, {}, neurons),), tmp_path)
+    found = neurons_of(tmp_path, site)
+    excluded = 0
+    for item in tokenised(small_model):
+        ids = torch.tensor([item.ids])
+        inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+        read = read_sites(small_model.model, small_model.layers, (site, neurons), inputs)
+        content = torch.tensor(item.content)
+        kept = content & (read[site][0].norm(dim=-1) <= limit.outlier_limit)
+        excluded += int(content.sum() - kept.sum())
+        values = torch.from_numpy(found[item.id].copy())
+        assert values.shape == (64,)
+        torch.testing.assert_close(values, read[neurons][0][kept].amax(0), atol=1e-5, rtol=1e-4)
+    assert excluded > 0
+
+
+def test_neurons_change_nothing_else_and_name_other_shards(small_model: LoadedModel, sae: Sae, tmp_path: Path) -> None:
+    """Rows are the same with and without; the names of the shards and their digest are not."""
+    keys = {}
+    for name, neurons in (("without", None), ("with", Site(SiteKind.MLP_ACT, 2)), ("other", Site(SiteKind.MLP_ACT, 1))):
+        (tmp_path / name).mkdir()
+        keys[name] = set(run_stations(small_model, (Station(SITE, (sae,), 1e9, {}, neurons),), tmp_path / name))
+    pd.testing.assert_frame_equal(rows_of(tmp_path / "with"), rows_of(tmp_path / "without"))
+    assert not keys["with"] & keys["without"]
+    assert not keys["with"] & keys["other"]
+    assert {len(values) for values in neurons_of(tmp_path / "without")} == {0}
+    before = content_digest(tmp_path / "with")
+    assert len({before, content_digest(tmp_path / "without"), content_digest(tmp_path / "other")}) == 3
+    path = next((tmp_path / "with").glob(f"*{PROMPTS_SUFFIX}"))
+    table = pd.read_parquet(path)
+    changed = [values.copy() for values in table["neurons"]]
+    changed[0][5] += 1e-3
+    table.assign(neurons=changed).to_parquet(path, index=False)
+    assert content_digest(tmp_path / "with") != before
+
+
+@pytest.mark.parametrize("batch_tokens", [16, 1000])
+def test_neurons_do_not_depend_on_batches(
+    small_model: LoadedModel, sae: Sae, tmp_path: Path, batch_tokens: int
+) -> None:
+    """Packed with others or alone, a prompt's neurons have the same largest values."""
+    places = (Station(SITE, (sae,), 1e9, {}, Site(SiteKind.MLP_ACT, 2)),)
+    for name, size in (("a", 64), ("b", batch_tokens)):
+        (tmp_path / name).mkdir()
+        run_stations(small_model, places, tmp_path / name, batch_tokens=size)
+    first, second = (np.stack(list(neurons_of(tmp_path / name))) for name in "ab")
+    np.testing.assert_allclose(first, second, atol=1e-4)

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
+from audit.arrays import NeuronScores
 from audit.capture.shards import RowBlock, SequenceMoments, make_shard, write_shard
 from audit.errors import EvidenceError, OutputError, UsageError
 from audit.evidence import scores
@@ -31,10 +32,18 @@ ROWS = [
 KEPT = 3
 
 
+# Of two neurons the largest value in each prompt: the first fires as latent 7 does, the second is never above zero.
+NEURONS = {
+    0: (4.0, -0.5), 1: (2.0, -0.25), 2: (1.0, -0.5), 3: (0.0, -0.75),
+    4: (0.0, -1.0), 5: (0.0, 0.0), 6: (3.0, -2.0), 7: (0.0, -1.0),
+}  # fmt: skip
+
+
 def moments(prompt: int) -> SequenceMoments:
     """Return moments with values that follow from the prompt's number."""
     mean = np.array([prompt, 1.0], dtype=np.float32)
-    return SequenceMoments(SITE, prompt, 6, 4, 1, KEPT, mean, mean * 2, 100.0, {SAE: 2.0}, {SAE: 2.7})
+    neurons = np.array(NEURONS[prompt], dtype=np.float32)
+    return SequenceMoments(SITE, prompt, 6, 4, 1, KEPT, mean, mean * 2, 100.0, {SAE: 2.0}, {SAE: 2.7}, neurons)
 
 
 @pytest.fixture
@@ -105,6 +114,49 @@ def test_scores_are_means_over_frames_of_differences_of_maxima(bundle: Path) -> 
     np.testing.assert_allclose(found.score, [[2.5, -2.5, 0.0], [-1.5, 0.0, 0.25]])
     np.testing.assert_allclose(found.firing, [[0.5, -0.5, 0.0], [-0.5, 0.0, 0.5]])
     assert found.fired.tolist() == [2, 1, 1]
+
+
+def read_neuron_scores(bundle: Path, *, arm: Arm = Arm.CONCEPT, concept: str = "c") -> NeuronScores:
+    """Return the discovery scores of the neurons, an arm against control."""
+    with Store(bundle) as store:
+        neurons = scores.read_neurons(store, site=SITE)
+    assert neurons is not None
+    assert (neurons.largest.shape, neurons.largest.dtype) == ((8, 2), np.float32)
+    return scores.neuron_scores(neurons, concept=concept, split=Split.DISCOVERY, arm=arm, baseline=Arm.CONTROL)
+
+
+def test_neurons_are_scored_as_latents_are(bundle: Path) -> None:
+    """The first neuron scores what latent 7 does: 2.5 and -1.5. The second: (0 + 0.5)/2 and (1 + 1)/2."""
+    found, latents = read_neuron_scores(bundle), read(bundle)
+    np.testing.assert_array_equal(found.scenarios, latents.scenarios)
+    np.testing.assert_allclose(found.score, [[2.5, 0.25], [-1.5, 1.0]])
+    np.testing.assert_array_equal(found.score[:, 0], latents.score[:, 0])
+    assert found.score.dtype == np.float64
+
+
+def test_neurons_are_paired_on_the_scenarios_of_the_latents(bundle: Path) -> None:
+    """A scenario without one of the arms is left out, an outcome question is no prompt of a scenario's arm."""
+    question = "INSERT INTO prompt VALUES (8, 'c', 'a', 'discovery', 'concept', 'outcome', 't')"
+    with duckdb.connect(str(bundle / DATABASE)) as connection:
+        connection.execute("UPDATE prompt SET arm = 'cue' WHERE prompt IN (2, 3)")
+        connection.execute(question)
+    found, latents = read_neuron_scores(bundle), read(bundle)
+    assert found.scenarios.tolist() == latents.scenarios.tolist() == [1]
+    np.testing.assert_allclose(found.score, [[-1.5, 1.0]])
+    assert read_neuron_scores(bundle, arm=Arm.CUE_FREE).score.shape == (0, 2)
+    assert read_neuron_scores(bundle, concept="other").score.shape == (0, 2)
+
+
+def test_a_site_without_neurons_has_none(bundle: Path) -> None:
+    """Nothing was read at another site, nor where the shards hold empty lists."""
+    with Store(bundle) as store:
+        assert scores.read_neurons(store, site="resid_post.0") is None
+        for path in map(Path, store.prompt_shards):
+            table = pa.parquet.read_table(path)
+            place = table.column_names.index("neurons")
+            silent = pa.array([[]] * len(table), pa.list_(pa.float32()))
+            pa.parquet.write_table(table.set_column(place, "neurons", silent), path)
+        assert scores.read_neurons(store, site=SITE) is None
 
 
 def test_residual_differences_are_averaged_over_frames(bundle: Path) -> None:
