@@ -41,11 +41,13 @@ class Reader:
     Args:
         control: name of the untrained SAE that was captured beside it.
         outlier_limit: the limit that capture applied at its site, for the record.
+        frozen: name of the control with a frozen random decoder that was captured beside it, or None.
     """
 
     sae: SaeRecord
     control: str
     outlier_limit: float
+    frozen: str | None = None
 
 
 _BASELINE = {Contrast.TOPIC: Arm.NEUTRAL, Contrast.DISTINCTION: Arm.CONTROL}

@@ -159,6 +159,23 @@ def read_certificate(folder: Path | None, sae: SaeRecord, model: ModelRecord) ->
     path = folder / CERTIFICATE_FILE
     if not path.is_file():
         return None, "No certificate lies beside the weights; `affidavit sae check` makes one."
+    certificate = _parse_certificate(path)
+    reason = _mismatch(certificate, sae, model)
+    return (None, reason) if reason else (certificate, "")
+
+
+def was_measured_on(folder: Path | None, model: ModelRecord) -> bool:
+    """Tell whether a certificate lies in an SAE's folder and was made on a model, in any arithmetic.
+
+    Raises:
+        EvidenceError: there is a file, and it is not a certificate.
+    """
+    if folder is None or not (folder / CERTIFICATE_FILE).is_file():
+        return False
+    return _parse_certificate(folder / CERTIFICATE_FILE).model_digest == model.digest
+
+
+def _parse_certificate(path: Path) -> Certificate:
     try:
         loaded = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -173,8 +190,7 @@ def read_certificate(folder: Path | None, sae: SaeRecord, model: ModelRecord) ->
             hint="Make it again with `sae check`.",
         )
     certificate: Certificate = parse_record(Certificate, loaded, where=path.name)
-    reason = _mismatch(certificate, sae, model)
-    return (None, reason) if reason else (certificate, "")
+    return certificate
 
 
 def _mismatch(certificate: Certificate, sae: SaeRecord, model: ModelRecord) -> str:

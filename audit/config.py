@@ -48,10 +48,12 @@ class ModelConfig:
 class SaeConfig:
     """Which SAEs read it: `default` for the shipped set, or whatever `docs/sae-formats.md` lists.
 
-    The first is the one that the report's summary speaks of.
+    The first is the one that the report's summary speaks of. `controls`: SAEs with a frozen random decoder that are
+    captured beside those of their site, target and width; `default` for the shipped one, where it fits; may be empty.
     """
 
     sources: tuple[str, ...] = (DEFAULT_SOURCE,)
+    controls: tuple[str, ...] = (DEFAULT_SOURCE,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +132,7 @@ class AuditConfig:
     report: ReportConfig = field(default_factory=ReportConfig)
 
 
+_MAY_BE_EMPTY = frozenset({"sae.controls"})
 _LIMITS: dict[str, tuple[float, float]] = {
     "capture.batch_tokens": (0, 1 << 24),
     "capture.outlier_norm_factor": (1.0, 1e6),
@@ -203,9 +206,10 @@ def _convert(hint: Any, value: object, *, path: str, origin: str) -> object:  # 
             return _build(hint, value, path=f"{path}.", origin=origin)
         raise _wrong_type(path, f"a table [{path}]", value, origin=origin)
     if get_origin(hint) is tuple:
-        if isinstance(value, list) and value and all(isinstance(item, str) for item in value):
+        least = 0 if path in _MAY_BE_EMPTY else 1
+        if isinstance(value, list) and len(value) >= least and all(isinstance(item, str) for item in value):
             return tuple(value)
-        raise _wrong_type(path, "a list of at least one text", value, origin=origin)
+        raise _wrong_type(path, "a list of at least one text" if least else "a list of texts", value, origin=origin)
     options = [option for option in get_args(hint) if isinstance(option, type)] or [hint]
     for option in options:
         # A list or a table is unhashable: only a text can be looked up in a set.

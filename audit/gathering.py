@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from audit.capture.fitting import Fitted, fit_sae, stations
+from audit.capture.fitting import Fitted, fit_sae, neurons_beside, stations
 from audit.capture.jobs import Executor, LocalExecutor, capture, plan_jobs
 from audit.capture.model import LoadedModel, load_model
 from audit.capture.outputs import OutcomeLogits, SplicedPrompt, answer_outcomes, splice
@@ -27,6 +27,7 @@ from audit.capture.sae import Sae
 from audit.capture.sae_sources import expand_sources, load_sae
 from audit.capture.sites import Site
 from audit.config import AuditConfig, ExecutorKind, PromptFormat
+from audit.controls import FrozenControl, load_controls
 from audit.digests import digest_bytes
 from audit.errors import ConfigError
 from audit.evidence.store import ACTIVATIONS, Store
@@ -40,10 +41,16 @@ WITHHELD_PIECE = "\u25a0"
 
 @dataclass(frozen=True, slots=True)
 class Instrument:
-    """A trained SAE at its place, with the untrained one of equal shape that is captured beside it."""
+    """A trained SAE at its place, with the controls of equal shape that are captured beside it.
+
+    Args:
+        control: the untrained one.
+        frozen: the one that was trained with its decoder frozen at random directions, or None where there is none.
+    """
 
     fitted: Fitted
     control: Fitted
+    frozen: Fitted | None = None
 
     @property
     def sae(self) -> Sae:
@@ -52,8 +59,13 @@ class Instrument:
 
     @property
     def site(self) -> Site:
-        """Return where both read."""
+        """Return where they all read."""
         return self.fitted.site
+
+    @property
+    def controls(self) -> tuple[Fitted, ...]:
+        """Return its controls, the untrained one first."""
+        return (self.control,) if self.frozen is None else (self.control, self.frozen)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +75,8 @@ class Subject:
     Args:
         instruments: the first is the one that the summary speaks of.
         calibrations: outlier limit and sample of each site that is read.
+        neurons: site that an instrument reads -> the MLP neurons of its layer, where the model has them.
+        control_sources: name of a frozen control -> where it is.
         prompts: every scenario arm in every frame.
         questions: the outcome prompts with the token ids of their continuations.
     """
@@ -71,9 +85,23 @@ class Subject:
     model: LoadedModel
     instruments: tuple[Instrument, ...]
     calibrations: Mapping[Site, Calibration]
+    neurons: Mapping[Site, Site]
+    control_sources: Mapping[str, str]
     prompt_format: PromptFormat
     prompts: tuple[TokenisedPrompt, ...]
     questions: tuple[tuple[TokenisedPrompt, OutcomeTokens], ...]
+
+    @property
+    def stations(self) -> tuple[Station, ...]:
+        """Return what is captured: at each site its instruments, their controls and the neurons."""
+        fitted = [one for instrument in self.instruments for one in (instrument.fitted, *instrument.controls)]
+        return stations(fitted, self.calibrations, neurons=self.neurons)
+
+    @property
+    def controls(self) -> tuple[Sae, ...]:
+        """Return the controls of all instruments, each once."""
+        found = {one.sae.record.name: one.sae for instrument in self.instruments for one in instrument.controls}
+        return tuple(found.values())
 
     @property
     def suite_records(self) -> tuple[SuiteRecord, ...]:
@@ -123,6 +151,7 @@ def load_subject(suites: tuple[Suite, ...], config: AuditConfig, progress: Progr
     progress.say("loading the model")
     model = load_model(config.model, say=progress.say)
     fitted = [fit_sae(sae, model) for sae in saes]
+    controls = load_controls(config.sae.controls, fitted, model)
     prompt_format = resolve_format(model, config.probes.format)
     prompts = list_prompts(suites)
     continuations = {
@@ -138,8 +167,13 @@ def load_subject(suites: tuple[Suite, ...], config: AuditConfig, progress: Progr
     return Subject(
         suites=suites,
         model=model,
-        instruments=tuple(_instrument(one, calibrations, seed=config.analysis.seed) for one in fitted),
+        instruments=tuple(
+            _instrument(one, controls.get(one.sae.record.name), calibrations, seed=config.analysis.seed)
+            for one in fitted
+        ),
         calibrations=calibrations,
+        neurons=neurons_beside(model, dict.fromkeys(one.site for one in fitted)),
+        control_sources={one.fitted.sae.record.name: one.source for one in controls.values()},
         prompt_format=prompt_format,
         prompts=tokenised,
         questions=tuple((tokenise(model, q, prompt_format), continuations[q.concept]) for q in questions),
@@ -159,7 +193,7 @@ def gather(subject: Subject, config: AuditConfig, folder: Path, progress: Progre
     batch_tokens = config.capture.batch_tokens or model.batch_tokens
     shards = folder / ACTIVATIONS
     shards.mkdir(exist_ok=True)
-    stations_read = stations([one for i in subject.instruments for one in (i.fitted, i.control)], subject.calibrations)
+    stations_read = subject.stations
     jobs = plan_jobs(model, stations_read, subject.prompts, batch_tokens=batch_tokens)
     with progress.stage("capturing activations", total=len(subject.prompts)) as advance:
         executor = _executor(subject, LocalExecutor(model, stations_read), config, batch_tokens=batch_tokens)
@@ -198,11 +232,12 @@ def _executor(subject: Subject, local: LocalExecutor, config: AuditConfig, *, ba
             subject.calibrations[i.site].scale,
             i.fitted.typical_count(subject.calibrations),
             *i.fitted.centres(subject.calibrations),
+            frozen=None if i.frozen is None else subject.control_sources[i.frozen.sae.record.name],
         )
         for source, i in zip(sources, subject.instruments, strict=True)
     ]
     limits = {site: found.outlier_limit for site, found in subject.calibrations.items()}
-    recipe = Recipe(config.model, tuple(instruments), limits, config.analysis.seed)
+    recipe = Recipe(config.model, tuple(instruments), limits, config.analysis.seed, subject.neurons)
     return RayExecutor(local, recipe.build, subject.prompts, batch_tokens=batch_tokens, workers=config.capture.workers)
 
 
@@ -222,11 +257,14 @@ def _require_distinct(saes: Sequence[Sae]) -> None:
         )
 
 
-def _instrument(fitted: Fitted, calibrations: Mapping[Site, Calibration], *, seed: int) -> Instrument:
+def _instrument(
+    fitted: Fitted, frozen: FrozenControl | None, calibrations: Mapping[Site, Calibration], *, seed: int
+) -> Instrument:
     ready = fitted.calibrated(calibrations)
     centre, bias = ready.centres(calibrations)
     count = ready.typical_count(calibrations)
-    return Instrument(*with_control(ready, k=count, seed=seed, centre=centre, bias=bias))
+    untrained = with_control(ready, k=count, seed=seed, centre=centre, bias=bias)
+    return Instrument(*untrained, frozen=None if frozen is None else frozen.fitted.calibrated(calibrations))
 
 
 def fill_store(store: Store, subject: Subject, gathered: Gathered) -> None:
@@ -252,8 +290,8 @@ def fill_store(store: Store, subject: Subject, gathered: Gathered) -> None:
         "sae",
         [
             {"sae": s.name, "site": s.site, "target": s.target, "role": role, "latents": s.latents, "digest": s.digest}
-            for instrument in subject.instruments
-            for role, s in (("instrument", instrument.sae.record), ("control", instrument.control.sae.record))
+            for role, saes in (("instrument", [i.sae for i in subject.instruments]), ("control", subject.controls))
+            for s in (sae.record for sae in saes)
         ],
     )
     store.insert(

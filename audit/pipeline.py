@@ -153,7 +153,13 @@ def run_audit(request: AuditRequest, *, progress: Progress) -> AuditResult:
 
 def _readers(subject: Subject, gathered: Gathered) -> tuple[Reader, ...]:
     return tuple(
-        Reader(i.sae.record, i.control.sae.record.name, gathered.limits[i.sae.record.name]) for i in subject.instruments
+        Reader(
+            i.sae.record,
+            i.control.sae.record.name,
+            gathered.limits[i.sae.record.name],
+            frozen=None if i.frozen is None else i.frozen.sae.record.name,
+        )
+        for i in subject.instruments
     )
 
 
@@ -330,7 +336,7 @@ def _manifest(findings: Findings, subject: Subject, run: RunInfo, folder: Path) 
         "run": as_json(run),
         "model": as_json(findings.model),
         "saes": [as_json(instrument.sae.record) for instrument in subject.instruments],
-        "controls": [as_json(instrument.control.sae.record) for instrument in subject.instruments],
+        "controls": [as_json(control.record) for control in subject.controls],
         "suites": as_json(findings.suites),
         "format": findings.format,
         "exclusions": {sae.record.name: as_json(sae.exclusions) for sae in findings.saes},
@@ -365,7 +371,11 @@ def _public_config(config: AuditConfig) -> dict[str, Json]:
     public = replace(
         config,
         model=replace(config.model, source=_own_name(config.model.source)),
-        sae=replace(config.sae, sources=tuple(_own_name(source) for source in config.sae.sources)),
+        sae=replace(
+            config.sae,
+            sources=tuple(_own_name(source) for source in config.sae.sources),
+            controls=tuple(_own_name(source) for source in config.sae.controls),
+        ),
         probes=replace(config.probes, suites=tuple(_own_name(name) for name in config.probes.suites)),
     )
     value = as_json(public)

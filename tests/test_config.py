@@ -36,6 +36,9 @@ def test_values_arrive_typed() -> None:
         ({"analysis": {"fdr_q": 0.9}}, "analysis.fdr_q"),
         ({"probes": {"suites": "finance"}}, "probes.suites"),
         ({"probes": {"suites": []}}, "probes.suites"),
+        ({"sae": {"sources": []}}, "sae.sources"),
+        ({"sae": {"controls": "default"}}, "sae.controls"),
+        ({"sae": {"controls": [1]}}, "sae.controls"),
         ({"probes": {"format": "xml"}}, "probes.format"),
         ({"fidelity": {"green_fvu": 0.9}}, "fidelity.green_fvu"),
         ({"fidelity": {"green_delta_ce": 0.9}}, "fidelity.green_delta_ce"),
@@ -61,6 +64,12 @@ def test_bad_values_are_named(data: dict[str, object], item: str) -> None:
         parse_config(data, origin="audit.toml")
     assert item in caught.value.item
     assert caught.value.exit_code is ExitCode.USAGE
+
+
+def test_controls_may_be_none() -> None:
+    """An empty list stands for no trained control; unset, for the shipped one."""
+    assert parse_config({"sae": {"controls": []}}, origin="t").sae.controls == ()
+    assert AuditConfig().sae.controls == ("default",)
 
 
 def test_broken_toml_and_missing_file(tmp_path: Path) -> None:

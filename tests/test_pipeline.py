@@ -8,18 +8,19 @@ import subprocess
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pikepdf
 import pytest
 
-from audit.capture.fitting import stations
 from audit.capture.jobs import LocalExecutor, capture, plan_jobs
 from audit.capture.model import load_model
-from audit.capture.sae_sources import SHIPPED
+from audit.capture.sae_sources import SHIPPED, SHIPPED_CONTROLS
 from audit.capture.shards import content_digest
 from audit.config import AuditConfig, ExecutorKind, ModelConfig, ProbeConfig, SaeConfig
 from audit.digests import canonical_json, digest_bytes, digest_file
 from audit.errors import ModelUnavailable, OutputError, ShapeMismatch, SiteNotFound, SuiteError, UsageError
-from audit.evidence.store import ACTIVATIONS, answer
+from audit.evidence import scores
+from audit.evidence.store import ACTIVATIONS, Store, answer
 from audit.gathering import _executor, load_subject
 from audit.pipeline import run_audit
 from audit.progress import Silent
@@ -27,6 +28,7 @@ from audit.records import BaselineKind, Colour, Contrast, Reading, Rung
 from audit.signing.checks import CheckStatus
 from audit.signing.verify import verify_bundle
 from probes.loader import load_suites
+from probes.schema import Arm, Split
 from tests.capture.conftest import save_model
 from tests.capture.test_sae import write_sae
 from tests.conftest import SealedAudit
@@ -114,6 +116,35 @@ def test_the_audit_says_something(audit: SealedAudit) -> None:
     assert findings.permutation_control.passed
     assert sum(findings.ladder.values()) == sum(contrast.selected for contrast in concept.contrasts)
     assert findings.ladder[Rung.CAUSAL.value] == 0
+
+
+def test_the_frozen_control_is_captured_beside_its_instrument(audit: SealedAudit) -> None:
+    """The main SAE has one, the other has none; it is a control in the evidence and is spliced in nowhere."""
+    untrained = [f"{name}.random-directions" for name in SHIPPED]
+    controls = [untrained[0], *SHIPPED_CONTROLS, untrained[1]]
+    manifest = json.loads((audit.folder / "manifest.json").read_text())
+    assert [record["name"] for record in manifest["controls"]] == controls
+    assert manifest["run"]["config"]["sae"]["controls"] == ["default"]
+    statement = "SELECT s.sae FROM sae AS s WHERE role = 'control' AND EXISTS (FROM feature AS f WHERE f.sae = s.sae)"
+    assert sorted(answer(audit.folder, statement).rows) == sorted((name,) for name in controls)
+    assert answer(audit.folder, "SELECT DISTINCT sae FROM splice ORDER BY sae").rows == tuple((n,) for n in SHIPPED)
+    assert [sae.record.name for sae in audit.result.findings.saes] == list(SHIPPED)
+
+
+def test_neurons_lie_beside_both_instruments(audit: SealedAudit) -> None:
+    """1,536 of each layer, scored on the scenarios of the latents; no table of the database holds them."""
+    where = {"concept": "insider_trading", "split": Split.CONFIRMATION, "arm": Arm.CONCEPT, "baseline": Arm.CONTROL}
+    found = []
+    with Store(audit.folder) as store:
+        for sae in audit.result.findings.saes:
+            neurons = scores.read_neurons(store, site=sae.record.site)
+            assert neurons is not None
+            found.append(scores.neuron_scores(neurons, **where))  # type: ignore[arg-type]
+            latents = scores.read_scores(store, sae=sae.record.name, **where)  # type: ignore[arg-type]
+            assert found[-1].scenarios.tolist() == latents.scenarios.tolist()
+    assert [own.score.shape for own in found] == [(24, 1536)] * 2
+    assert not np.array_equal(found[0].score, found[1].score)
+    assert all(np.abs(own.score).max() > 0.1 for own in found)
 
 
 def test_sql_answers_with_the_printed_numbers(audit: SealedAudit) -> None:
@@ -235,7 +266,7 @@ def test_a_ray_worker_makes_the_same_instruments(audit: SealedAudit, tmp_path: P
     capture_config = replace(audit.request.config.capture, executor=ExecutorKind.RAY, workers=1)
     config = replace(audit.request.config, capture=capture_config)
     subject = load_subject(load_suites(config.probes.suites), config, Silent())
-    places = stations([one for i in subject.instruments for one in (i.fitted, i.control)], subject.calibrations)
+    places = subject.stations
     batch_tokens = config.capture.batch_tokens
     jobs = plan_jobs(subject.model, places, subject.prompts, batch_tokens=batch_tokens)
     executor = _executor(subject, LocalExecutor(subject.model, places), config, batch_tokens=batch_tokens)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
@@ -18,13 +18,14 @@ from audit.config import ModelConfig
 
 @dataclass(frozen=True, slots=True)
 class InstrumentRecipe:
-    """An SAE with its untrained control.
+    """An SAE with its controls.
 
     Args:
         source: where the SAE is.
         scale: the factor to a mean norm of sqrt(d) at its site, for an SAE whose files do not say it.
-        control_k: how many latents of the control fire at a token.
-        centre, bias: (d_in,) and (d_out,) float32, what the control subtracts and adds.
+        control_k: how many latents of the untrained control fire at a token.
+        centre, bias: (d_in,) and (d_out,) float32, what the untrained control subtracts and adds.
+        frozen: where its control with a frozen random decoder is, or None.
     """
 
     source: str
@@ -32,6 +33,7 @@ class InstrumentRecipe:
     control_k: int
     centre: Tensor
     bias: Tensor
+    frozen: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +42,15 @@ class Recipe:
 
     Args:
         limits: site -> the norm above which a position is excluded and counted.
-        seed: of the controls' directions.
+        seed: of the untrained controls' directions.
+        neurons: site -> the neurons that are read beside it.
     """
 
     model: ModelConfig
     instruments: tuple[InstrumentRecipe, ...]
     limits: Mapping[Site, float]
     seed: int
+    neurons: Mapping[Site, Site] = field(default_factory=dict)
 
     def build(self) -> LocalExecutor:
         """Load model and SAEs and return the executor that runs jobs with them.
@@ -59,7 +63,9 @@ class Recipe:
         for one in self.instruments:
             ready = fit_sae(load_sae(one.source), model).scaled(one.scale)
             fitted += with_control(ready, k=one.control_k, seed=self.seed, centre=one.centre, bias=one.bias)
-        return LocalExecutor(model, stations_within(fitted, self.limits))
+            if one.frozen is not None:
+                fitted.append(fit_sae(load_sae(one.frozen), model).scaled(one.scale))
+        return LocalExecutor(model, stations_within(fitted, self.limits, neurons=self.neurons))
 
 
 def with_control(fitted: Fitted, *, k: int, seed: int, centre: Tensor, bias: Tensor) -> tuple[Fitted, Fitted]:

@@ -21,6 +21,7 @@ from audit.errors import SaeInvalid
 
 MAIN = "smollm2-135m-instruct.resid_post.15"
 SHIPPED = (MAIN, "smollm2-135m-instruct.resid_post.20")
+SHIPPED_CONTROLS = (f"{MAIN}.frozen-decoder",)
 _SITE_MARK = "#"
 
 

@@ -57,20 +57,27 @@ def cluster() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
-    """Return a small llama with two SAEs and their controls, captured in this process. Tests must not change it."""
+    """Return a small llama with two SAEs, their controls and neurons, captured here. Tests must not change it."""
     folder = tmp_path_factory.mktemp("capture")
     saes = [write_sae(folder / f"sae{n}", site=str(site), name=f"small{n}") for n, site in enumerate(SITES)]
+    frozen = (None, str(write_sae(folder / "frozen", site=str(SITES[1]), name="frozen")))
     recipe = Recipe(
         ModelConfig(source=str(save_model(folder / "model", "llama"))),
-        tuple(InstrumentRecipe(str(sae), 1.0, 5, torch.zeros(32), torch.zeros(32)) for sae in saes),
+        tuple(
+            InstrumentRecipe(str(sae), 1.0, 5, torch.zeros(32), torch.zeros(32), frozen=control)
+            for sae, control in zip(saes, frozen, strict=True)
+        ),
         dict.fromkeys(SITES, 1e9),
         seed=3,
+        neurons={SITES[0]: Site(SiteKind.MLP_ACT, 1)},
     )
     local = recipe.build()
     items = [prompt(n, f"{n} {text}") for n, text in enumerate(TEXTS * 10)]
     sequences = tuple(tokenise(local.model, item, PromptFormat.CHAT) for item in items)
     jobs = plan_jobs(local.model, local.stations, sequences, batch_tokens=BATCH_TOKENS)
     assert len(jobs) > 25
+    assert [len(station.saes) for station in local.stations] == [2, 3]
+    assert [station.neurons for station in local.stations] == [Site(SiteKind.MLP_ACT, 1), None]
     (folder / "local").mkdir()
     capture(jobs, local, folder=folder / "local")
     return Prepared(recipe, local, sequences, jobs, folder / "local")
