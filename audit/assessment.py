@@ -9,7 +9,7 @@ from audit.analysis.association import FamilyEffects, analyse_family
 from audit.analysis.contrast_data import ContrastData, CueScores, why_untestable
 from audit.analysis.fidelity import global_fidelity, part_fidelity
 from audit.analysis.ladder import contrast_result, gate, outcome_results, permutation_control, relabelled_findings
-from audit.arrays import Confirmation, Discovery, FloatArray, Halves, ResidualDifferences, ScenarioScores
+from audit.arrays import Confirmation, Discovery, FloatArray, Halves, NeuronMaxima, ResidualDifferences, ScenarioScores
 from audit.config import AuditConfig
 from audit.evidence import scores
 from audit.evidence.store import Store
@@ -91,8 +91,9 @@ def assess(
     untested: list[tuple[str, UntestedContrast]] = []
     with progress.stage("testing features", total=len(Contrast) * len(readers)) as advance:
         for reader in readers:
+            neurons = scores.read_neurons(store, site=reader.sae.site)
             for contrast in Contrast:
-                data = [_contrast_data(store, concept, contrast, reader) for concept in concepts]
+                data = [_contrast_data(store, concept, contrast, reader, neurons) for concept in concepts]
                 reasons = [why_untestable(item) for item in data]
                 untested += [
                     (item.concept, UntestedContrast(contrast, reader.sae.name, reason))
@@ -181,9 +182,13 @@ def feature_cards(
     )
 
 
-def _contrast_data(store: Store, concept: Concept, contrast: Contrast, reader: Reader) -> ContrastData:
+def _contrast_data(
+    store: Store, concept: Concept, contrast: Contrast, reader: Reader, neurons: NeuronMaxima | None
+) -> ContrastData:
     baseline = _BASELINE[contrast]
     controls = {ControlKind.RANDOM_DIRECTIONS: reader.control}
+    if reader.frozen is not None:
+        controls[ControlKind.FROZEN_DECODER] = reader.frozen
 
     def of(split: Split, sae: str) -> ScenarioScores:
         return scores.read_scores(store, sae=sae, concept=concept.id, split=split, arm=Arm.CONCEPT, baseline=baseline)
@@ -202,9 +207,18 @@ def _contrast_data(store: Store, concept: Concept, contrast: Contrast, reader: R
         scores=trained,
         controls={kind: both(sae) for kind, sae in controls.items()},
         residuals=Halves(Discovery(residuals(Split.DISCOVERY)), Confirmation(residuals(Split.CONFIRMATION))),
+        neurons=None if neurons is None else _neurons(neurons, concept, baseline),
         words=_words(concept, baseline, trained),
         cues=_cue_scores(store, concept, sae=reader.sae.name),
     )
+
+
+def _neurons(neurons: NeuronMaxima, concept: Concept, baseline: Arm) -> Halves[FloatArray]:
+    discovery, confirmation = (
+        scores.neuron_scores(neurons, concept=concept.id, split=split, arm=Arm.CONCEPT, baseline=baseline).score
+        for split in (Split.DISCOVERY, Split.CONFIRMATION)
+    )
+    return Halves(Discovery(discovery), Confirmation(confirmation))
 
 
 def _words(concept: Concept, baseline: Arm, scored: Halves[ScenarioScores]) -> Halves[FloatArray]:

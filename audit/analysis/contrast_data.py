@@ -68,10 +68,14 @@ def why_untestable(data: ContrastData) -> str | None:
             return f"activations of {split} scenarios are not finite numbers"
         if not any(part.any() for part in (scores.score, residuals.mean, residuals.last)):
             return f"constant activations: nothing differs between the arms of any {split} scenario"
-    return next(_control_problems(data), None)
+    return next(_problems_beside(data), None)
 
 
-def _control_problems(data: ContrastData) -> Iterator[str]:
+def _problems_beside(data: ContrastData) -> Iterator[str]:
+    if data.neurons is not None and not all(
+        np.isfinite(part).all() for part in (data.neurons.discovery.data, data.neurons.confirmation.data)
+    ):
+        yield "activations of neurons are not finite numbers"
     for kind, halves in data.controls.items():
         for part in (halves.discovery.data, halves.confirmation.data):
             if not np.isfinite(part.score).all():
