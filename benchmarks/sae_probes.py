@@ -13,7 +13,8 @@ whose norm exceeds ten times the median of the data set are left out, as in audi
 --cache: a stopped run resumes.
 
 The residual stream is read as its mean over tokens or at the last token, whichever is better in cross-validation on the
-training texts; latents by their maximum over tokens. How the probes are fitted: `text_probes.py`.
+training texts; latents by their maximum over tokens, and once ("20 pooled") at the last token where that is better
+in cross-validation: without it the pooling and not the SAE could decide. How the probes are fitted: `text_probes.py`.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from labelled_texts import Sample, TextTable, draw_sample, read_table
 from numpy.typing import NDArray
-from text_probes import CONTROL_K, LOGISTIC, METHODS, WORDS, Measured, TextFeatures, measure, sparse_name
+from text_probes import CONTROL_K, LOGISTIC, METHODS, POOLED, WORDS, Measured, TextFeatures, measure, sparse_name
 
 from audit.capture.embedded import cache_folder
 from audit.capture.fitting import Fitted, fit_sae, stations
@@ -57,8 +58,8 @@ TEXT_TOKENS = 128
 RESAMPLES = 10_000
 # With fewer data sets a bootstrap interval over them is too short to rely on.
 FEWEST_DATASETS = 10
-# Chosen before anything was measured: health, finance, law and safety first. Where the package makes several data sets
-# of one source (five diseases, three cancers), the first by number stands for it: intervals take data sets as
+# Chosen before anything was measured: health, finance, law and safety first. Where the package asks of the same texts
+# for one class after the other (five diseases, three cancers), only the first by number: intervals take data sets as
 # independent. Most of the health and finance ones ask whether a text ends in this pair of words or only in its second.
 DATASETS = (
     "145_disease_class_digestive system diseases",
@@ -95,7 +96,7 @@ DATASETS = (
     "75_cell-lines",
     "99_sci_cat",
 )
-_COLUMNS = ("logistic", "means", "SAE 1", "SAE 5", "SAE 20", "words", "random 20")
+_COLUMNS = ("logistic", "means", "SAE 1", "SAE 5", "SAE 20", "20 pooled", "words", "random 20")
 _SPARSE, _CONTROL = sparse_name(CONTROL_K), sparse_name(CONTROL_K, control=True)
 
 
@@ -259,28 +260,46 @@ def _features(
     shards.mkdir(parents=True, exist_ok=True)
     jobs = plan_jobs(model, read, sequences, batch_tokens=model.batch_tokens)
     keys = capture(jobs, LocalExecutor(model, read), folder=shards)
-    pooled = [np.zeros((len(sequences), one.sae.w_enc.shape[0]), dtype=np.float32) for one in pair]
-    width = fitted.sae.w_enc.shape[1]
-    mean, last = (np.zeros((len(sequences), width), dtype=np.float32) for _ in range(2))
+    return _read_shards([shards / key for key in keys], pair, prepared.texts)
+
+
+def _read_shards(
+    shards: Sequence[Path], pair: tuple[Fitted, Fitted], texts: tuple[str, ...]
+) -> tuple[TextFeatures, dict[str, int]]:
+    """Return the features of texts that were captured, with counts of tokens.
+
+    Args:
+        shards: paths without their suffixes.
+        pair: the SAE and its control.
+        texts: what the model read, in the order of the sequences' ids.
+    """
+    count, (latents, width) = len(texts), pair[0].sae.w_enc.shape
+    pooled, pooled_last, control = (np.zeros((count, latents), dtype=np.float32) for _ in range(3))
+    mean, last = (np.zeros((count, width), dtype=np.float32) for _ in range(2))
     kept = outliers = 0
-    for key in keys:
-        rows = pq.read_table(shards / f"{key}{ROWS_SUFFIX}")
-        place, latent, activation = (rows[name].to_numpy() for name in ("prompt", "latent", "activation"))
+    for shard in shards:
+        rows = pq.read_table(f"{shard}{ROWS_SUFFIX}")
+        place, position, latent, activation = (
+            rows[name].to_numpy() for name in ("prompt", "position", "latent", "activation")
+        )
+        # Some latent fires at every kept token: both SAEs are TopK.
+        final = np.zeros(count, dtype=position.dtype)
+        np.maximum.at(final, place, position)
         owner = np.array(rows["sae"].to_pylist(), dtype=object)
-        for one, target in zip(pair, pooled, strict=True):
-            own = owner == one.sae.record.name
+        trained, random = (owner == one.sae.record.name for one in pair)
+        ends = trained & (position == final[place])
+        for target, own in ((pooled, trained), (pooled_last, ends), (control, random)):
             np.maximum.at(target, (place[own], latent[own]), activation[own])
-        moments = pq.read_table(shards / f"{key}{PROMPTS_SUFFIX}").to_pylist()
-        for moment in moments:
+        for moment in pq.read_table(f"{shard}{PROMPTS_SUFFIX}").to_pylist():
             mean[moment["prompt"]], last[moment["prompt"]] = moment["mean"], moment["last"]
             kept, outliers = kept + moment["kept"], outliers + moment["outliers"]
-    return TextFeatures(mean, last, pooled[0], pooled[1], prepared.texts), {"tokens": kept, "outliers": outliers}
+    return TextFeatures(mean, last, pooled, pooled_last, control, texts), {"tokens": kept, "outliers": outliers}
 
 
 def _summarise(auroc: Mapping[str, Mapping[str, float]], *, seed: int) -> dict[str, Any]:
     """Return medians, and the differences that answer the question, with the sentence that they allow."""
     by_method = {method: [found[method] for found in auroc.values()] for method in METHODS}
-    pairs = ((_SPARSE, LOGISTIC), (_SPARSE, WORDS), (_SPARSE, _CONTROL), (LOGISTIC, WORDS))
+    pairs = ((_SPARSE, LOGISTIC), (POOLED, LOGISTIC), (_SPARSE, WORDS), (_SPARSE, _CONTROL), (LOGISTIC, WORDS))
     differences = {f"{a} - {b}": _difference(by_method[a], by_method[b], seed=seed) for a, b in pairs}
     return {
         "median": {method: statistics.median(values) for method, values in by_method.items()},

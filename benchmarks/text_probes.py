@@ -36,7 +36,8 @@ def sparse_name(k: int, *, control: bool = False) -> str:
     return f"random directions, k = {k}" if control else f"SAE, k = {k}"
 
 
-METHODS = (LOGISTIC, MEANS, *(sparse_name(k) for k in SPARSE_K), WORDS, sparse_name(CONTROL_K, control=True))
+POOLED = f"{sparse_name(CONTROL_K)}, max or last token"
+METHODS = (LOGISTIC, MEANS, *(sparse_name(k) for k in SPARSE_K), POOLED, WORDS, sparse_name(CONTROL_K, control=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,7 @@ class TextFeatures:
         mean: (n, d_model) float32, residual stream, mean over the kept tokens.
         last: (n, d_model) float32, at the last kept token.
         latents: (n, latents) float32, largest activation over the kept tokens.
+        latents_last: (n, latents) float32, activation at the last kept token.
         control: (n, latents) float32, the same of untrained random directions.
         texts: (n,) str, what the model read.
     """
@@ -54,13 +56,20 @@ class TextFeatures:
     mean: NDArray[np.float32]
     last: NDArray[np.float32]
     latents: NDArray[np.float32]
+    latents_last: NDArray[np.float32]
     control: NDArray[np.float32]
     texts: tuple[str, ...]
 
     def part(self, rows: slice) -> TextFeatures:
         """Return some of the texts."""
-        arrays = (self.mean[rows], self.last[rows], self.latents[rows], self.control[rows])
-        return TextFeatures(*arrays, self.texts[rows])
+        return TextFeatures(
+            mean=self.mean[rows],
+            last=self.last[rows],
+            latents=self.latents[rows],
+            latents_last=self.latents_last[rows],
+            control=self.control[rows],
+            texts=self.texts[rows],
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,16 +132,20 @@ def measure(
     candidates = {
         LOGISTIC: [c for name, one, other in poolings for c in _logistic(one, other, label=f"{name}, ", first=[])],
         MEANS: [_Candidate(name, one, other, DifferenceOfMeans) for name, one, other in poolings],
+        POOLED: [
+            *_sparse(train.latents, test.latents, k=CONTROL_K, label="max over tokens, "),
+            *_sparse(train.latents_last, test.latents_last, k=CONTROL_K, label="last token, "),
+        ],
         WORDS: _logistic(*words, label="", first=[lambda: CountVectorizer(analyzer=bag)], scale=False),
         sparse_name(CONTROL_K, control=True): _sparse(train.control, test.control, k=CONTROL_K),
     } | {sparse_name(k): _sparse(train.latents, test.latents, k=k) for k in SPARSE_K}
     return {name: _measure(candidates[name], y_train, y_test, seed=seed) for name in METHODS}
 
 
-def _sparse(train: NDArray[np.float32], test: NDArray[np.float32], *, k: int) -> list[_Candidate]:
+def _sparse(train: NDArray[np.float32], test: NDArray[np.float32], *, k: int, label: str = "") -> list[_Candidate]:
     # With two classes F is the square of the t statistic of the means' difference: the same ranking.
     first = [VarianceThreshold, lambda: SelectKBest(f_classif, k=k)]
-    return _logistic(train, test, label="", first=first)
+    return _logistic(train, test, label=label, first=first)
 
 
 def _logistic(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from text_probes import LOGISTIC, MEANS, METHODS, WORDS, TextFeatures, measure, sparse_name
+from text_probes import LOGISTIC, MEANS, METHODS, POOLED, WORDS, TextFeatures, measure, sparse_name
 
 LABELS = np.tile([True, False], 40)
 CONTROL = sparse_name(20, control=True)
@@ -14,8 +14,8 @@ def noise(seed: int, *, texts: tuple[str, ...] = ("one text",) * 80) -> TextFeat
     """Return 80 texts whose features say nothing of their labels."""
     rng = np.random.default_rng(seed)
     mean, last = (rng.standard_normal((80, 12)).astype(np.float32) for _ in range(2))
-    latents, control = (np.maximum(rng.standard_normal((80, 60)), 0).astype(np.float32) for _ in range(2))
-    return TextFeatures(mean, last, latents, control, texts)
+    sparse = [np.maximum(rng.standard_normal((80, 60)), 0).astype(np.float32) for _ in range(3)]
+    return TextFeatures(mean, last, *sparse, texts)
 
 
 def planted(seed: int, where: str) -> TextFeatures:
@@ -32,7 +32,8 @@ def planted(seed: int, where: str) -> TextFeatures:
     [
         ("mean", {LOGISTIC, MEANS}),
         ("last", {LOGISTIC, MEANS}),
-        ("latents", {sparse_name(1), sparse_name(5), sparse_name(20)}),
+        ("latents", {sparse_name(1), sparse_name(5), sparse_name(20), POOLED}),
+        ("latents_last", {POOLED}),
         ("control", {CONTROL}),
         ("texts", {WORDS}),
     ],
