@@ -165,3 +165,38 @@ class Halves(Generic[T]):
 
     discovery: Discovery[T]
     confirmation: Confirmation[T]
+
+
+@dataclass(frozen=True, slots=True)
+class TopicScores:
+    """Paired differences between the concept arm and the neutral arm of one concept, for some latents.
+
+    Args:
+        concept: its id.
+        discovery, confirmation: (n, m) one row a scenario, one column a latent: mean over frames of max(concept arm) -
+            max(neutral arm); 0 where the latent is silent in both.
+    """
+
+    concept: str
+    discovery: FloatArray
+    confirmation: FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class TokenUse:
+    """On which token pieces some latents fire, over the prompts whose texts are disclosed.
+
+    Pieces are stripped and case-folded, so that "Dose" and " dose" are one; ascending.
+
+    Args:
+        pieces: (p,) every piece of the content tokens.
+        mass: (m, p) float64, summed activation on discovery prompts.
+        fired: (m, p) int64, on how many tokens the latent fires in confirmation prompts.
+        tokens: (p,) int64, how many content tokens of confirmation prompts are this piece. Excluded outliers, on which
+            no latent is read, are among them: the evidence counts them and does not say which they were.
+    """
+
+    pieces: tuple[str, ...]
+    mass: FloatArray
+    fired: NDArray[np.int64]
+    tokens: NDArray[np.int64]

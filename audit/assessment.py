@@ -19,7 +19,6 @@ from audit.records import (
     Contrast,
     ControlKind,
     Exclusions,
-    FeatureCard,
     Fidelity,
     Finding,
     OutcomeResult,
@@ -27,7 +26,6 @@ from audit.records import (
     Rule,
     Rung,
     SaeRecord,
-    SeedStability,
     UntestedContrast,
 )
 from probes.leakage import word_differences
@@ -153,33 +151,6 @@ def card_latents(assessment: Assessment, *, sae: str, per_concept: int) -> tuple
         own = dict.fromkeys(latent for _, _, _, latent in ranked)
         chosen |= dict.fromkeys(list(own)[:per_concept])
     return tuple(chosen)
-
-
-def feature_cards(
-    store: Store,
-    assessment: Assessment,
-    promoted: Mapping[int, tuple[str, ...]],
-    *,
-    sae: SaeRecord,
-    stability: SeedStability | None,
-    contexts: int,
-) -> tuple[FeatureCard, ...]:
-    """Return a card for each latent in `promoted`, in its order."""
-    densities = scores.read_densities(store, sae=sae.name)
-    where = {int(latent): n for n, latent in enumerate(densities.latents)}
-    found = scores.read_contexts(store, sae=sae.name, latents=list(promoted), most=contexts)
-    return tuple(
-        FeatureCard(
-            sae=sae.name,
-            latent=latent,
-            density=float(densities.tokens[where[latent]]) / assessment.fidelity[sae.name].tokens,
-            max_activation=float(densities.maximum[where[latent]]),
-            promoted=tokens,
-            seed_cosine=stability.cosines[latent] if stability is not None else None,
-            contexts=found[latent],
-        )
-        for latent, tokens in promoted.items()
-    )
 
 
 def _contrast_data(

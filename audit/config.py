@@ -50,10 +50,12 @@ class SaeConfig:
 
     The first is the one that the report's summary speaks of. `controls`: SAEs with a frozen random decoder that are
     captured beside those of their site, target and width; `default` for the shipped one, where it fits; may be empty.
+    `labels`: files that `affidavit labels import` wrote, each for one of the SAEs.
     """
 
     sources: tuple[str, ...] = (DEFAULT_SOURCE,)
     controls: tuple[str, ...] = (DEFAULT_SOURCE,)
+    labels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

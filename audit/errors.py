@@ -99,6 +99,10 @@ class SaeInvalid(AffidavitError):  # noqa: N818 - the name is the claim
     """An SAE's weights or configuration cannot be used."""
 
 
+class LabelsInvalid(AffidavitError):  # noqa: N818 - the name is the claim
+    """A file of feature labels cannot be read, or belongs to another SAE."""
+
+
 class CorpusError(AffidavitError):
     """A text file for training or checking cannot be read, or holds too little."""
 

@@ -11,16 +11,18 @@ from pathlib import Path
 
 from audit import __version__
 from audit.analysis.ladder import count_rungs
-from audit.assessment import Assessment, Reader, assess, card_latents, feature_cards
-from audit.capture.outputs import promoted_tokens
+from audit.assessment import Assessment, Reader, assess, card_latents
+from audit.capture.outputs import lens_is_reliable, promoted_tokens
 from audit.capture.sae_sources import certificate_folder, expand_sources
 from audit.capture.shards import content_digest
+from audit.cards import feature_cards
 from audit.certification import read_certificate, summary_of
 from audit.config import AuditConfig, ExecutorKind
 from audit.digests import Json, canonical_json, digest_bytes, digest_file
 from audit.errors import OutputError, SuiteError, UsageError
 from audit.evidence.store import ACTIVATIONS, DATABASE, Store, create_store
 from audit.gathering import Gathered, Instrument, Subject, fill_store, gather, load_subject
+from audit.labels import read_labels
 from audit.precision import compare_precision
 from audit.progress import Progress
 from audit.records import (
@@ -29,6 +31,7 @@ from audit.records import (
     FeatureCard,
     Findings,
     InstrumentResult,
+    LabelFile,
     PrecisionResult,
     RunInfo,
     SealInfo,
@@ -130,13 +133,16 @@ def run_audit(request: AuditRequest, *, progress: Progress) -> AuditResult:
     with open_workspace(request.out) as workspace:
         subject = load_subject(suites, request.config, progress)
         certified = _certificates(subject, request.config)
+        imported = read_labels(request.config.sae.labels, [i.sae.record for i in subject.instruments])
         gathered = gather(subject, request.config, workspace.folder, progress)
         with create_store(workspace.folder) as store:
             fill_store(store, subject, gathered)
             readers = _readers(subject, gathered)
             assessment = assess(store, suites, request.config, readers, progress=progress)
             precision = compare_precision(subject, request.config, assessment.findings, progress)
-            findings = _conclude(store, subject, assessment, certified, precision=precision, config=request.config)
+            findings = _conclude(
+                store, subject, assessment, certified, precision=precision, imported=imported, config=request.config
+            )
             _record(store, findings)
         progress.say("writing and sealing the report")
         digest = _publish(findings, subject, request, workspace.folder)
@@ -179,12 +185,14 @@ def _conclude(
     certified: Sequence[tuple[Certificate | None, str]],
     *,
     precision: Mapping[str, PrecisionResult],
+    imported: Mapping[str, tuple[LabelFile, ...]],
     config: AuditConfig,
 ) -> Findings:
     cards: list[FeatureCard] = []
     for instrument, (certificate, _) in zip(subject.instruments, certified, strict=True):
         stability = certificate.stability if certificate is not None else None
-        cards += _cards(store, subject, instrument, assessment, stability=stability, config=config)
+        labels = imported.get(instrument.sae.record.name, ())
+        cards += _cards(store, subject, instrument, assessment, stability=stability, imported=labels, config=config)
     return Findings(
         schema=FINDINGS_SCHEMA,
         model=subject.model.record,
@@ -222,16 +230,20 @@ def _cards(
     assessment: Assessment,
     *,
     stability: SeedStability | None,
+    imported: Sequence[LabelFile],
     config: AuditConfig,
 ) -> tuple[FeatureCard, ...]:
     record = instrument.sae.record
+    late = lens_is_reliable(record.target, layers=subject.model.record.layers)
     latents = card_latents(assessment, sae=record.name, per_concept=config.report.cards_per_concept)
     return feature_cards(
         store,
         assessment,
-        promoted_tokens(subject.model, instrument.sae, latents) if latents else {},
+        latents,
         sae=record,
+        promoted=promoted_tokens(subject.model, instrument.sae, latents) if late and latents else None,
         stability=stability,
+        imported=imported,
         contexts=config.report.contexts_per_card,
     )
 
@@ -375,6 +387,7 @@ def _public_config(config: AuditConfig) -> dict[str, Json]:
             config.sae,
             sources=tuple(_own_name(source) for source in config.sae.sources),
             controls=tuple(_own_name(source) for source in config.sae.controls),
+            labels=tuple(_own_name(name) for name in config.sae.labels),
         ),
         probes=replace(config.probes, suites=tuple(_own_name(name) for name in config.probes.suites)),
     )

@@ -1,13 +1,13 @@
-"""Feature cards: the prompts in which a feature fires, token by token, and what its decoder direction promotes."""
+"""Feature cards: what a feature may be about, by whom and how well it held, and where it fires, token by token."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from audit.records import ConceptResult, Context, FeatureCard, Finding
+from audit.records import CardConcept, ConceptResult, Context, FeatureCard, FeatureLabel, LabelSource, Quantile
 from reports.contrasts import card_id
 from reports.instruments import Instrument
-from reports.numbers import NOT_MEASURED, decimal, plural, share, visible, visible_token
+from reports.numbers import NOT_MEASURED, count, decimal, interval, plural, share, signed, visible, visible_token
 from reports.queries import CARDS
 from reports.view import Cards, CardView, ContextView, Fact, TokenView
 from reports.words import CONTRAST_NAMES, LEXICAL
@@ -15,19 +15,26 @@ from reports.words import CONTRAST_NAMES, LEXICAL
 PRINTED_CARDS = 12
 # Paulo and Belrose (2025); used where the certificate that would state its own limit is not there.
 FOUND_AGAIN_COSINE = 0.7
-PRINTED_CONTEXTS = 3
+PRINTED_TOP = 2
 _LEVELS = 4
 
 LEAD = (
-    "Each card shows where a feature fires most strongly. The stronger a token's shade and underline, the more it fires"
-    " there; the scale is the feature's own maximum. These are the strongest examples, not typical ones, and no label"
-    " is scored here: what a feature “means” is left to the reader. "
-    f"Query: {CARDS}."
+    "Each card shows what a feature may be about and where it fires. A label is a guess and names its source. Where it"
+    " was scored, it was chosen on discovery scenarios and scored on the others, and 0.50 is chance; where it was not,"
+    " it says so. The stronger a token's shade and underline, the more the feature fires there; the scale is the"
+    f" feature's own maximum. Query: {CARDS}."
 )
-PROMOTED_NOTE = (
-    "Tokens that the feature's decoder direction raises most (logit lens). Indicative only, and only in the model's"
-    " late layers; unscored."
-)
+_LABELS = {
+    LabelSource.TOKENS: "Label by tokens",
+    LabelSource.CONCEPT: "Label by concept",
+    LabelSource.LOGIT_LENS: "Logit lens",
+    LabelSource.NEURONPEDIA: "Label of Neuronpedia",
+}
+_QUANTILES = {
+    Quantile.TOP: "among the strongest",
+    Quantile.MIDDLE: "the middle of the scenarios in which it fires",
+    Quantile.LOW: "among the weakest tenth",
+}
 NO_CARDS = "No feature card was made, because no feature was selected."
 
 
@@ -58,7 +65,9 @@ def cards_view(
 
 def _card(card: FeatureCard, concepts: tuple[ConceptResult, ...], instrument: Instrument) -> CardView:
     contexts = tuple(_context(context, card.max_activation, concepts) for context in card.contexts)
-    left_out = len(contexts) - PRINTED_CONTEXTS
+    tops = [n for n, context in enumerate(card.contexts) if context.quantile is Quantile.TOP]
+    printed = tuple(view for n, view in enumerate(contexts) if n not in tops[PRINTED_TOP:])
+    left_out = len(contexts) - len(printed)
     return CardView(
         id=card_id(card.sae, card.latent),
         title=f"Feature {card.latent}" if instrument.alone else f"Feature {card.latent}, {instrument.label}",
@@ -67,12 +76,12 @@ def _card(card: FeatureCard, concepts: tuple[ConceptResult, ...], instrument: In
             Fact("Fires on", f"{share(card.density)} of the audited tokens"),
             Fact("Largest activation", decimal(card.max_activation)),
             Fact("Found again in a second training", _found_again(card, instrument)),
-            *_where_found(card, concepts),
+            *(Fact("Found for", _concept_words(found, concepts)) for found in card.concepts),
+            Fact("Selectivity", _selectivity_words(card, concepts)),
         ),
-        promoted=tuple(visible_token(token) for token in card.promoted),
-        promoted_note=PROMOTED_NOTE if card.promoted else f"Promoted tokens: {NOT_MEASURED}.",
+        labels=tuple(Fact(_LABELS[label.source], _label_words(label)) for label in card.labels),
         contexts=contexts,
-        printed=contexts[:PRINTED_CONTEXTS],
+        printed=printed,
         cut=f"{plural(left_out, 'more context')} in findings.json and in the HTML report." if left_out > 0 else "",
     )
 
@@ -89,32 +98,49 @@ def _found_again(card: FeatureCard, instrument: Instrument) -> str:
     return f"{verdict}: its match has a decoder cosine of {decimal(cosine)}, {limit} {decimal(threshold)}"
 
 
-def _where_found(card: FeatureCard, concepts: tuple[ConceptResult, ...]) -> tuple[Fact, ...]:
-    hits = [
-        (concept, finding)
-        for concept in concepts
-        for result in concept.contrasts
-        for finding in result.findings
-        if (finding.sae, finding.latent) == (card.sae, card.latent)
-    ]
-    return tuple(Fact("Found for", _hit_words(concept, finding)) for concept, finding in hits)
+def _label_words(label: FeatureLabel) -> str:
+    """Return a label with its score, or why there is none."""
+    said = [visible(label.note)] if label.note else []
+    if label.score is not None and label.n is not None:
+        said.insert(0, f"held-out {label.score_name} {decimal(label.score)}, {count(label.n)} {label.unit}")
+    if label.text is None:
+        return f"none: {'; '.join(said)}"
+    return f"{visible_token(label.text)} ({'; '.join(said) or 'not scored'})"
 
 
-def _hit_words(concept: ConceptResult, finding: Finding) -> str:
-    contrast = CONTRAST_NAMES[finding.contrast].lower()
-    return f"{visible(concept.title)}, {contrast}: {finding.rung.value}; {LEXICAL[finding.lexical]}"
+def _concept_words(found: CardConcept, concepts: tuple[ConceptResult, ...]) -> str:
+    effect = f"d_z {signed(found.effect.value)} {interval(found.effect)}"
+    contrast = CONTRAST_NAMES[found.contrast].lower()
+    return f"{_title(found.concept, concepts)}, {contrast}: {found.rung.value}, {effect}; {LEXICAL[found.lexical]}"
+
+
+def _selectivity_words(card: FeatureCard, concepts: tuple[ConceptResult, ...]) -> str:
+    found = card.selectivity
+    if found is None:
+        alone = any(label.source is LabelSource.CONCEPT and label.text is not None for label in card.labels)
+        why = "there is no other concept to compare with" if alone else "no concept is louder than neutral text"
+        return f"{NOT_MEASURED}: {why}"
+    own, other = _title(found.concept, concepts), _title(found.runner_up, concepts)
+    return (
+        f"{signed(found.difference)}: held-out paired AUROC {decimal(found.auroc)} on {own}; the best other concept is"
+        f" {other}, {decimal(found.runner_up_auroc)}"
+    )
+
+
+def _title(concept: str, concepts: tuple[ConceptResult, ...]) -> str:
+    return visible(next((own.title for own in concepts if own.id == concept), concept))
 
 
 def _context(context: Context, maximum: float, concepts: tuple[ConceptResult, ...]) -> ContextView:
-    title = next((concept.title for concept in concepts if concept.id == context.concept), context.concept)
     strongest = max(context.tokens, key=lambda token: token.activation, default=None)
     if strongest is None or strongest.activation <= 0:
         words = "the feature is silent here"
     else:
         words = f"strongest on “{visible_token(strongest.text).strip()}”: {decimal(strongest.activation)}"
+    arm = visible(context.arm).replace("_", "-")
     return ContextView(
-        heading=f"{visible(title)}, {visible(context.arm).replace('_', '-')} arm, {visible(context.prompt)}",
-        strongest=words,
+        heading=f"{_title(context.concept, concepts)}, {arm} arm, {visible(context.prompt)}",
+        strongest=f"{_QUANTILES[context.quantile]}; {words}",
         tokens=tuple(_token(token.text, token.activation, maximum) for token in context.tokens),
     )
 

@@ -281,8 +281,7 @@ class CardView:
     id: str
     title: str
     facts: tuple[Fact, ...]
-    promoted: tuple[str, ...]
-    promoted_note: str
+    labels: tuple[Fact, ...]
     contexts: tuple[ContextView, ...]
     printed: tuple[ContextView, ...]
     cut: str

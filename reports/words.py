@@ -294,8 +294,8 @@ LIMITATIONS: tuple[tuple[str, str], ...] = (
     (
         "Labels are hints.",
         (
-            "Promoted tokens and example contexts are unscored and indicative only; promoted tokens mean little outside"
-            " the model's late layers."
+            "A label's score says how well a guess held on unseen scenarios of this audit, not that it is the right"
+            " guess; labels that were not scored and example contexts are indicative only."
         ),
     ),
     (

@@ -42,6 +42,7 @@ def test_values_arrive_typed() -> None:
         ({"probes": {"format": "xml"}}, "probes.format"),
         ({"fidelity": {"green_fvu": 0.9}}, "fidelity.green_fvu"),
         ({"fidelity": {"green_delta_ce": 0.9}}, "fidelity.green_delta_ce"),
+        ({"sae": {"labels": "labels.json"}}, "sae.labels"),
         ({"model": "gpt2"}, "model"),
         ({"probes": {"format": []}}, "probes.format"),
         ({"probes": {"format": {}}}, "probes.format"),

@@ -24,7 +24,7 @@ from audit.evidence.store import ACTIVATIONS, Store, answer
 from audit.gathering import _executor, load_subject
 from audit.pipeline import run_audit
 from audit.progress import Silent
-from audit.records import BaselineKind, Colour, Contrast, Reading, Rung
+from audit.records import BaselineKind, Colour, Contrast, LabelSource, Quantile, Reading, Rung
 from audit.signing.checks import CheckStatus
 from audit.signing.verify import verify_bundle
 from probes.loader import load_suites
@@ -66,6 +66,42 @@ def test_poppler_finds_a_valid_signature_over_the_whole_document(audit: SealedAu
     done = subprocess.run(["pdfsig", str(audit.folder / "report.pdf")], capture_output=True, text=True, check=False)
     assert "Signature is Valid" in done.stdout
     assert "Total document signed" in done.stdout
+
+
+def test_every_label_has_its_source_and_its_score_or_says_why_not(audit: SealedAudit) -> None:
+    """Held-out scores follow from the sparse rows; the logit lens is shown at layer 20 of 30 only."""
+    findings = audit.result.findings
+    assert {card.sae for card in findings.cards} == set(SHIPPED)
+    for card in findings.cards:
+        labels = {label.source: label for label in card.labels}
+        assert set(labels) == {LabelSource.TOKENS, LabelSource.CONCEPT, LabelSource.LOGIT_LENS}
+        scored = [label.score for label in card.labels if label.score is not None]
+        assert scored == sorted(scored, reverse=True)
+        assert all((label.score is None) == (label.n is None) for label in card.labels)
+        assert (labels[LabelSource.LOGIT_LENS].text is None) == (card.sae == SHIPPED[0])
+        assert labels[LabelSource.LOGIT_LENS].note.startswith("not s")
+        assert card.selectivity is None
+        assert {found.concept for found in card.concepts} == {"insider_trading"}
+        quantiles = [context.quantile for context in card.contexts]
+        assert quantiles[:3] == [Quantile.TOP] * 3
+        assert set(quantiles[3:]) <= {Quantile.MIDDLE, Quantile.LOW}
+        if (label := labels[LabelSource.CONCEPT]).text is not None:
+            assert label.score == pytest.approx(topic_auroc(audit.folder, card.sae, card.latent))
+            assert label.n == 24
+
+
+def topic_auroc(bundle: Path, sae: str, latent: int) -> float:
+    """Return the paired AUROC of concept against neutral arms on confirmation, from the sparse rows (one frame)."""
+    arms = answer(
+        bundle,
+        "SELECT prompt, scenario, arm FROM prompt"
+        " WHERE split = 'confirmation' AND arm IN ('concept', 'neutral') AND frame <> 'outcome'",
+    ).rows
+    rows = answer(bundle, "SELECT sae, latent, prompt, max(activation) FROM activation GROUP BY ALL").rows
+    peaks = {prompt: float(str(peak)) for *feature, prompt, peak in rows if feature == [sae, latent]}
+    found = {(scenario, arm): peaks.get(prompt, 0.0) for prompt, scenario, arm in arms}
+    pairs = [(found[s, "concept"], found[s, "neutral"]) for s in {scenario for scenario, _ in found}]
+    return sum((a > b) + (a == b) / 2 for a, b in pairs) / len(pairs)
 
 
 def test_findings_are_what_the_reports_carry(audit: SealedAudit) -> None:

@@ -126,3 +126,14 @@ def test_a_card_shows_how_strongly_and_not_on_what(bundle: Path) -> None:
     assert tokens
     shown = [token for token in tokens if token["text"] == WITHHELD_PIECE]
     assert any(token["activation"] > 0 for token in shown)
+
+
+def test_a_withheld_text_gives_no_label_by_tokens(bundle: Path) -> None:
+    """The card says why; the label by concept needs no text and is scored."""
+    cards = json.loads((bundle / "findings.json").read_text())["cards"]
+    for card in cards:
+        labels = {label["source"]: label for label in card["labels"]}
+        assert labels["tokens"]["text"] is None
+        assert "withheld" in labels["tokens"]["note"]
+        assert labels["concept"]["text"] is None or labels["concept"]["score"] is not None
+        assert card["selectivity"] is None

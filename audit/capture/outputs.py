@@ -185,6 +185,18 @@ class _Splicing:
         return resumed_at(layers, target.layer, entering) if self._resumes else contextlib.nullcontext()
 
 
+def lens_is_reliable(target: str, *, layers: int) -> bool:
+    """Tell whether a site lies in the last third of a model's layers, where the logit lens may be read.
+
+    In earlier layers the residual stream is not yet in the basis of the unembedding: the lens shows tokens that later
+    layers do not predict (nostalgebraist 2020; Belrose et al. 2023, arXiv 2303.08112). The third is a convention.
+    """
+    site = parse_site(target, layers=layers)
+    # The input of a layer is the output of the one before.
+    layer = site.layer - (site.kind is SiteKind.RESID_PRE)
+    return 3 * layer >= 2 * layers
+
+
 def promoted_tokens(
     model: LoadedModel, sae: Sae, latents: Sequence[int], *, top: int = 8
 ) -> dict[int, tuple[str, ...]]:

@@ -13,6 +13,7 @@ import click
 from audit import __version__
 from audit.cli.demo import demo
 from audit.cli.keys import keys
+from audit.cli.labels import labels
 from audit.cli.run import run as run_command
 from audit.cli.sae import sae
 from audit.cli.sql import sql
@@ -35,7 +36,7 @@ def affidavit() -> None:
     """
 
 
-for command in (demo, run_command, verify, sql, suites, sae, keys):
+for command in (demo, run_command, verify, sql, suites, sae, labels, keys):
     affidavit.add_command(command)
 
 

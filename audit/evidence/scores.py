@@ -18,7 +18,7 @@ from audit.arrays import (
     TokenCounts,
 )
 from audit.evidence.store import Store, Value
-from audit.records import Context, TokenActivation
+from audit.records import Context, Quantile, TokenActivation
 from probes.schema import Arm, Split
 
 
@@ -153,18 +153,19 @@ def read_exclusions(store: Store, *, site: str) -> TokenCounts:
 
 
 def read_contexts(store: Store, *, sae: str, latents: Sequence[int], most: int) -> dict[int, tuple[Context, ...]]:
-    """Return the prompts in which each latent fires most strongly, at most one a scenario, with token activations.
+    """Return held-out prompts in which each latent fires, with token activations: a scenario's strongest prompt only.
 
     Args:
         store: the evidence.
         sae: whose latents.
         latents: which of them; one that fires in no held-out prompt gets no context.
-        most: contexts a latent.
+        most: how many of the strongest to show; after them come one from the middle of the scenarios in which the
+            latent fires and one from their last tenth, unless these are among the strongest. 0 asks for no context.
     """
     found: dict[int, tuple[Context, ...]] = dict.fromkeys(latents, ())
     if not found:
         return found
-    tops = store.query("top_contexts", {"sae": sae, "latents": list(latents), "most": most})
+    tops = store.query("card_contexts", {"sae": sae, "latents": list(latents), "most": most})
     tokens = store.query(
         "context_tokens",
         {
@@ -178,7 +179,7 @@ def read_contexts(store: Store, *, sae: str, latents: Sequence[int], most: int) 
         key: tuple(TokenActivation(str(p), float(a)) for p, a in zip(part["piece"], part["activation"], strict=True))
         for key, part in tokens.groupby(["latent", "prompt"], sort=False)
     }
-    for latent, prompt, concept, arm in tops.itertuples(index=False):
-        context = Context(str(prompt), str(concept), str(arm), activations[latent, prompt])
+    for latent, prompt, concept, arm, quantile in tops.itertuples(index=False):
+        context = Context(str(prompt), str(concept), str(arm), Quantile(quantile), activations[latent, prompt])
         found[int(latent)] = (*found[int(latent)], context)
     return found

@@ -16,6 +16,7 @@ from audit.capture.shards import RowBlock, SequenceMoments, make_shard, write_sh
 from audit.errors import EvidenceError, OutputError, UsageError
 from audit.evidence import scores
 from audit.evidence.store import ACTIVATIONS, DATABASE, Store, answer, create_store
+from audit.records import Quantile
 from probes.schema import Arm, Split
 
 SAE = "s"
@@ -240,7 +241,9 @@ def test_contexts_show_own_tokens_with_activations(bundle: Path) -> None:
     assert [(t.text, t.activation) for t in found[7][0].tokens] == [("x", 1.0), (" y", 4.0), (" z", 0.0)]
     assert [(c.prompt, c.arm, c.tokens[0].activation) for c in found[9]] == [("3", "control", 5.0)]
     assert found[5] == ()
-    assert strongest == {7: found[7][:1]}
+    assert [c.quantile for c in found[7]] == [Quantile.TOP, Quantile.TOP]
+    # With one on top, the weaker of two scenarios stands for the last tenth.
+    assert [(c.prompt, c.quantile) for c in strongest[7]] == [("0", Quantile.TOP), ("6", Quantile.LOW)]
 
 
 def test_counts_of_excluded_tokens(bundle: Path) -> None:

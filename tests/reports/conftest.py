@@ -13,6 +13,7 @@ from audit.records import (
     FINDINGS_SCHEMA,
     Baseline,
     BaselineKind,
+    CardConcept,
     Certificate,
     Colour,
     ConceptResult,
@@ -24,16 +25,19 @@ from audit.records import (
     Estimate,
     Exclusions,
     FeatureCard,
+    FeatureLabel,
     FeatureSet,
     Fidelity,
     Finding,
     Findings,
     InstrumentResult,
+    LabelSource,
     Lexical,
     ModelRecord,
     OutcomeResult,
     PermutationControl,
     Power,
+    Quantile,
     Reading,
     Rule,
     Rung,
@@ -41,6 +45,7 @@ from audit.records import (
     SaeRecord,
     SealInfo,
     SeedStability,
+    Selectivity,
     SuiteRecord,
     TokenActivation,
     TrainingPoint,
@@ -372,19 +377,32 @@ def cards() -> tuple[FeatureCard, ...]:
         prompt="dosing-017/statement",
         concept="dosing_error",
         arm="concept",
+        quantile=Quantile.TOP,
         tokens=tuple(TokenActivation(t, a) for t, a in zip(words, levels, strict=True)),
     )
     hostile = Context(
         prompt="insider-004/question",
         concept="insider_trading",
         arm="cue_free",
+        quantile=Quantile.TOP,
         tokens=(TokenActivation(HOSTILE, 2.0), TokenActivation("\u202eevil\u200b", 0.0), TokenActivation(" 中文", 1.0)),
     )
-    silent = replace(context, tokens=(TokenActivation("quiet", 0.0),), arm="control")
+    silent = replace(context, tokens=(TokenActivation("quiet", 0.0),), arm="control", quantile=Quantile.LOW)
+    middle = replace(context, arm="cue", quantile=Quantile.MIDDLE)
+    tokens = FeatureLabel("“dose”, “mg”", LabelSource.TOKENS, 0.93, "AUROC", 4812, "tokens", "")
+    concept = FeatureLabel(
+        "louder on “Dosing error” than on neutral text", LabelSource.CONCEPT, 0.75, "paired AUROC", 24, "scenarios", ""
+    )
+    early = FeatureLabel(None, LabelSource.LOGIT_LENS, None, "", None, "", "not shown: too early a layer")
+    late = FeatureLabel("promotes “ twice”", LabelSource.LOGIT_LENS, None, "", None, "", "not scored")
+    foreign = FeatureLabel(HOSTILE, LabelSource.NEURONPEDIA, None, "", None, "", "imported, not scored here: \u202e")
+    found = CardConcept("dosing_error", Contrast.TOPIC, Rung.CONFIRMED, Lexical.NOT_LEXICAL, Estimate(1.24, 0.81, 1.9))
+    selective = Selectivity("dosing_error", 0.75, "insider_trading", 0.5, 0.25)
+    many = (context, context, context, middle, silent)
     return (
-        FeatureCard(SAE, 100, 0.0132, 7.31, (" dose", " mg", " overdose"), 0.834, (context, context, silent, context)),
-        FeatureCard(SAE, 3071, 0.00002, 2.0, (), 0.412, (hostile,)),
-        FeatureCard(OTHER_SAE, 4011, 0.0011, 3.2, (" twice",), None, (context,)),
+        FeatureCard(SAE, 100, 0.0132, 7.31, (tokens, concept, early), (found,), selective, 0.834, many),
+        FeatureCard(SAE, 3071, 0.00002, 2.0, (concept, foreign), (), None, 0.412, (hostile,)),
+        FeatureCard(OTHER_SAE, 4011, 0.0011, 3.2, (late,), (), None, None, (context,)),
     )
 
 

@@ -17,6 +17,7 @@ from reports.cards import PRINTED_CARDS
 from reports.concepts import outcome_words
 from reports.contrasts import PRINTED_FEATURES
 from reports.instruments import instruments_of, place_words
+from reports.numbers import CLOSE, OPEN
 from reports.view import ReportView
 
 FORBIDDEN = re.compile(r"\b(compliant|satisfies|satisfied|safe|safely|certified|guarantees?)\b", re.IGNORECASE)
@@ -283,6 +284,45 @@ def test_cards_say_whether_another_seed_finds_the_feature(view: ReportView) -> N
     assert [text.partition(":")[0] for text in found] == ["yes", "no", "not measured"]
     assert "0.83, at least 0.70" in found[0]
     assert "0.41, less than 0.70" in found[1]
+
+
+def test_labels_are_printed_with_source_and_score(view: ReportView) -> None:
+    """A score comes with what it is and on how much; what has none says so; a reason stands where there is no label."""
+    first, second, third = view.cards.cards
+    assert [(fact.name, fact.text) for fact in first.labels] == [
+        ("Label by tokens", "“dose”, “mg” (held-out AUROC 0.93, 4\u202f812 tokens)"),
+        (
+            "Label by concept",
+            "louder on “Dosing error” than on neutral text (held-out paired AUROC 0.75, 24 scenarios)",
+        ),
+        ("Logit lens", "none: not shown: too early a layer"),
+    ]
+    assert second.labels[1].name == "Label of Neuronpedia"
+    assert f"not scored here: {OPEN}U+202E{CLOSE}" in second.labels[1].text
+    assert third.labels[0].text == "promotes “ twice” (not scored)"
+
+
+def test_cards_say_for_what_a_feature_was_found_and_how_selective_it_is(view: ReportView) -> None:
+    """The effect with its interval, the best other concept by its title, and reasons where nothing was measured."""
+    first, second, third = ({fact.name: fact.text for fact in card.facts} for card in view.cards.cards)
+    assert "confirmed, d_z +1.24 [0.81, 1.90]" in first["Found for"]
+    assert first["Selectivity"].startswith("+0.25: held-out paired AUROC 0.75 on Medication dosing error")
+    assert first["Selectivity"].endswith("the best other concept is Insider trading, 0.50")
+    assert second["Selectivity"] == "not measured: there is no other concept to compare with"
+    assert third["Selectivity"] == "not measured: no concept is louder than neutral text"
+
+
+def test_contexts_over_quantiles_reach_the_paper(view: ReportView) -> None:
+    """Two of the strongest are printed, and what stands for the middle and the weak ones."""
+    card = view.cards.cards[0]
+    assert [context.strongest.partition(";")[0] for context in card.printed] == [
+        "among the strongest",
+        "among the strongest",
+        "the middle of the scenarios in which it fires",
+        "among the weakest tenth",
+    ]
+    assert len(card.contexts) == 5
+    assert card.cut.startswith("1 more context ")
 
 
 def test_each_instrument_gets_its_share_of_printed_cards(
