@@ -19,7 +19,7 @@ def topic_aurocs(scores: Sequence[FloatArray]) -> FloatArray:
     Args:
         scores: c arrays of (n_c, m) paired differences, n_c at least 1.
     """
-    return np.stack([paired_auroc(score.T) for score in scores])
+    return np.stack([paired_auroc(score) for score in scores])
 
 
 def loudest_concepts(scores: Sequence[FloatArray]) -> NDArray[np.int64]:
