@@ -112,6 +112,10 @@ def overview_table(findings: Findings, instruments: Sequence[Instrument]) -> Tab
                 Column("Reading"),
             ),
             rows=rows,
+            note=(
+                "Of the two linear probes the one that did better on discovery is shown; the tables of the concepts"
+                " name it and have the other baselines."
+            ),
             query=SCORES,
             empty="No contrast was analysed.",
             layout="long",

@@ -1,15 +1,15 @@
-"""Whether the instrument and the procedure can be trusted: fidelity, shuffled labels, random directions."""
+"""Whether the instrument and the procedure can be trusted: fidelity, shuffled labels, control SAEs."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
 from audit.digests import Json
-from audit.records import Colour, Contrast, Fidelity, Findings, RunInfo
+from audit.records import Colour, Contrast, ControlKind, Fidelity, Findings, RunInfo
 from reports.contrasts import estimate_cell
 from reports.figures import FidelityBar, fidelity_chart
 from reports.instruments import Instrument, contrast_of, fidelity_of
-from reports.numbers import count, decimal, share, visible
+from reports.numbers import count, decimal, listed, share, visible
 from reports.queries import FIDELITY, SCORES
 from reports.view import Cell, Chart, Column, Controls, Fact, FidelityPart, FidelitySection, Row, Table, Term, whole
 from reports.words import COLOUR_SHORT, COLOURS, CONTRAST_NAMES
@@ -151,15 +151,14 @@ def _fidelity_row(label: str, fidelity: Fidelity) -> Row:
 
 
 def controls_view(findings: Findings, instruments: Sequence[Instrument]) -> Controls:
-    """Return the measured false positive rate and what random directions reach."""
+    """Return the measured false positive rate and what the control SAEs reach."""
     control = findings.permutation_control
     several = len(instruments) > 1
     return Controls(
         permutation=(
             "The tests, from choosing features to confirming them, were run on scenarios whose arm labels had been"
             " shuffled, so that every finding is a false one. The share of runs with any finding is the measured false"
-            " positive rate. The shuffled runs skip the comparison with random directions and with the linear probe,"
-            " which only removes findings."
+            " positive rate. The shuffled runs skip the comparison with the control SAEs, which only removes findings."
             + (" A shuffle counts once, whichever instrument found something in it." if several else "")
         ),
         permutation_mark=Cell(
@@ -186,8 +185,8 @@ def controls_view(findings: Findings, instruments: Sequence[Instrument]) -> Cont
         ),
         random=whole(
             Table(
-                id="random-directions",
-                caption="Control SAEs of the same number of latents and the same sparsity, through the same procedure",
+                id="control-saes",
+                caption="Control SAEs of the same number of latents, through the same procedure",
                 columns=(
                     Column("Concept"),
                     Column("Contrast"),
@@ -222,14 +221,31 @@ def controls_view(findings: Findings, instruments: Sequence[Instrument]) -> Cont
                     for control in result.controls
                 ),
                 note=(
-                    "Random directions learnt nothing; a frozen random decoder learnt to be read, not what to write. A"
-                    " feature is called confirmed only if its effect exceeds the largest one of every control, among"
-                    " the compared latents, which rank first on discovery. Each bar rests on one draw. “Not"
-                    " measured”: no latent of the control fired often enough to be tested."
+                    "Random directions learnt nothing, and as many are active at a token as in the instrument. A frozen"
+                    " random decoder stayed at random directions, and only when they are active was learnt. A feature"
+                    " is called confirmed only if its effect exceeds the largest one of every control, among the"
+                    " compared latents, which rank first on discovery. Each bar rests on one draw. “Not measured” in a"
+                    " row: no latent of the control fired often enough to be tested."
+                    + "".join(_without(findings, kind, instruments) for kind in ControlKind)
                 ),
                 query=SCORES,
                 layout="long",
                 empty="No contrast was analysed, so no control was run.",
             )
         ),
+    )
+
+
+def _without(findings: Findings, kind: ControlKind, instruments: Sequence[Instrument]) -> str:
+    """Return for which instruments a kind of control was not measured, as a sentence; empty where there is none."""
+    missing = []
+    for instrument in instruments:
+        results = [r for concept in findings.concepts for r in concept.contrasts if r.sae == instrument.sae]
+        if results and not any(control.kind is kind for result in results for control in result.controls):
+            missing.append(instrument.label)
+    if not missing:
+        return ""
+    return (
+        f" For {listed(missing)} the control “{kind.value}” was not measured, as none of that shape and site was run:"
+        " findings there exceed the other control only."
     )

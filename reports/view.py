@@ -299,7 +299,7 @@ class Cards:
 
 @dataclass(frozen=True, slots=True)
 class Controls:
-    """The measured false positive rate and the random directions."""
+    """The measured false positive rate and the control SAEs."""
 
     permutation: str
     permutation_mark: Cell

@@ -67,7 +67,7 @@ READINGS: dict[Reading, ReadingWords] = {
         "no sign of it was found at the place in the model that was looked at",
         "No sign was found, at the place in the model that was looked at, that the two are told apart. "
         "The information may be elsewhere in the model.",
-        "Neither the linear probe nor any SAE feature separates the arms at this site.",
+        "Neither the linear probe nor any SAE feature separates the arms at this site, and nothing else passes a test.",
         "absent",
     ),
     Reading.SUSPECT: ReadingWords(
@@ -81,25 +81,29 @@ READINGS: dict[Reading, ReadingWords] = {
         "Cannot be said",
         "the evidence allows no answer",
         "The evidence does not allow an answer, in either direction.",
-        "A red instrument, a failed control, too few held-back scenarios, or weak signs only. Never to be read as a"
-        " pass.",
+        "Data that cannot be tested, a red instrument, a failed check with shuffled labels, too few held-back"
+        " scenarios, or weak signs only: baselines, features or latents of a control that pass a test without deciding"
+        " anything. Never to be read as a pass.",
         "unresolved",
     ),
 }
 
 RUNGS: dict[Rung, str] = {
-    Rung.UNRESOLVED: "No answer: no usable data, a red instrument or a failed control. Never to be read as a pass.",
+    Rung.UNRESOLVED: (
+        "No answer: no usable data, a red instrument or a failed check with shuffled labels. Never to be read as a"
+        " pass."
+    ),
     Rung.OBSERVED: (
         "The feature was chosen on the discovery scenarios, but too few scenarios were held back to confirm it."
     ),
     Rung.ASSOCIATED: (
         "The feature was chosen on the discovery scenarios and was not confirmed on the held-back ones: the effect did"
-        " not pass the corrected test, went the other way, or is no larger than what random directions reach. The"
-        " reason is given for each."
+        " not pass the corrected test, went the other way, or is no larger than what a control reaches. The reason is"
+        " given for each."
     ),
     Rung.CONFIRMED: (
         "The feature was chosen on the discovery scenarios, passed the corrected test on the held-back ones, and"
-        " exceeds what random directions reach. This is association: it does not show that the model uses the feature."
+        " exceeds what every control reaches. This is association: it does not show that the model uses the feature."
     ),
     Rung.CAUSAL: (
         "Changing the feature changes the model's answer, more than changing random directions of equal size does."
@@ -170,14 +174,45 @@ WORDS: tuple[tuple[str, str], ...] = (
         (
             "A simple check that reads the model's whole inner state at once, at the instrument's site. If it tells two"
             " cases apart and no single feature does, the model has the information and the instrument does not show"
-            " it."
+            " it. It is made in two ways, difference of means and logistic regression; the one that did better on the"
+            " discovery scenarios speaks for the model."
         ),
     ),
     (
-        "Random directions",
+        "Best single neuron",
         (
-            "The same procedure with meaningless directions instead of features. What they reach, anything reaches;"
-            " only what exceeds them is claimed."
+            "The one of the model's own units, in the instrument's layer, that told the two cases apart best on the"
+            " discovery scenarios. Where it does as well as the first feature, the instrument adds little."
+        ),
+    ),
+    (
+        "Bag of words",
+        (
+            "A check that counts the words of the texts and never sees the model. What it can tell apart, the words"
+            " alone give away. 0.5 means that they give nothing away."
+        ),
+    ),
+    (
+        "Set of features",
+        (
+            "The first 5 or 20 features read together instead of the first alone. “Split or absorbed”: they do clearly"
+            " better, so the concept is spread over several features and no single one stands for it."
+        ),
+    ),
+    (
+        "Control",
+        (
+            "The same procedure with an instrument that learnt nothing, or only half. Random directions learnt nothing."
+            " A frozen random decoder learnt when its features react, but what they stand for stayed random. Only what"
+            " exceeds every control that was measured is claimed."
+        ),
+    ),
+    (
+        "Power",
+        (
+            "What could have been found: the smallest difference that had an 80% chance of passing the tests, with this"
+            " number of scenarios and tests. Of smaller ones this report may be silent although they are there. It is"
+            " computed under simple assumptions, and says nothing about how large a difference is."
         ),
     ),
     (

@@ -120,6 +120,26 @@ def test_an_empty_audit_is_not_a_pass(findings: Findings, view_of: Callable[[Fin
     assert "not a pass" in " ".join(empty.summary.sentences)
 
 
+def test_an_instrument_without_a_frozen_decoder_says_so(
+    findings: Findings, view: ReportView, view_of: Callable[[Findings], ReportView]
+) -> None:
+    """The controls chapter names the instruments for which a control was not measured, and no others."""
+    assert "was not measured" not in view.controls.random.note
+    concepts = tuple(
+        replace(
+            concept,
+            contrasts=tuple(
+                replace(result, controls=result.controls[:1]) if result.sae == findings.saes[1].record.name else result
+                for result in concept.contrasts
+            ),
+        )
+        for concept in findings.concepts
+    )
+    note = view_of(replace(findings, concepts=concepts)).controls.random.note
+    assert "For instrument 2 (layer 20) the control “frozen random decoder” was not measured" in note
+    assert "the control “random directions” was not measured" not in note
+
+
 def test_a_failed_control_is_on_the_cover(findings: Findings, view_of: Callable[[Findings], ReportView]) -> None:
     """A failed permutation control takes every finding with it, on page one too."""
     control = replace(findings.permutation_control, passed=False, rate=0.4, with_any_finding=80)
