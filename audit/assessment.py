@@ -250,7 +250,7 @@ def _concept_result(
             family.contrast,
             effects,
             sae=sae,
-            limits=gate(fidelity[sae], control, relabelled, n_confirmation, config.analysis),
+            limits=gate(fidelity[sae], control, n_confirmation, config.analysis),
             config=config.analysis,
         )
         for sae, own in families.items()

@@ -164,7 +164,7 @@ class ControlKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ControlResult:
-    """The same procedure through a control SAE of the same number of latents and the same sparsity.
+    """The same procedure through a control SAE of the same number of latents.
 
     `compared` first-ranked latents set the bar: as many as discovery chose of them or of the SAE, at least 20.
     `best_d_z` is their largest absolute confirmation effect; a feature must exceed it to be called confirmed.

@@ -154,7 +154,7 @@ def _baselines(result: ContrastResult, name: str, *, table_id: str) -> Table:
                 f" discovery: {_BASELINE_NAMES[result.probe_kind].lower()}. {_against(result)} AUROC is oriented by"
                 " discovery, so that above 0.5 means the expected direction; for a control it is the best of those"
                 " latents that rank first on discovery, in either direction, which favours it."
-                f"{_split(result)} {_power(result)}"
+                f"{_together(result)}{_split(result)} {_power(result)}"
             ),
             query=SCORES,
         )
@@ -208,6 +208,18 @@ def _control_row(control: ControlResult) -> Row:
             *[Cell(NOT_MEASURED)] * 3,
             Cell(f"{count(control.confirmed)} pass both tests"),
         )
+    )
+
+
+def _together(result: ContrastResult) -> str:
+    """Return how the largest set of features compares with the strongest baseline on the same activations."""
+    logistic = result.baseline(BaselineKind.LOGISTIC)
+    if logistic.set_minus is None or len(result.feature_sets) < 2:
+        return ""
+    size = len(result.feature_sets[-1].latents)
+    return (
+        f" {size} features together minus logistic regression on the residual stream:"
+        f" {signed(logistic.set_minus.value)} AUROC ({interval(logistic.set_minus)})."
     )
 
 

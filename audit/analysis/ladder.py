@@ -47,6 +47,9 @@ class Gate:
     reason: str
 
 
+_FREE = Gate(Rung.CAUSAL, "")
+
+
 def permutation_control(families: Sequence[FamilyEffects]) -> PermutationControl:
     """Return the measured false positive rates of both steps on relabelled data.
 
@@ -83,48 +86,49 @@ def _upper(level: float, count: int) -> float:
     return level + 2 * sqrt(level * (1 - level) / count)
 
 
-def gate(
-    fidelity: Fidelity, control: PermutationControl, relabelled: int, n_confirmation: int, config: AnalysisConfig
-) -> Gate:
-    """Return what caps the claims of one concept.
-
-    Args:
-        fidelity: of the instrument on the concept's prompts.
-        control: the measured false positive rates of the audit.
-        relabelled: in how many relabelled runs this concept had a finding.
-        n_confirmation: scenarios for confirmation.
-        config: how many are needed.
-    """
+def gate(fidelity: Fidelity, control: PermutationControl, n_confirmation: int, config: AnalysisConfig) -> Gate:
+    """Return what caps the claims of one concept."""
     if fidelity.colour is Colour.RED:
         return Gate(Rung.UNRESOLVED, f"the instrument is red here: {fidelity.reason}")
     if not control.passed:
         return Gate(Rung.UNRESOLVED, "the permutation control failed: the procedure finds too much in relabelled data")
-    if relabelled > control.limit * control.permutations:
-        return Gate(
-            Rung.UNRESOLVED,
-            f"the permutation control failed for this concept: {relabelled} of {control.permutations} relabelled runs"
-            " find something in it",
-        )
     if n_confirmation < config.min_confirmation_scenarios:
         return Gate(
             Rung.OBSERVED,
             f"exploratory: {n_confirmation} confirmation scenarios,"
             f" at least {config.min_confirmation_scenarios} needed",
         )
-    return Gate(Rung.CAUSAL, "")
+    return _FREE
+
+
+def _control_gate(effects: ContrastEffects, config: AnalysisConfig) -> Gate:
+    """Return what the control SAEs leave of a contrast: only what exceeds them is claimed.
+
+    Where as many latents of a control pass the same tests, what the trained SAE shows is not its merit.
+    """
+    passing = _passing(effects, config)
+    best = max(effects.controls, key=lambda control: control.confirmed, default=None)
+    if best is None or not passing or best.confirmed < passing:
+        return _FREE
+    return Gate(
+        Rung.UNRESOLVED,
+        f"a control failed: {best.confirmed} latents of a control ({best.kind.value}) pass the same tests, not fewer"
+        f" than the {passing} of the SAE",
+    )
 
 
 def contrast_result(
     contrast: Contrast, effects: ContrastEffects, *, sae: str, limits: Gate, config: AnalysisConfig
 ) -> ContrastResult:
     """Place every chosen feature on the ladder and read the pair (probe, SAE)."""
+    limits = min((limits, _control_gate(effects, config)), key=lambda one: one.cap.height)
     findings = tuple(
         _finding(contrast, effects, feature, sae=sae, limits=limits, config=config) for feature in effects.features
     )
     standing = [f for f in findings if f.rung.height >= Rung.CONFIRMED.height]
     # A feature that is louder on the other arm shows no concept; it stays in the list and does not decide the reading.
     confirmed = sum(f.d_z.value > 0 for f in standing)
-    reading, reason = _read(effects, confirmed, limits, config)
+    reading, reason = _read(effects, confirmed, len(standing), limits, config)
     return ContrastResult(
         contrast=contrast,
         sae=sae,
@@ -257,33 +261,47 @@ def _names(effects: ContrastEffects) -> str:
     return ", ".join(control.kind.value for control in effects.controls)
 
 
-def _read(effects: ContrastEffects, confirmed: int, limits: Gate, config: AnalysisConfig) -> tuple[Reading, str]:
+def _read(
+    effects: ContrastEffects, confirmed: int, standing: int, limits: Gate, config: AnalysisConfig
+) -> tuple[Reading, str]:
+    """Return the reading of the pair (probe, SAE) with its reason.
+
+    Args:
+        effects: what was measured.
+        confirmed: features that are confirmed and louder on the concept.
+        standing: features that are confirmed, whichever arm they are louder on.
+        limits: what caps the claims.
+        config: the level.
+    """
     if limits.cap.height < Rung.CONFIRMED.height:
         return Reading.UNRESOLVED, limits.reason
     probe = next(baseline for baseline in effects.baselines if baseline.kind is effects.probe_kind)
     named = f"the linear probe ({probe.kind.value})"
-    passing = _passing(effects, config)
-    below = f"; {passing} pass the test without exceeding the controls" if passing > confirmed else ""
+    under = _passing(effects, config) - standing
+    below = f"; {under} pass the test without exceeding the controls" if under else ""
+    below += f"; {standing - confirmed} are confirmed as louder on the other arm" if standing > confirmed else ""
     if probe.separates:
         if confirmed:
             return Reading.DECOMPOSED, f"{named} separates the arms and {confirmed} features are confirmed"
         return Reading.NOT_DECOMPOSED, f"{named} separates the arms; no feature is confirmed{below}"
     if confirmed:
         return Reading.SUSPECT, f"{confirmed} features are confirmed although {named} does not separate the arms"
-    if signs := _weak_signs(effects, passing, config):
+    if signs := _weak_signs(effects, standing, config):
         return Reading.UNRESOLVED, f"weak signs only: {'; '.join(signs)}"
     return Reading.NOT_REPRESENTED, "neither a linear probe nor any feature separates the arms"
 
 
-def _weak_signs(effects: ContrastEffects, passing: int, config: AnalysisConfig) -> list[str]:
+def _weak_signs(effects: ContrastEffects, standing: int, config: AnalysisConfig) -> list[str]:
     """Return what passes a test of its own where nothing separates: absence cannot be claimed beside it."""
     signs = [
         f"the AUROC of {baseline.auroc.value:.2f} of {baseline.kind.value} passes its test"
         for baseline in effects.baselines
         if baseline.p_holm <= config.alpha and baseline.auroc.value > 0.5
     ]
-    if passing:
-        signs.append(f"{passing} features pass the test without exceeding the controls")
+    if standing:
+        signs.append(f"{standing} features are confirmed as louder on the other arm")
+    if (under := _passing(effects, config) - standing) > 0:
+        signs.append(f"{under} features pass the test without exceeding the controls")
     signs += [
         f"{control.confirmed} latents of a control ({control.kind.value}) pass the test"
         for control in effects.controls

@@ -141,6 +141,18 @@ def test_random_directions_as_good_cap_the_claim() -> None:
     assert any("a control (frozen random decoder" in f.reason for f in result.findings)
 
 
+def test_a_control_that_passes_as_often_leaves_nothing_to_claim() -> None:
+    """Only the excess over a control is claimed: with as many of its latents passing, every finding is unresolved."""
+    base = analyse_family(Contrast.TOPIC, [data(4, planted=5)], CONFIG).concepts[0]
+    passing = contrast_result(Contrast.TOPIC, base, sae="s", limits=FREE, config=CONFIG).passing
+    for count, reading in ((passing - 1, Reading.DECOMPOSED), (passing, Reading.UNRESOLVED)):
+        effects = replace(base, controls=(replace(base.controls[0], confirmed=count),))
+        result = contrast_result(Contrast.TOPIC, effects, sae="s", limits=FREE, config=CONFIG)
+        assert result.reading is reading
+        assert ({f.rung for f in result.findings} == {Rung.UNRESOLVED}) is (count == passing)
+    assert "a control failed" in result.reason
+
+
 def test_permuted_labels_find_something_rarely() -> None:
     """The measured false positive rate stays within the promised level, though true effects exist."""
     families = [
@@ -306,25 +318,23 @@ FAILED = PermutationControl(200, 60, 0.14, 40, 0.2, 0.08, passed=False)
 
 
 @pytest.mark.parametrize(
-    ("colour", "control", "relabelled", "n", "cap"),
+    ("colour", "control", "n", "cap"),
     [
-        (Colour.GREEN, PASSED, 0, 24, Rung.CAUSAL),
-        (Colour.GREEN, PASSED, 16, 24, Rung.CAUSAL),
-        (Colour.GREEN, PASSED, 17, 24, Rung.UNRESOLVED),
-        (Colour.RED, PASSED, 0, 24, Rung.UNRESOLVED),
-        (Colour.GREEN, FAILED, 0, 24, Rung.UNRESOLVED),
-        (Colour.AMBER, PASSED, 0, 19, Rung.OBSERVED),
+        (Colour.GREEN, PASSED, 24, Rung.CAUSAL),
+        (Colour.RED, PASSED, 24, Rung.UNRESOLVED),
+        (Colour.GREEN, FAILED, 24, Rung.UNRESOLVED),
+        (Colour.AMBER, PASSED, 19, Rung.OBSERVED),
     ],
 )
-def test_gates(colour: Colour, control: PermutationControl, relabelled: int, n: int, cap: Rung) -> None:
-    """A red instrument, a control that fails at large or in this concept, or too few scenarios cap every claim."""
-    assert gate(fidelity(colour), control, relabelled, n, CONFIG).cap is cap
+def test_gates(colour: Colour, control: PermutationControl, n: int, cap: Rung) -> None:
+    """A red instrument, a failed control or too few scenarios cap every claim."""
+    assert gate(fidelity(colour), control, n, CONFIG).cap is cap
 
 
 def test_a_capped_concept_reads_unresolved() -> None:
     """Under a cap no finding stands above it and the reading is `unresolved`."""
     family = analyse_family(Contrast.TOPIC, [data(9, planted=5)], CONFIG)
-    limits = gate(fidelity(Colour.RED), PASSED, 0, 24, CONFIG)
+    limits = gate(fidelity(Colour.RED), PASSED, 24, CONFIG)
     result = contrast_result(Contrast.TOPIC, family.concepts[0], sae="s", limits=limits, config=CONFIG)
     assert result.selected > 0
     assert {f.rung for f in result.findings} == {Rung.UNRESOLVED}

@@ -1,0 +1,161 @@
+"""A model and an SAE whose answer is known: the whole audit must find what was planted, and nothing else."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from safetensors.torch import save_file
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from audit.capture.formats.own import CARD_FILE, CARD_SCHEMA, WEIGHTS_FILE
+from audit.config import AnalysisConfig, AuditConfig, FidelityConfig, ModelConfig, ProbeConfig, SaeConfig
+from audit.digests import digest_file
+from audit.pipeline import AuditRequest, AuditResult, run_audit
+from audit.progress import Silent
+from audit.records import Contrast, ContrastResult, Reading, Rung
+from audit.signing.keys import Signer
+from tests.conftest import MOMENT
+
+WIDTH = 128
+FILLERS = [f"w{n}" for n in range(100)]
+PLANTED = ("alpha", "beta")
+WORDS = ["<pad>", "<end>", *PLANTED, *FILLERS]
+SITE = "resid_post.1"
+PER_TEXT = 8
+
+
+def save_model(folder: Path) -> Path:
+    """Save a model whose residual stream is the word's own axis: its branches write nothing."""
+    raw = Tokenizer(models.WordLevel({word: n for n, word in enumerate(WORDS)}, unk_token="<end>"))
+    raw.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    PreTrainedTokenizerFast(tokenizer_object=raw, pad_token="<pad>", eos_token="<end>").save_pretrained(folder)
+    config = LlamaConfig(
+        vocab_size=len(WORDS), hidden_size=WIDTH, intermediate_size=64, num_hidden_layers=3, num_attention_heads=4,
+        num_key_value_heads=4, bos_token_id=1, eos_token_id=1, tie_word_embeddings=False,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(config)
+    with torch.no_grad():
+        model.model.embed_tokens.weight.copy_(10 * torch.eye(len(WORDS), WIDTH))
+        for layer in model.model.layers:
+            layer.self_attn.o_proj.weight.zero_()
+            layer.mlp.down_proj.weight.zero_()
+    model.save_pretrained(folder)
+    return folder
+
+
+def save_sae(folder: Path) -> Path:
+    """Save an SAE with one latent a word: latent n fires on word n and on no other."""
+    folder.mkdir()
+    axes = torch.eye(WIDTH)
+    save_file(
+        {"w_enc": axes.clone(), "b_enc": torch.zeros(WIDTH), "w_dec": axes.clone(), "b_dec": torch.zeros(WIDTH)},
+        folder / WEIGHTS_FILE,
+    )
+    card = {
+        "schema": CARD_SCHEMA, "name": "planted", "site": SITE, "architecture": "topk", "latents": WIDTH, "k": 1,
+        "d_model": WIDTH, "licence": "Apache-2.0", "weights_digest": digest_file(folder / WEIGHTS_FILE),
+        "training": {"tokens": 1, "updates": 2, "data_digest": "none"},
+    }  # fmt: skip
+    (folder / CARD_FILE).write_text(json.dumps(card))
+    return folder
+
+
+def texts(rng: np.random.Generator, *, planted: bool) -> dict[str, str]:
+    """Return the arms of one scenario: in nine of ten, the word that it should hold if anything is planted."""
+
+    def text(word: str | None) -> str:
+        chosen = list(rng.choice(FILLERS, size=PER_TEXT, replace=False))
+        if word is not None and rng.uniform() < 0.9:
+            chosen[int(rng.integers(PER_TEXT))] = word
+        return " ".join(chosen)
+
+    alpha, beta = PLANTED if planted else (None, None)
+    return {"concept": text(alpha), "control": text(beta), "neutral": text(None)}
+
+
+def save_suite(folder: Path) -> Path:
+    """Save a suite of one concept with planted words and one without."""
+    folder.mkdir()
+    rng = np.random.default_rng(5)
+    for name, planted in (("planted", True), ("empty", False)):
+        concept = {
+            "schema": "affidavit/concept/1", "id": name, "domain": "tests", "title": name.capitalize(),
+            "language": "en", "definition": "A word.", "why": "It is known.",
+            "rules": [{"name": "None", "clause": "none"}],
+            "scenarios": [
+                {"id": f"{name}-{n}", "split": "discovery" if n < 40 else "confirmation",
+                 "arms": texts(rng, planted=planted)}
+                for n in range(64)
+            ],
+        }  # fmt: skip
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump(concept))
+    suite = {
+        "schema": "affidavit/suite/1", "id": "known", "title": "Known", "domain": "tests", "version": "1",
+        "language": "en", "frames": [{"name": "plain", "template": "{text}"}], "concepts": ["planted", "empty"],
+    }  # fmt: skip
+    (folder / "suite.yaml").write_text(yaml.safe_dump(suite))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def result(signer: Signer, tmp_path_factory: pytest.TempPathFactory) -> AuditResult:
+    """Return a whole audit of the planted model."""
+    root = tmp_path_factory.mktemp("planted")
+    config = AuditConfig(
+        model=ModelConfig(source=str(save_model(root / "model"))),
+        sae=SaeConfig(sources=(str(save_sae(root / "sae")),), controls=()),
+        probes=ProbeConfig(suites=(str(save_suite(root / "suite")),)),
+        analysis=AnalysisConfig(permutations=100, bootstrap=400),
+        # An untrained head has no loss to speak of: the fidelity of the site is what is asked here.
+        fidelity=FidelityConfig(amber_delta_ce=100.0),
+    )
+    request = AuditRequest(config, root / "bundle", signer, MOMENT, "affidavit run --out bundle")
+    return run_audit(request, progress=Silent())
+
+
+def contrast(result: AuditResult, concept: str, wanted: Contrast) -> ContrastResult:
+    """Return one contrast of one concept."""
+    (found,) = (c for c in result.findings.concepts if c.id == concept)
+    return next(c for c in found.contrasts if c.contrast is wanted)
+
+
+def confirmed(found: ContrastResult) -> dict[str, bool]:
+    """Return the words whose latents are confirmed, and whether they are louder on the concept."""
+    return {WORDS[f.latent]: f.d_z.value > 0 for f in found.findings if f.rung is Rung.CONFIRMED}
+
+
+def test_the_planted_words_are_confirmed_and_no_other(result: AuditResult) -> None:
+    """The concept's word speaks for it in both contrasts; the control's word against it, in the distinction alone."""
+    assert confirmed(contrast(result, "planted", Contrast.TOPIC)) == {"alpha": True}
+    assert confirmed(contrast(result, "planted", Contrast.DISTINCTION)) == {"alpha": True, "beta": False}
+    assert contrast(result, "planted", Contrast.DISTINCTION).reading is Reading.DECOMPOSED
+
+
+def test_where_nothing_was_planted_nothing_is_claimed(result: AuditResult) -> None:
+    """Random words on all arms: no feature passes, no probe separates, and the reading is absence at this site."""
+    for wanted in Contrast:
+        found = contrast(result, "empty", wanted)
+        assert confirmed(found) == {}
+        assert not any(baseline.separates for baseline in found.baselines)
+        assert found.reading is Reading.NOT_REPRESENTED
+
+
+def test_the_words_are_found_by_the_words_alone(result: AuditResult) -> None:
+    """Here the concept is a word, so a bag of words separates the arms too, and the report must show it."""
+    by_kind = {b.kind.value: b for b in contrast(result, "planted", Contrast.DISTINCTION).baselines}
+    assert by_kind["bag of words"].separates
+    assert by_kind["bag of words"].auroc.value > 0.9
+
+
+def test_the_reconstruction_is_exact(result: AuditResult) -> None:
+    """One axis a word: nothing is lost, and one latent fires at a token."""
+    fidelity = result.findings.saes[0].fidelity
+    assert fidelity.fvu == pytest.approx(0.0, abs=1e-6)
+    assert (fidelity.l0_mean, fidelity.l0_p95) == (1.0, 1.0)
