@@ -18,20 +18,23 @@ from audit.config import AnalysisConfig, AuditConfig, FidelityConfig, ModelConfi
 from audit.digests import digest_file
 from audit.pipeline import AuditRequest, AuditResult, run_audit
 from audit.progress import Silent
-from audit.records import Contrast, ContrastResult, Reading, Rung
+from audit.records import BaselineKind, Contrast, ContrastResult, Reading, Rung
 from audit.signing.keys import Signer
 from tests.conftest import MOMENT
 
 WIDTH = 128
-FILLERS = [f"w{n}" for n in range(100)]
-PLANTED = ("alpha", "beta")
-WORDS = ["<pad>", "<end>", *PLANTED, *FILLERS]
+FILLERS = [f"w{n}" for n in range(90)]
+# Words of a concept share a direction; a single word has nothing but its own.
+SHARING = [f"s{n}" for n in range(25)]
+ALONE = "alpha"
+WORDS = ["<pad>", "<end>", ALONE, *SHARING, *FILLERS]
+SHARED_AXIS = WIDTH - 1
 SITE = "resid_post.1"
 PER_TEXT = 8
 
 
 def save_model(folder: Path) -> Path:
-    """Save a model whose residual stream is the word's own axis: its branches write nothing."""
+    """Save a model whose residual stream is the word's own axis, and the shared one: its branches write nothing."""
     raw = Tokenizer(models.WordLevel({word: n for n, word in enumerate(WORDS)}, unk_token="<end>"))
     raw.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     PreTrainedTokenizerFast(tokenizer_object=raw, pad_token="<pad>", eos_token="<end>").save_pretrained(folder)
@@ -43,6 +46,7 @@ def save_model(folder: Path) -> Path:
     model = LlamaForCausalLM(config)
     with torch.no_grad():
         model.model.embed_tokens.weight.copy_(10 * torch.eye(len(WORDS), WIDTH))
+        model.model.embed_tokens.weight[[WORDS.index(word) for word in SHARING], SHARED_AXIS] = 10
         for layer in model.model.layers:
             layer.self_attn.o_proj.weight.zero_()
             layer.mlp.down_proj.weight.zero_()
@@ -51,7 +55,7 @@ def save_model(folder: Path) -> Path:
 
 
 def save_sae(folder: Path) -> Path:
-    """Save an SAE with one latent a word: latent n fires on word n and on no other."""
+    """Save an SAE with one latent an axis: latent n fires on word n and on no other, the last one on all that share."""
     folder.mkdir()
     axes = torch.eye(WIDTH)
     save_file(
@@ -59,7 +63,7 @@ def save_sae(folder: Path) -> Path:
         folder / WEIGHTS_FILE,
     )
     card = {
-        "schema": CARD_SCHEMA, "name": "planted", "site": SITE, "architecture": "topk", "latents": WIDTH, "k": 1,
+        "schema": CARD_SCHEMA, "name": "planted", "site": SITE, "architecture": "topk", "latents": WIDTH, "k": 2,
         "d_model": WIDTH, "licence": "Apache-2.0", "weights_digest": digest_file(folder / WEIGHTS_FILE),
         "training": {"tokens": 1, "updates": 2, "data_digest": "none"},
     }  # fmt: skip
@@ -67,38 +71,38 @@ def save_sae(folder: Path) -> Path:
     return folder
 
 
-def texts(rng: np.random.Generator, *, planted: bool) -> dict[str, str]:
-    """Return the arms of one scenario: in nine of ten, the word that it should hold if anything is planted."""
+def texts(rng: np.random.Generator, words: list[str]) -> dict[str, str]:
+    """Return the arms of one scenario: in nine of ten the concept arm holds one of the words, nothing else differs."""
 
-    def text(word: str | None) -> str:
+    def text(held: list[str]) -> str:
         chosen = list(rng.choice(FILLERS, size=PER_TEXT, replace=False))
-        if word is not None and rng.uniform() < 0.9:
-            chosen[int(rng.integers(PER_TEXT))] = word
+        if held and rng.uniform() < 0.9:
+            chosen[int(rng.integers(PER_TEXT))] = str(rng.choice(held))
         return " ".join(chosen)
 
-    alpha, beta = PLANTED if planted else (None, None)
-    return {"concept": text(alpha), "control": text(beta), "neutral": text(None)}
+    return {"concept": text(words), "control": text([]), "neutral": text([])}
 
 
 def save_suite(folder: Path) -> Path:
-    """Save a suite of one concept with planted words and one without."""
+    """Save a suite of a concept with a direction of its own, one that is a single word, and one of nothing."""
     folder.mkdir()
     rng = np.random.default_rng(5)
-    for name, planted in (("planted", True), ("empty", False)):
+    for name, words in (("direction", SHARING), ("word", [ALONE]), ("empty", [])):
         concept = {
             "schema": "affidavit/concept/1", "id": name, "domain": "tests", "title": name.capitalize(),
             "language": "en", "definition": "A word.", "why": "It is known.",
             "rules": [{"name": "None", "clause": "none"}],
             "scenarios": [
                 {"id": f"{name}-{n}", "split": "discovery" if n < 40 else "confirmation",
-                 "arms": texts(rng, planted=planted)}
+                 "arms": texts(rng, words)}
                 for n in range(64)
             ],
         }  # fmt: skip
         (folder / f"{name}.yaml").write_text(yaml.safe_dump(concept))
     suite = {
         "schema": "affidavit/suite/1", "id": "known", "title": "Known", "domain": "tests", "version": "1",
-        "language": "en", "frames": [{"name": "plain", "template": "{text}"}], "concepts": ["planted", "empty"],
+        "language": "en", "frames": [{"name": "plain", "template": "{text}"}],
+        "concepts": ["direction", "word", "empty"],
     }  # fmt: skip
     (folder / "suite.yaml").write_text(yaml.safe_dump(suite))
     return folder
@@ -126,16 +130,31 @@ def contrast(result: AuditResult, concept: str, wanted: Contrast) -> ContrastRes
     return next(c for c in found.contrasts if c.contrast is wanted)
 
 
-def confirmed(found: ContrastResult) -> dict[str, bool]:
-    """Return the words whose latents are confirmed, and whether they are louder on the concept."""
-    return {WORDS[f.latent]: f.d_z.value > 0 for f in found.findings if f.rung is Rung.CONFIRMED}
+def confirmed(found: ContrastResult) -> dict[int, bool]:
+    """Return the latents that are confirmed, and whether they are louder on the concept."""
+    return {f.latent: f.d_z.value > 0 for f in found.findings if f.rung is Rung.CONFIRMED}
 
 
-def test_the_planted_words_are_confirmed_and_no_other(result: AuditResult) -> None:
-    """The concept's word speaks for it in both contrasts; the control's word against it, in the distinction alone."""
-    assert confirmed(contrast(result, "planted", Contrast.TOPIC)) == {"alpha": True}
-    assert confirmed(contrast(result, "planted", Contrast.DISTINCTION)) == {"alpha": True, "beta": False}
-    assert contrast(result, "planted", Contrast.DISTINCTION).reading is Reading.DECOMPOSED
+def test_the_planted_direction_is_confirmed_and_nothing_else(result: AuditResult) -> None:
+    """Its latent speaks for the concept in both contrasts, beyond what random directions reach."""
+    for wanted in Contrast:
+        found = contrast(result, "direction", wanted)
+        assert confirmed(found) == {SHARED_AXIS: True}
+        assert found.reading is Reading.DECOMPOSED
+        assert found.controls[0].best_d_z is not None
+        assert found.findings[0].d_z.value > 2 * found.controls[0].best_d_z
+
+
+def test_a_concept_that_is_a_word_is_told_by_the_words(result: AuditResult) -> None:
+    """Where the concept is one word a bag of words reads it as well as the feature; a direction of many it does not."""
+    for wanted in Contrast:
+        found = contrast(result, "word", wanted)
+        assert confirmed(found) == {WORDS.index(ALONE): True}
+        words = found.baseline(BaselineKind.WORDS)
+        assert words.separates
+        assert words.feature_minus is not None
+        assert words.feature_minus.value == pytest.approx(0.0, abs=0.1)
+        assert not contrast(result, "direction", wanted).baseline(BaselineKind.WORDS).separates
 
 
 def test_where_nothing_was_planted_nothing_is_claimed(result: AuditResult) -> None:
@@ -147,15 +166,6 @@ def test_where_nothing_was_planted_nothing_is_claimed(result: AuditResult) -> No
         assert found.reading is Reading.NOT_REPRESENTED
 
 
-def test_the_words_are_found_by_the_words_alone(result: AuditResult) -> None:
-    """Here the concept is a word, so a bag of words separates the arms too, and the report must show it."""
-    by_kind = {b.kind.value: b for b in contrast(result, "planted", Contrast.DISTINCTION).baselines}
-    assert by_kind["bag of words"].separates
-    assert by_kind["bag of words"].auroc.value > 0.9
-
-
 def test_the_reconstruction_is_exact(result: AuditResult) -> None:
-    """One axis a word: nothing is lost, and one latent fires at a token."""
-    fidelity = result.findings.saes[0].fidelity
-    assert fidelity.fvu == pytest.approx(0.0, abs=1e-6)
-    assert (fidelity.l0_mean, fidelity.l0_p95) == (1.0, 1.0)
+    """One axis a latent: nothing is lost."""
+    assert result.findings.saes[0].fidelity.fvu == pytest.approx(0.0, abs=1e-6)

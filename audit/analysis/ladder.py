@@ -47,9 +47,6 @@ class Gate:
     reason: str
 
 
-_FREE = Gate(Rung.CAUSAL, "")
-
-
 def permutation_control(families: Sequence[FamilyEffects]) -> PermutationControl:
     """Return the measured false positive rates of both steps on relabelled data.
 
@@ -98,30 +95,13 @@ def gate(fidelity: Fidelity, control: PermutationControl, n_confirmation: int, c
             f"exploratory: {n_confirmation} confirmation scenarios,"
             f" at least {config.min_confirmation_scenarios} needed",
         )
-    return _FREE
-
-
-def _control_gate(effects: ContrastEffects, config: AnalysisConfig) -> Gate:
-    """Return what the control SAEs leave of a contrast: only what exceeds them is claimed.
-
-    Where as many latents of a control pass the same tests, what the trained SAE shows is not its merit.
-    """
-    passing = _passing(effects, config)
-    best = max(effects.controls, key=lambda control: control.confirmed, default=None)
-    if best is None or not passing or best.confirmed < passing:
-        return _FREE
-    return Gate(
-        Rung.UNRESOLVED,
-        f"a control failed: {best.confirmed} latents of a control ({best.kind.value}) pass the same tests, not fewer"
-        f" than the {passing} of the SAE",
-    )
+    return Gate(Rung.CAUSAL, "")
 
 
 def contrast_result(
     contrast: Contrast, effects: ContrastEffects, *, sae: str, limits: Gate, config: AnalysisConfig
 ) -> ContrastResult:
     """Place every chosen feature on the ladder and read the pair (probe, SAE)."""
-    limits = min((limits, _control_gate(effects, config)), key=lambda one: one.cap.height)
     findings = tuple(
         _finding(contrast, effects, feature, sae=sae, limits=limits, config=config) for feature in effects.features
     )
