@@ -33,6 +33,7 @@ _ROW_SCHEMA = pa.schema(
 )
 _LOADS = ("load_residual", "load_reconstruction", "load_prompt_feature", "load_feature", "load_sparsity")
 
+_FILLING_MEMORY = "2GB"
 _TABLES = 'Tables: select table_name from duckdb_tables(). The sparse rows are in the view "activation".'
 _MISTAKES = (duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException, duckdb.PermissionException)
 _LOCKS = (
@@ -70,7 +71,10 @@ class Store:
         if not writable and path.is_symlink():
             raise _damaged(path, "a link that leads out of the bundle")
         try:
-            self._connection = duckdb.connect(str(path), read_only=not writable)
+            # Grouping the rows of a full audit in memory took 7 GB; within the limit it spills to disk beside the file.
+            self._connection = duckdb.connect(
+                str(path), read_only=not writable, config={"memory_limit": _FILLING_MEMORY} if writable else {}
+            )
         except duckdb.Error as error:
             raise _damaged(path, _first_line(error)) from error
         self._folder = folder

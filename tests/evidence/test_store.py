@@ -418,8 +418,8 @@ def test_null_stays_null(bundle: Path) -> None:
     """An interval that does not exist is NULL in the database, not NaN."""
     row = {
         "finding": "f", "concept": "c", "contrast": "topic", "sae": SAE, "latent": 1, "rung": "associated", "d_z": 1.0,
-        "d_z_low": None, "d_z_high": 2.0, "auroc": 1.0, "p_value": 0.1, "p_holm": 0.1, "p_max_t": 0.1, "n_scenarios": 2,
-        "lexical": "not tested",
+        "d_z_low": None, "d_z_high": 2.0, "auroc": 1.0, "p_value": 0.1, "p_holm": 0.1, "p_max_t": 0.1,
+        "selected_by": False, "n_scenarios": 2, "lexical": "not tested",
     }  # fmt: skip
     with Store(bundle, writable=True) as store:
         store.insert("finding", [row])
