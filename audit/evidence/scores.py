@@ -49,6 +49,8 @@ def read_residuals(
         {"site": site, "concept": concept, "split": split.value, "arm": arm.value, "baseline": baseline.value},
     )
     rows = rows[rows.groupby("number")["arm"].transform("nunique") == 2]
+    if rows.empty:
+        return ResidualDifferences(np.zeros((0, 0)), np.zeros((0, 0)))
     sign = np.where(rows["arm"] == arm.value, 1.0, -1.0)
     _, scenario = np.unique(rows["number"], return_inverse=True)
     frames = np.bincount(scenario) / 2
