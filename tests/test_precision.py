@@ -38,6 +38,7 @@ def finding(subject: Subject, latent: int) -> Finding:
         p_value=0.001,
         p_holm=0.01,
         p_max_t=0.01,
+        selected_by=True,
         n_scenarios=24,
         n_nonzero=24,
         lexical=Lexical.NOT_TESTED,

@@ -321,7 +321,7 @@ def test_weights_that_contradict_the_configuration(
         ({"hook_head_index": 3}, ["single attention head"]),
         ({"d_sae": LATENTS + 1}, ["another shape"]),
         ({"d_in": "wide"}, ["d_in", "a whole number"]),
-        ({"hook_name": "blocks.3.mlp.hook_post"}, ["blocks.3.mlp.hook_post", "resid_post.12"]),
+        ({"hook_name": "blocks.3.attn.hook_pattern"}, ["blocks.3.attn.hook_pattern", "resid_post.12"]),
         ({"hook_name": None}, ["#resid_post.12"]),
     ],
 )
