@@ -71,7 +71,8 @@ def test_bf16_is_compared_with_fp32_on_the_same_prompts(subject: Subject) -> Non
     assert 5 < first.compared < len(found)
     assert 0.8 * first.compared < first.same_sign <= first.compared
     assert first.largest_shift is not None
-    assert 0 < first.largest_shift < 1
+    # A latent that fires in one or two of the 8 scenarios may lose one of them to rounding: a shift beyond one SD.
+    assert 0 < first.largest_shift < 3
     assert results[subject.instruments[1].sae.record.name].findings == 0
 
 
