@@ -1,0 +1,81 @@
+"""Records as plain JSON values, and back."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from enum import Enum, StrEnum
+from typing import TYPE_CHECKING, Any, cast, get_args, get_origin, get_type_hints
+
+from audit.digests import Json
+from audit.errors import EvidenceError
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+
+def as_json(value: object) -> Json:
+    """Return a record as plain JSON values: enums by value, tuples as lists.
+
+    Raises:
+        TypeError: a field holds something that is not a record, an enum or a JSON value.
+    """
+    if isinstance(value, Enum):
+        return str(value.value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return _dataclass_as_json(value)
+    if isinstance(value, dict):
+        return {str(key): as_json(child) for key, child in value.items()}
+    if isinstance(value, list | tuple):
+        return [as_json(child) for child in value]
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise TypeError(f"{type(value).__name__} cannot enter a record")
+
+
+def parse_record(kind: Any, value: Json, *, where: str = "") -> Any:  # noqa: ANN401 - reflection
+    """Return the record that `as_json` turned into this value.
+
+    Raises:
+        EvidenceError: a field is missing, unknown or of another type; the message names it.
+    """
+    options = [option for option in get_args(kind) if option is not type(None)]
+    if get_origin(kind) is tuple:
+        if not isinstance(value, list | tuple):
+            raise _unlike(kind, value, where)
+        return tuple(parse_record(options[0], child, where=f"{where}[{n}]") for n, child in enumerate(value))
+    if options:
+        return None if value is None else parse_record(options[0], value, where=where)
+    if not is_dataclass(kind):
+        return _parse_value(kind, value, where)
+    names = [field.name for field in fields(kind)]
+    if not isinstance(value, Mapping):
+        raise _unlike(kind, value, where)
+    if odd := sorted(set(names) ^ set(value)):
+        raise _unlike(kind, ", ".join(f"{'no' if name in names else 'unknown'} {name}" for name in odd), where)
+    hints, record = get_type_hints(kind), cast("Any", kind)
+    return record(**{name: parse_record(hints[name], value[name], where=f"{where}.{name}") for name in names})
+
+
+def _parse_value(kind: Any, value: Json, where: str) -> Any:  # noqa: ANN401 - reflection
+    if issubclass(kind, StrEnum) and isinstance(value, str) and value in {member.value for member in kind}:
+        return kind(value)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is not kind or (isinstance(value, float) and not math.isfinite(value)):
+        raise _unlike(kind, value, where)
+    return value
+
+
+def _unlike(kind: Any, value: Json, where: str) -> EvidenceError:  # noqa: ANN401 - reflection
+    return EvidenceError(
+        item=where.lstrip(".") or kind.__name__,
+        expected=getattr(kind, "__name__", str(kind)),
+        found=repr(value)[:80],
+        hint="The file was made by another version, or is damaged.",
+    )
+
+
+def _dataclass_as_json(value: DataclassInstance) -> Json:
+    return {field.name: as_json(getattr(value, field.name)) for field in fields(value)}
