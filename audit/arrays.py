@@ -200,3 +200,45 @@ class TokenUse:
     mass: FloatArray
     fired: NDArray[np.int64]
     tokens: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class FiringUnits:
+    """Which features of one SAE fire in which unit: one arm or cell of one scenario, all its prompts together.
+
+    The units of a scenario in one cell are one: its prompts in other frames or orders are no further evidence.
+
+    Args:
+        cell: (units,) text, the condition: concept or mix, and arm or cell.
+        tokens: (units,) kept tokens of the unit's longest prompt.
+        start: (units + 1,) where each unit's latents begin in `latent`.
+        latent: (firings,) ascending within a unit, each once.
+        latents: how many the SAE has.
+    """
+
+    cell: NDArray[np.str_]
+    tokens: NDArray[np.int64]
+    start: NDArray[np.int64]
+    latent: NDArray[np.int64]
+    latents: int
+
+
+@dataclass(frozen=True, slots=True)
+class MixScores:
+    """What the features of one SAE do in the cells of one mix, one split.
+
+    Axes: (cells, orders, n, m) in the order of `probes.schema.Cell` and `Order`, of scenarios and of latents. In the
+    last two cells the placebo stands in B's place, and `second` is its span.
+
+    Args:
+        scenarios: (n,) numbers of the scenarios, ascending.
+        latents: (m,) latents that fired in any of them, ascending.
+        first: sum over the kept tokens of the clause that stands for A, second: for B (wherever they stand).
+        largest: maximum over the kept tokens of the whole prompt.
+    """
+
+    scenarios: NDArray[np.int64]
+    latents: NDArray[np.int64]
+    first: FloatArray
+    second: FloatArray
+    largest: FloatArray

@@ -6,6 +6,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from enum import StrEnum
+from math import inf
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -113,6 +114,43 @@ class FidelityConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class InteractionConfig:
+    """The thresholds of co-firing and of the factorial over mixes.
+
+    `cofiring_permutations`: how often scenarios are permuted within strata for the false discovery rate.
+    `min_expected`: a pair whose expected count of joint firings is lower is not tested.
+    `listed_pairs`: how many flagged pairs of an SAE the findings list, the strongest first.
+    `emergent_single_firing`: a feature that fires on one concept alone in a larger share of scenarios is not emergent.
+    """
+
+    cofiring_permutations: int = 5
+    min_expected: float = 5.0
+    listed_pairs: int = 200
+    emergent_single_firing: float = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class CausalConfig:
+    """What is intervened on, and how much work it may take.
+
+    `budget`: "unlimited", "none", a number of forward-equivalents such as "40000 forwards", or "10 minutes"; the last
+    makes the result depend on the machine. `shams`: meaningless interventions that an effect must exceed.
+    `pairs_per_mix`: how many pairs are measured exactly, chosen by the screen. `screen_spearman`, `screen_agreement`:
+    a first-order screen that agrees less with exact values on a random set is refused. `doses`: of the control test,
+    in units of the largest activation seen. `new_tokens`: how many the control test lets the model write.
+    """
+
+    budget: str = "unlimited"
+    shams: int = 199
+    pairs_per_mix: int = 20
+    screen_sample: int = 60
+    screen_spearman: float = 0.8
+    screen_agreement: float = 0.9
+    doses: tuple[float, ...] = (0.5, 1.0, 2.0)
+    new_tokens: int = 24
+
+
+@dataclass(frozen=True, slots=True)
 class ReportConfig:
     """How much of the evidence the report prints; findings.json always holds everything."""
 
@@ -131,6 +169,8 @@ class AuditConfig:
     capture: CaptureConfig = field(default_factory=CaptureConfig)
     analysis: AnalysisConfig = field(default_factory=AnalysisConfig)
     fidelity: FidelityConfig = field(default_factory=FidelityConfig)
+    interaction: InteractionConfig = field(default_factory=InteractionConfig)
+    causal: CausalConfig = field(default_factory=CausalConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
 
 
@@ -154,6 +194,16 @@ _LIMITS: dict[str, tuple[float, float]] = {
     "fidelity.amber_delta_ce": (0.0, 100.0),
     "fidelity.concept_fvu_ratio": (1.0, 1e6),
     "fidelity.spliced_scenarios": (1, 1e6),
+    "interaction.cofiring_permutations": (1, 1e4),
+    "interaction.min_expected": (1.0, 1e6),
+    "interaction.listed_pairs": (0, 1e5),
+    "interaction.emergent_single_firing": (0.0, 1.0),
+    "causal.shams": (19, 1e5),
+    "causal.pairs_per_mix": (0, 1e4),
+    "causal.screen_sample": (20, 1e5),
+    "causal.screen_spearman": (0.0, 1.0),
+    "causal.screen_agreement": (0.0, 1.0),
+    "causal.new_tokens": (1, 4096),
     "report.cards_per_concept": (0, 1000),
     "report.contexts_per_card": (0, 100),
 }
@@ -208,6 +258,8 @@ def _convert(hint: Any, value: object, *, path: str, origin: str) -> object:  # 
             return _build(hint, value, path=f"{path}.", origin=origin)
         raise _wrong_type(path, f"a table [{path}]", value, origin=origin)
     if get_origin(hint) is tuple:
+        if float in get_args(hint):
+            return _numbers(value, path=path, origin=origin)
         least = 0 if path in _MAY_BE_EMPTY else 1
         if isinstance(value, list) and len(value) >= least and all(isinstance(item, str) for item in value):
             return tuple(value)
@@ -223,6 +275,13 @@ def _convert(hint: Any, value: object, *, path: str, origin: str) -> object:  # 
         if option in (int, str) and type(value) is option:
             return value
     raise _wrong_type(path, " or ".join(_describe(o) for o in options if o is not type(None)), value, origin=origin)
+
+
+def _numbers(value: object, *, path: str, origin: str) -> tuple[float, ...]:
+    numbers = value if isinstance(value, list) else []
+    if not numbers or any(isinstance(n, bool) or not isinstance(n, int | float) or not 0 < n < inf for n in numbers):
+        raise _wrong_type(path, "a list of at least one positive number", value, origin=origin)
+    return tuple(float(n) for n in numbers)
 
 
 def _wrong_type(path: str, expected: str, value: object, *, origin: str) -> ConfigError:

@@ -130,7 +130,7 @@ def _differences(sample: Sequence[TokenisedPrompt], block: RowBlock, finding: Fi
     peaks: dict[int, float] = {}
     for prompt, activation in zip(block.prompt[own].tolist(), block.activation[own].tolist(), strict=True):
         peaks[prompt] = max(peaks.get(prompt, 0.0), activation)
-    arms: dict[str, dict[Arm, float]] = {}
+    arms: dict[str, dict[str, float]] = {}
     for item in sample:
         if item.prompt.concept == finding.concept:
             arms.setdefault(item.prompt.scenario, {})[item.prompt.arm] = peaks.get(item.prompt.id, 0.0)

@@ -106,7 +106,7 @@ def _concept(concept: Concept, *, withheld: bool) -> Iterator[str]:
     yield f"Why: {concept.why}"
     yield ""
     if concept.outcome is not None:
-        question = concept.outcome.template.replace("{text}", "...")
+        question = concept.outcome.ask("...")
         yield f'Question: "{question}", {concept.outcome.target} against {concept.outcome.foil}.'
         yield ""
     yield "Sources of the definition:"

@@ -62,6 +62,10 @@ class Outcome:
     target: str
     foil: str
 
+    def ask(self, text: str) -> str:
+        """Return the question about a text."""
+        return self.template.replace("{text}", text)
+
 
 @dataclass(frozen=True, slots=True)
 class Rule:
@@ -159,8 +163,15 @@ class MixScenario:
 
     def text(self, cell: Cell, order: Order) -> str:
         """Return the prompt of a cell: its two sentences with a space between."""
+        return " ".join(self._ordered(cell, order))
+
+    def second_at(self, cell: Cell, order: Order) -> int:
+        """Return where in the prompt of a cell the second sentence begins, in characters."""
+        return len(self._ordered(cell, order)[0]) + 1
+
+    def _ordered(self, cell: Cell, order: Order) -> tuple[str, str]:
         first, second = (self.clauses[clause] for clause in cell.clauses)
-        return f"{first} {second}" if order is Order.A_FIRST else f"{second} {first}"
+        return (first, second) if order is Order.A_FIRST else (second, first)
 
 
 @dataclass(frozen=True, slots=True)

@@ -153,7 +153,7 @@ def outcome_results(
         bootstrap = Bootstrap.draw(len(difference), resamples=config.bootstrap, seed=config.seed)
         column = Confirmation(difference[:, None])
         results[name] = OutcomeResult(
-            question=outcomes[name].template.replace("{text}", "").strip(),
+            question=outcomes[name].ask("").strip(),
             target=outcomes[name].target,
             foil=outcomes[name].foil,
             concept_mean=float(pairs[name].concept.mean()),

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from audit.capture.model import LoadedModel
 from audit.config import PromptFormat
 from audit.errors import ConfigError, PromptTooLong, SuiteError
-from probes.schema import OUTCOME_FRAME, Arm, Concept, Outcome, Split, Suite
+from probes.schema import OUTCOME_FRAME, Arm, Cell, Concept, Order, Outcome, Split, Suite
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """One text that is put to the model: a scenario's arm in a frame."""
+    """One text that is put to the model: a scenario's arm in a frame, or a cell of a mix in one order of its clauses.
+
+    Args:
+        concept: id of the concept, or of the mix.
+        arm: of a concept's scenario; the cell of a mix.
+        frame: its name; the order of a mix; `OUTCOME_FRAME` where a question is asked.
+        second_at: where in the text the second clause of a mix begins, in characters; None for concepts.
+        asked: the concept whose question is asked; None where none is.
+    """
 
     id: int
     suite: str
@@ -22,9 +30,11 @@ class Prompt:
     concept: str
     scenario: str
     split: Split
-    arm: Arm
+    arm: Arm | Cell
     frame: str
     text: str
+    second_at: int | None = None
+    asked: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +45,14 @@ class TokenisedPrompt:
         ids: token ids, template included.
         pieces: the text of each token.
         content: which tokens belong to the prompt's own text; False for BOS and template tokens.
+        second: position of the first token of a mix's second clause; None for concepts.
     """
 
     prompt: Prompt
     ids: tuple[int, ...]
     pieces: tuple[str, ...]
     content: tuple[bool, ...]
+    second: int | None = None
 
     @property
     def id(self) -> int:
@@ -78,10 +90,48 @@ def list_outcome_prompts(suites: Iterable[Suite], *, first_id: int) -> tuple[Pro
         for scenario in concept.scenarios
         for arm in (Arm.CONCEPT, Arm.CONTROL)
     ]
-    asked = [(s, c, o.template.replace("{text}", sc.arms[arm]), sc, arm) for s, c, o, sc, arm in rows if o is not None]
+    asked = [(s, c, o.ask(sc.arms[arm]), sc, arm) for s, c, o, sc, arm in rows if o is not None]
     return tuple(
-        Prompt(first_id + n, suite.id, suite.domain, concept.id, sc.id, sc.split, arm, OUTCOME_FRAME, text)
+        Prompt(
+            first_id + n,
+            suite.id,
+            suite.domain,
+            concept.id,
+            sc.id,
+            sc.split,
+            arm,
+            OUTCOME_FRAME,
+            text,
+            asked=concept.id,
+        )
         for n, (suite, concept, text, sc, arm) in enumerate(asked)
+    )
+
+
+def list_mix_prompts(suites: Iterable[Suite], *, first_id: int) -> tuple[Prompt, ...]:
+    """Return every (scenario, cell, order) of the suites' mixes, in file order."""
+    rows = [
+        (suite, mix, scenario, cell, order)
+        for suite in suites
+        for mix in suite.mixes
+        for scenario in mix.scenarios
+        for cell in Cell
+        for order in Order
+    ]
+    return tuple(
+        Prompt(
+            id=first_id + number,
+            suite=suite.id,
+            domain=suite.domain,
+            concept=mix.id,
+            scenario=scenario.id,
+            split=scenario.split,
+            arm=cell,
+            frame=order.value,
+            text=scenario.text(cell, order),
+            second_at=scenario.second_at(cell, order),
+        )
+        for number, (suite, mix, scenario, cell, order) in enumerate(rows)
     )
 
 
@@ -134,7 +184,15 @@ def tokenise(model: LoadedModel, prompt: Prompt, prompt_format: PromptFormat) ->
         for token, (left, right) in zip(ids, spans, strict=True)
     )
     pieces = tuple(text[left:right] for left, right in spans)
-    return TokenisedPrompt(prompt, tuple(ids), pieces, content)
+    return TokenisedPrompt(prompt, tuple(ids), pieces, content, _second_clause(prompt, start, spans))
+
+
+def _second_clause(prompt: Prompt, start: int, spans: Sequence[tuple[int, int]]) -> int | None:
+    """Return the position of the first token with a character of the second clause."""
+    if prompt.second_at is None:
+        return None
+    begin = start + prompt.second_at
+    return next(place for place, (left, right) in enumerate(spans) if right > begin and right > left)
 
 
 def _render(tokenizer: Any, text: str, prompt_format: PromptFormat) -> tuple[str, int]:  # noqa: ANN401

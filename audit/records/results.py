@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from audit.digests import Json
 from audit.records.association import ConceptResult, PermutationControl
 from audit.records.cards import FeatureCard
+from audit.records.causal import CausalResult
 from audit.records.fidelity import Certificate, Exclusions, Fidelity, PrecisionResult
+from audit.records.interaction import CoFiring, MixResult
 from audit.records.subjects import ModelRecord, SaeRecord, SuiteRecord
 
-FINDINGS_SCHEMA = "affidavit/findings/5"
+FINDINGS_SCHEMA = "affidavit/findings/6"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,8 @@ class InstrumentResult:
 class Findings:
     """The machine-readable result of an audit. It holds no clock and no path: equal inputs give an equal digest.
 
-    The first of `saes` is the one that the summary speaks of.
+    The first of `saes` is the one that the summary speaks of. `causal` is None when nothing was intervened on, and
+    `not_tested` then says so.
     """
 
     schema: str
@@ -43,6 +46,9 @@ class Findings:
     format: str
     permutation_control: PermutationControl
     concepts: tuple[ConceptResult, ...]
+    cofiring: tuple[CoFiring, ...]
+    mixes: tuple[MixResult, ...]
+    causal: CausalResult | None
     cards: tuple[FeatureCard, ...]
     ladder: dict[str, int]
     not_tested: tuple[str, ...]

@@ -535,6 +535,9 @@ def make_findings() -> Findings:
             passed=True,
         ),
         concepts=audited,
+        cofiring=(),
+        mixes=(),
+        causal=None,
         cards=cards(),
         ladder=ladder,
         not_tested=(

@@ -31,7 +31,18 @@ CREATE TABLE sae (
     digest VARCHAR NOT NULL
 );
 
--- one row a scenario, the sampling unit; number is its place in the suite file
+-- one row a mix of two concepts, first and second; in its placebo cells the placebo stands in the second one's place
+CREATE TABLE mix (
+    mix VARCHAR PRIMARY KEY,
+    suite VARCHAR NOT NULL,
+    domain VARCHAR NOT NULL,
+    title VARCHAR NOT NULL,
+    first VARCHAR NOT NULL,
+    second VARCHAR NOT NULL,
+    placebo VARCHAR NOT NULL
+);
+
+-- one row a scenario of a concept or a mix, the sampling unit; number is its place in the suite file
 CREATE TABLE scenario (
     scenario VARCHAR PRIMARY KEY,
     concept VARCHAR NOT NULL,
@@ -39,8 +50,9 @@ CREATE TABLE scenario (
     number INTEGER NOT NULL
 );
 
--- one row a prompt: a scenario's arm in a frame. frame 'outcome' is the question about the scenario. text of a withheld suite is
--- 'withheld:' and the SHA-256 of salt and text
+-- one row a prompt: a scenario's arm in a frame; of a mix, its cell in an order ('ab' has the first concept's clause in front),
+-- and concept is the mix. frame 'outcome' is the question about the scenario. text of a withheld suite is 'withheld:' and the
+-- SHA-256 of salt and text
 CREATE TABLE prompt (
     prompt INTEGER PRIMARY KEY,
     concept VARCHAR NOT NULL,
@@ -49,6 +61,12 @@ CREATE TABLE prompt (
     arm VARCHAR NOT NULL,
     frame VARCHAR NOT NULL,
     text VARCHAR NOT NULL
+);
+
+-- one row a prompt of a mix: the position of the first token of its second clause
+CREATE TABLE clause_start (
+    prompt INTEGER PRIMARY KEY,
+    position INTEGER NOT NULL
 );
 
 -- one row a token of a prompt; content is false for template tokens. piece of a withheld suite's content is a black square
