@@ -66,7 +66,7 @@ class ProbeConfig:
     `subset`: the part of each suite that runs, by the name that the suite files give it; unset: the whole.
     """
 
-    suites: tuple[str, ...] = ("healthcare", "finance", "defense")
+    suites: tuple[str, ...] = ("healthcare", "finance", "defense", "cross_domain")
     subset: str | None = None
     format: PromptFormat | None = None
 

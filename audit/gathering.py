@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from audit.capture.fitting import Fitted, fit_sae, neurons_beside, stations
@@ -12,8 +12,8 @@ from audit.capture.model import LoadedModel, load_model
 from audit.capture.outputs import OutcomeLogits, SplicedPrompt, answer_outcomes, splice
 from audit.capture.prompts import (
     OutcomeTokens,
-    Prompt,
     TokenisedPrompt,
+    list_mix_prompts,
     list_outcome_prompts,
     list_prompts,
     outcome_tokens,
@@ -21,22 +21,18 @@ from audit.capture.prompts import (
     tokenise,
 )
 from audit.capture.ray_executor import RayExecutor, require_ray
-from audit.capture.recipe import InstrumentRecipe, Recipe, with_control
+from audit.capture.recipe import ControlRecipe, InstrumentRecipe, Recipe, untrained
 from audit.capture.runner import Calibration, Station, calibrate
 from audit.capture.sae import Sae
 from audit.capture.sae_sources import expand_sources, load_sae
 from audit.capture.sites import Site
 from audit.config import AuditConfig, ExecutorKind, PromptFormat
 from audit.controls import FrozenControl, load_controls
-from audit.digests import digest_bytes
 from audit.errors import ConfigError
-from audit.evidence.store import ACTIVATIONS, Store
+from audit.evidence.store import ACTIVATIONS
 from audit.progress import Progress
 from audit.records import SuiteRecord
-from probes.schema import Arm, Suite
-
-# What stands for a token whose text is withheld: a reader sees that something is there, and how strongly it fires.
-WITHHELD_PIECE = "\u25a0"
+from probes.schema import Arm, Cell, Order, Suite
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +75,7 @@ class Subject:
         control_sources: name of a frozen control -> where it is.
         prompts: every scenario arm in every frame.
         questions: the outcome prompts with the token ids of their continuations.
+        mix_prompts: every cell of every mix in both orders.
     """
 
     suites: tuple[Suite, ...]
@@ -90,12 +87,18 @@ class Subject:
     prompt_format: PromptFormat
     prompts: tuple[TokenisedPrompt, ...]
     questions: tuple[tuple[TokenisedPrompt, OutcomeTokens], ...]
+    mix_prompts: tuple[TokenisedPrompt, ...]
 
     @property
     def stations(self) -> tuple[Station, ...]:
         """Return what is captured: at each site its instruments, their controls and the neurons."""
         fitted = [one for instrument in self.instruments for one in (instrument.fitted, *instrument.controls)]
         return stations(fitted, self.calibrations, neurons=self.neurons)
+
+    @property
+    def mix_stations(self) -> tuple[Station, ...]:
+        """Return what is captured of mixes: the instruments alone, for the placebo is the control there."""
+        return stations([instrument.fitted for instrument in self.instruments], self.calibrations)
 
     @property
     def controls(self) -> tuple[Sae, ...]:
@@ -113,8 +116,9 @@ class Subject:
                 version=suite.version,
                 digest=suite.digest,
                 concepts=tuple(concept.id for concept in suite.concepts),
-                scenarios=sum(len(concept.scenarios) for concept in suite.concepts),
-                prompts=sum(p.prompt.suite == suite.id for p in self.prompts),
+                mixes=tuple(mix.id for mix in suite.mixes),
+                scenarios=sum(len(part.scenarios) for part in suite.parts),
+                prompts=sum(p.prompt.suite == suite.id for p in (*self.prompts, *self.mix_prompts)),
                 subset=suite.subset,
                 withheld=suite.withheld,
             )
@@ -161,6 +165,7 @@ def load_subject(suites: tuple[Suite, ...], config: AuditConfig, progress: Progr
         if concept.outcome is not None
     }
     questions = list_outcome_prompts(suites, first_id=len(prompts))
+    mixes = list_mix_prompts(suites, first_id=len(prompts) + len(questions))
     tokenised = tuple(tokenise(model, prompt, prompt_format) for prompt in prompts)
     sites = dict.fromkeys(site for one in fitted for site in one.sites)
     calibrations = calibrate(model, sites, tokenised, factor=config.capture.outlier_norm_factor)
@@ -177,6 +182,7 @@ def load_subject(suites: tuple[Suite, ...], config: AuditConfig, progress: Progr
         prompt_format=prompt_format,
         prompts=tokenised,
         questions=tuple((tokenise(model, q, prompt_format), continuations[q.concept]) for q in questions),
+        mix_prompts=tuple(tokenise(model, prompt, prompt_format) for prompt in mixes),
     )
 
 
@@ -193,12 +199,10 @@ def gather(subject: Subject, config: AuditConfig, folder: Path, progress: Progre
     batch_tokens = config.capture.batch_tokens or model.batch_tokens
     shards = folder / ACTIVATIONS
     shards.mkdir(exist_ok=True)
-    stations_read = subject.stations
-    jobs = plan_jobs(model, stations_read, subject.prompts, batch_tokens=batch_tokens)
-    with progress.stage("capturing activations", total=len(subject.prompts)) as advance:
-        executor = _executor(subject, LocalExecutor(model, stations_read), config, batch_tokens=batch_tokens)
-        keys = capture(jobs, executor, folder=shards, advance=advance, say=progress.say)
-    _remove_foreign_shards(shards, set(keys))
+    keys: set[str] = set()
+    for sweep in _sweeps(subject, config):
+        keys |= _capture(subject, sweep, config, shards, progress)
+    _remove_foreign_shards(shards, keys)
     with progress.stage("asking outcome questions", total=len(subject.questions)) as advance:
         outcomes = answer_outcomes(
             model, subject.questions, batch_tokens=batch_tokens, advance=advance, say=progress.say
@@ -222,23 +226,52 @@ def gather(subject: Subject, config: AuditConfig, folder: Path, progress: Progre
     return Gathered(limits, outcomes, splices)
 
 
-def _executor(subject: Subject, local: LocalExecutor, config: AuditConfig, *, batch_tokens: int) -> Executor:
-    if config.capture.executor is ExecutorKind.LOCAL:
-        return local
-    sources = expand_sources(config.sae.sources)
-    instruments = [
-        InstrumentRecipe(
-            source,
-            subject.calibrations[i.site].scale,
-            i.fitted.typical_count(subject.calibrations),
-            *i.fitted.centres(subject.calibrations),
-            frozen=None if i.frozen is None else subject.control_sources[i.frozen.sae.record.name],
-        )
-        for source, i in zip(sources, subject.instruments, strict=True)
-    ]
+@dataclass(frozen=True, slots=True)
+class _Sweep:
+    """Prompts that run through one set of stations, and how another process makes these."""
+
+    what: str
+    prompts: tuple[TokenisedPrompt, ...]
+    stations: tuple[Station, ...]
+    recipe: Recipe
+
+
+def _sweeps(subject: Subject, config: AuditConfig) -> list[_Sweep]:
+    """Return the concepts' prompts with every control, and those of the mixes through the trained SAEs alone."""
+    sweeps = [_Sweep("activations", subject.prompts, subject.stations, _recipe(subject, config, controlled=True))]
+    if subject.mix_prompts:
+        recipe = _recipe(subject, config, controlled=False)
+        sweeps.append(_Sweep("mixes", subject.mix_prompts, subject.mix_stations, recipe))
+    return sweeps
+
+
+def _recipe(subject: Subject, config: AuditConfig, *, controlled: bool) -> Recipe:
+    instruments = []
+    for source, one in zip(expand_sources(config.sae.sources), subject.instruments, strict=True):
+        scale = subject.calibrations[one.site].scale
+        if not controlled:
+            instruments.append(InstrumentRecipe(source, scale))
+            continue
+        frozen = None if one.frozen is None else subject.control_sources[one.frozen.sae.record.name]
+        control = _control(one.fitted, subject.calibrations)
+        instruments.append(InstrumentRecipe(source, scale, control, frozen))
     limits = {site: found.outlier_limit for site, found in subject.calibrations.items()}
-    recipe = Recipe(config.model, tuple(instruments), limits, config.analysis.seed, subject.neurons)
-    return RayExecutor(local, recipe.build, subject.prompts, batch_tokens=batch_tokens, workers=config.capture.workers)
+    neurons = subject.neurons if controlled else {}
+    return Recipe(config.model, tuple(instruments), limits, config.analysis.seed, neurons)
+
+
+def _capture(subject: Subject, sweep: _Sweep, config: AuditConfig, folder: Path, progress: Progress) -> set[str]:
+    """Write the shards of a sweep and return their keys."""
+    batch_tokens = config.capture.batch_tokens or subject.model.batch_tokens
+    jobs = plan_jobs(subject.model, sweep.stations, sweep.prompts, batch_tokens=batch_tokens)
+    local = LocalExecutor(subject.model, sweep.stations)
+    executor: Executor = local
+    if config.capture.executor is ExecutorKind.RAY:
+        executor = RayExecutor(
+            local, sweep.recipe.build, sweep.prompts, batch_tokens=batch_tokens, workers=config.capture.workers
+        )
+    with progress.stage(f"capturing {sweep.what}", total=len(sweep.prompts)) as advance:
+        return set(capture(jobs, executor, folder=folder, advance=advance, say=progress.say))
 
 
 def _station_of(instrument: Instrument, subject: Subject) -> Station:
@@ -261,103 +294,30 @@ def _instrument(
     fitted: Fitted, frozen: FrozenControl | None, calibrations: Mapping[Site, Calibration], *, seed: int
 ) -> Instrument:
     ready = fitted.calibrated(calibrations)
-    centre, bias = ready.centres(calibrations)
-    count = ready.typical_count(calibrations)
-    untrained = with_control(ready, k=count, seed=seed, centre=centre, bias=bias)
-    return Instrument(*untrained, frozen=None if frozen is None else frozen.fitted.calibrated(calibrations))
+    control = untrained(ready, _control(ready, calibrations), seed=seed)
+    return Instrument(ready, control, frozen=None if frozen is None else frozen.fitted.calibrated(calibrations))
 
 
-def fill_store(store: Store, subject: Subject, gathered: Gathered) -> None:
-    """Write suites, prompts, tokens, shards, outcomes and splices into an empty evidence store."""
-    concepts = [(suite, concept) for suite in subject.suites for concept in suite.concepts]
-    prompts = [*subject.prompts, *(question for question, _ in subject.questions)]
-    store.insert(
-        "suite",
-        [
-            {
-                "suite": s.id,
-                "title": s.title,
-                "domain": s.domain,
-                "version": s.version,
-                "digest": s.digest,
-                "subset": s.subset,
-                "withheld": s.withheld,
-            }
-            for s in subject.suites
-        ],
-    )
-    store.insert(
-        "sae",
-        [
-            {"sae": s.name, "site": s.site, "target": s.target, "role": role, "latents": s.latents, "digest": s.digest}
-            for role, saes in (("instrument", [i.sae for i in subject.instruments]), ("control", subject.controls))
-            for s in (sae.record for sae in saes)
-        ],
-    )
-    store.insert(
-        "concept",
-        [
-            {"concept": c.id, "suite": s.id, "domain": c.domain, "title": c.title, "frames": len(s.frames)}
-            for s, c in concepts
-        ],
-    )
-    store.insert(
-        "scenario",
-        [
-            {"scenario": scenario.id, "concept": c.id, "split": scenario.split.value, "number": number}
-            for _, c in concepts
-            for number, scenario in enumerate(c.scenarios)
-        ],
-    )
-    salts = {suite.id: suite.salt for suite in subject.suites}
-    store.insert("prompt", [_prompt_row(t.prompt, salts[t.prompt.suite]) for t in prompts])
-    store.insert(
-        "token",
-        [
-            {
-                "prompt": t.prompt.id,
-                "position": position,
-                "piece": WITHHELD_PIECE if content and salts[t.prompt.suite] is not None else piece,
-                "content": content,
-            }
-            for t in prompts
-            for position, (piece, content) in enumerate(zip(t.pieces, t.content, strict=True))
-        ],
-    )
-    store.insert(
-        "outcome", [{"prompt": o.prompt, "target_logit": o.target, "foil_logit": o.foil} for o in gathered.outcomes]
-    )
-    store.insert(
-        "splice", [{"sae": name, **asdict(row)} for name, spliced in gathered.splices.items() for row in spliced]
-    )
-    store.ingest_shards()
-
-
-def _prompt_row(prompt: Prompt, salt: str | None) -> dict[str, object]:
-    return {
-        "prompt": prompt.id,
-        "concept": prompt.concept,
-        "scenario": prompt.scenario,
-        "split": prompt.split.value,
-        "arm": prompt.arm.value,
-        "frame": prompt.frame,
-        "text": prompt.text if salt is None else f"withheld:{digest_bytes((salt + prompt.text).encode())}",
-    }
+def _control(fitted: Fitted, calibrations: Mapping[Site, Calibration]) -> ControlRecipe:
+    return ControlRecipe(fitted.typical_count(calibrations), *fitted.centres(calibrations))
 
 
 def fidelity_sample(subject: Subject, *, scenarios: int) -> list[TokenisedPrompt]:
-    """Return the three main arms, in the first frame, of scenarios spread evenly over each concept."""
+    """Return what is spliced, of scenarios spread evenly over each concept and mix.
+
+    Of a concept the three main arms in the first frame; of a mix both concepts together, the first one in front.
+    """
+    arms = (Arm.CONCEPT, Arm.CONTROL, Arm.NEUTRAL)
     chosen: list[TokenisedPrompt] = []
     for suite in subject.suites:
-        for concept in suite.concepts:
-            count = min(scenarios, len(concept.scenarios))
-            ids = {concept.scenarios[number * len(concept.scenarios) // count].id for number in range(count)}
+        wanted = {(suite.frames[0].name, arm) for arm in arms} | {(Order.A_FIRST.value, Cell.BOTH)}
+        for part in suite.parts:
+            count = min(scenarios, len(part.scenarios))
+            ids = {part.scenarios[number * len(part.scenarios) // count].id for number in range(count)}
             chosen += [
                 p
-                for p in subject.prompts
-                if p.prompt.scenario in ids
-                and p.prompt.frame == suite.frames[0].name
-                and p.prompt.arm in (Arm.CONCEPT, Arm.CONTROL, Arm.NEUTRAL)
+                for p in (*subject.prompts, *subject.mix_prompts)
+                if p.prompt.scenario in ids and (p.prompt.frame, p.prompt.arm) in wanted
             ]
     return chosen
 

@@ -21,7 +21,8 @@ from audit.config import AuditConfig, ExecutorKind
 from audit.digests import Json, canonical_json, digest_bytes, digest_file
 from audit.errors import OutputError, SuiteError, UsageError
 from audit.evidence.store import ACTIVATIONS, DATABASE, Store, create_store
-from audit.gathering import Gathered, Instrument, Subject, fill_store, gather, load_subject
+from audit.filling import fill_store
+from audit.gathering import Gathered, Instrument, Subject, gather, load_subject
 from audit.labels import read_labels
 from audit.precision import compare_precision
 from audit.progress import Progress
@@ -128,7 +129,7 @@ def run_audit(request: AuditRequest, *, progress: Progress) -> AuditResult:
             item=f"suites {', '.join(suite.id for suite in suites)}",
             expected="at least one concept",
             found="mixes only",
-            hint="Name a suite or a subset with concepts; audits do not run mixes yet.",
+            hint="Name the suites that define the concepts of the mixes too, or a subset with concepts.",
         )
     with open_workspace(request.out) as workspace:
         subject = load_subject(suites, request.config, progress)

@@ -41,7 +41,7 @@ from audit.capture.embedded import cache_folder
 from audit.capture.fitting import Fitted, fit_sae, stations
 from audit.capture.jobs import LocalExecutor, capture, plan_jobs
 from audit.capture.model import LoadedModel, load_model
-from audit.capture.recipe import with_control
+from audit.capture.recipe import ControlRecipe, untrained
 from audit.capture.runner import calibrate
 from audit.capture.sae_sources import MAIN, load_sae
 from audit.capture.shards import PROMPTS_SUFFIX, ROWS_SUFFIX
@@ -253,8 +253,8 @@ def _features(
     factor = CaptureConfig().outlier_norm_factor
     calibrations = calibrate(model, instrument.fitted.sites, sequences, factor=factor)
     fitted = instrument.fitted.calibrated(calibrations)
-    centre, bias = fitted.centres(calibrations)
-    pair = with_control(fitted, k=fitted.typical_count(calibrations), seed=seed, centre=centre, bias=bias)
+    control = ControlRecipe(fitted.typical_count(calibrations), *fitted.centres(calibrations))
+    pair = (fitted, untrained(fitted, control, seed=seed))
     read = stations(pair, calibrations)
     shards = folder / "shards" / prepared.table.name
     shards.mkdir(parents=True, exist_ok=True)

@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 
 from audit.config import AuditConfig, ProbeConfig, SaeConfig
-from audit.gathering import WITHHELD_PIECE
+from audit.filling import WITHHELD_PIECE
 from audit.pipeline import AuditRequest, run_audit
 from audit.progress import Silent
 from audit.signing.keys import Signer

@@ -17,22 +17,34 @@ from audit.config import ModelConfig
 
 
 @dataclass(frozen=True, slots=True)
+class ControlRecipe:
+    """An untrained SAE of the trained one's shape.
+
+    Args:
+        k: how many of its latents fire at a token.
+        centre, bias: (d_in,) and (d_out,) float32, what it subtracts from its input and adds to its output;
+            `Fitted.centres` gives both.
+    """
+
+    k: int
+    centre: Tensor
+    bias: Tensor
+
+
+@dataclass(frozen=True, slots=True)
 class InstrumentRecipe:
-    """An SAE with its controls.
+    """An SAE with the controls that run beside it.
 
     Args:
         source: where the SAE is.
         scale: the factor to a mean norm of sqrt(d) at its site, for an SAE whose files do not say it.
-        control_k: how many latents of the untrained control fire at a token.
-        centre, bias: (d_in,) and (d_out,) float32, what the untrained control subtracts and adds.
+        control: the untrained one, or None.
         frozen: where its control with a frozen random decoder is, or None.
     """
 
     source: str
     scale: float
-    control_k: int
-    centre: Tensor
-    bias: Tensor
+    control: ControlRecipe | None = None
     frozen: str | None = None
 
 
@@ -62,20 +74,21 @@ class Recipe:
         fitted: list[Fitted] = []
         for one in self.instruments:
             ready = fit_sae(load_sae(one.source), model).scaled(one.scale)
-            fitted += with_control(ready, k=one.control_k, seed=self.seed, centre=one.centre, bias=one.bias)
+            fitted.append(ready)
+            if one.control is not None:
+                fitted.append(untrained(ready, one.control, seed=self.seed))
             if one.frozen is not None:
                 fitted.append(fit_sae(load_sae(one.frozen), model).scaled(one.scale))
         return LocalExecutor(model, stations_within(fitted, self.limits, neurons=self.neurons))
 
 
-def with_control(fitted: Fitted, *, k: int, seed: int, centre: Tensor, bias: Tensor) -> tuple[Fitted, Fitted]:
-    """Return an SAE and, at the same place, an untrained one of equal shape.
+def untrained(fitted: Fitted, control: ControlRecipe, *, seed: int) -> Fitted:
+    """Return the untrained control of an SAE whose scale is known, at the same place.
 
     Args:
-        fitted: the trained one, its scale known.
-        k: how many latents of the control fire at a token.
+        fitted: the trained one.
+        control: what the control is made of.
         seed: of its directions.
-        centre: (d_in,) float32, subtracted from the input.
-        bias: (d_out,) float32, added to the output; `Fitted.centres` gives both.
     """
-    return fitted, replace(fitted, sae=random_directions(fitted.sae, k=k, seed=seed, centre=centre, bias=bias))
+    sae = random_directions(fitted.sae, k=control.k, seed=seed, centre=control.centre, bias=control.bias)
+    return replace(fitted, sae=sae)

@@ -54,7 +54,7 @@ class SuiteRecord:
 
     Args:
         digest: over all files of the suite, whichever part ran.
-        concepts: those that ran.
+        concepts, mixes: those that ran.
         subset: the named part that ran; None is the whole.
         withheld: whether the texts are kept out of the bundle.
     """
@@ -64,6 +64,7 @@ class SuiteRecord:
     version: str
     digest: str
     concepts: tuple[str, ...]
+    mixes: tuple[str, ...]
     scenarios: int
     prompts: int
     subset: str | None

@@ -17,7 +17,7 @@ ReadFile = Callable[[str], bytes]
 
 _STATEMENT = "signed statement"
 _MANIFEST_SCHEMA = "affidavit/manifest/1"
-_FINDINGS_SCHEMA = "affidavit/findings/5"
+_FINDINGS_SCHEMA = "affidavit/findings/6"
 _FINDINGS_KEYS = frozenset({"model", "saes", "suites", "concepts", "ladder"})
 
 

@@ -20,7 +20,7 @@ import torch
 
 from audit.capture.jobs import Job, LocalExecutor, capture, plan_jobs
 from audit.capture.prompts import tokenise
-from audit.capture.recipe import InstrumentRecipe, Recipe
+from audit.capture.recipe import ControlRecipe, InstrumentRecipe, Recipe
 from audit.capture.shards import content_digest, is_complete
 from audit.capture.sites import Site, SiteKind
 from audit.config import ModelConfig, PromptFormat
@@ -40,7 +40,10 @@ class Capture:
         sae = write_sae(place / "sae", site=str(SITE))
         model = ModelConfig(source=str(save_model(place / "model", "llama")))
         self.local: LocalExecutor = Recipe(
-            model, (InstrumentRecipe(str(sae), 1.0, 5, torch.zeros(32), torch.zeros(32)),), {SITE: 1e9}, seed=3
+            model,
+            (InstrumentRecipe(str(sae), 1.0, ControlRecipe(5, torch.zeros(32), torch.zeros(32))),),
+            {SITE: 1e9},
+            seed=3,
         ).build()
         items = [prompt(n, f"{n} {text}") for n, text in enumerate(TEXTS * 4)]
         sequences = [tokenise(self.local.model, item, PromptFormat.CHAT) for item in items]

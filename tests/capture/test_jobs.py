@@ -20,7 +20,7 @@ from audit.capture.halving import Say
 from audit.capture.jobs import Job, LocalExecutor, capture, plan_jobs, run_halving
 from audit.capture.model import LoadedModel
 from audit.capture.outputs import splice
-from audit.capture.recipe import with_control
+from audit.capture.recipe import ControlRecipe, untrained
 from audit.capture.runner import Captured, Readable, Station, calibrate, run_batch
 from audit.capture.sae import Sae
 from audit.capture.sae_sources import load_sae
@@ -177,8 +177,8 @@ def test_the_control_does_not_depend_on_how_the_sae_is_written(small_model: Load
     fired = []
     for one in (sae, written):
         fitted = fit_sae(one, small_model)
-        centre, bias = fitted.centres(calibrations)
-        _, control = with_control(fitted, k=fitted.typical_count(calibrations), seed=1, centre=centre, bias=bias)
+        recipe = ControlRecipe(fitted.typical_count(calibrations), *fitted.centres(calibrations))
+        control = untrained(fitted, recipe, seed=1)
         fired.append(control.sae.encode(sample))
     assert torch.equal(fired[0].latent, fired[1].latent)
     torch.testing.assert_close(fired[0].activation, fired[1].activation, atol=1e-4, rtol=1e-4)

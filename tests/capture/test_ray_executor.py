@@ -18,7 +18,7 @@ from audit.capture import ray_executor
 from audit.capture.jobs import Job, LocalExecutor, capture, plan_jobs
 from audit.capture.prompts import TokenisedPrompt, tokenise
 from audit.capture.ray_executor import RayExecutor
-from audit.capture.recipe import InstrumentRecipe, Recipe
+from audit.capture.recipe import ControlRecipe, InstrumentRecipe, Recipe
 from audit.capture.shards import content_digest
 from audit.capture.sites import Site, SiteKind
 from audit.config import ModelConfig, PromptFormat
@@ -64,7 +64,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
     recipe = Recipe(
         ModelConfig(source=str(save_model(folder / "model", "llama"))),
         tuple(
-            InstrumentRecipe(str(sae), 1.0, 5, torch.zeros(32), torch.zeros(32), frozen=control)
+            InstrumentRecipe(str(sae), 1.0, ControlRecipe(5, torch.zeros(32), torch.zeros(32)), frozen=control)
             for sae, control in zip(saes, frozen, strict=True)
         ),
         dict.fromkeys(SITES, 1e9),

@@ -119,16 +119,21 @@ def test_topic_scores_are_per_concept_and_split(tmp_path: Path) -> None:
 def test_contexts_over_the_quantiles(
     tmp_path: Path, scenarios: int, most: int, expected: list[tuple[str, int]]
 ) -> None:
-    """Scenario n is the (n + 1)-th strongest: the top ones, the middle one, and the one at nine tenths."""
+    """Scenario n is the (n + 1)-th strongest: the top ones, the middle one, the one at nine tenths; no cell of a mix."""
     (tmp_path / ACTIVATIONS).mkdir()
     mean = np.zeros(2, dtype=np.float32)
-    moments = [SequenceMoments("m", n, 1, 1, 0, 1, mean, mean, 1.0, {SAE: 0.0}, {SAE: 1.0}) for n in range(scenarios)]
-    numbers = np.arange(scenarios, dtype=np.int32)
-    block = RowBlock(SAE, numbers, np.zeros_like(numbers), np.full_like(numbers, 7), (100 - numbers).astype(np.float32))
+    moments = [
+        SequenceMoments("m", n, 1, 1, 0, 1, mean, mean, 1.0, {SAE: 0.0}, {SAE: 1.0}) for n in range(scenarios + 1)
+    ]
+    numbers = np.arange(scenarios + 1, dtype=np.int32)
+    loudness = np.append(100 - numbers[:-1], 200).astype(np.float32)
+    block = RowBlock(SAE, numbers, np.zeros_like(numbers), np.full_like(numbers, 7), loudness)
     write_shard(tmp_path / ACTIVATIONS, "k", make_shard([block], moments))
     with create_store(tmp_path) as store:
         row = {"concept": "c", "split": "confirmation", "arm": "concept", "frame": "f", "text": "t"}
-        store.insert("prompt", [{**row, "prompt": n, "scenario": f"s{n}"} for n in range(scenarios)])
+        store.insert("concept", [{"concept": "c", "suite": "s", "domain": "d", "title": "t", "frames": 1}])
+        cell = {**row, "concept": "mix", "arm": "11", "frame": "ab", "prompt": scenarios, "scenario": "loudest"}
+        store.insert("prompt", [*({**row, "prompt": n, "scenario": f"s{n}"} for n in range(scenarios)), cell])
         store.insert("token", [{"prompt": n, "position": 0, "piece": "x", "content": True} for n in range(scenarios)])
         store.ingest_shards()
     with Store(tmp_path) as store:

@@ -100,13 +100,17 @@ def test_a_mix_is_whole(mix: Mix) -> None:
 
 
 def test_the_demonstration_is_named_in_the_suites() -> None:
-    """One concept a domain, in the files, not in the code."""
-    part = load_suites(list(DOMAINS), subset="demo")
+    """One concept a domain and a mix of two of them, in the files, not in the code."""
+    part = load_suites([*DOMAINS, "cross_domain"], subset="demo")
     assert [[concept.id for concept in suite.concepts] for suite in part] == [
         ["dosing_error"],
-        ["insider_trading"],
-        ["civilian_harm"],
+        ["sanctions_evasion"],
+        ["export_control"],
+        [],
     ]
+    mixes = [mix for suite in part for mix in suite.mixes]
+    assert [mix.id for mix in mixes] == ["mix_sanctions_evasion_export_control"]
+    assert set(mixes[0].concepts) <= {concept.id for suite in part for concept in suite.concepts}
 
 
 @pytest.mark.parametrize("suite", SHIPPED, ids=lambda s: s.id)

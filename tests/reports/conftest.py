@@ -517,6 +517,7 @@ def make_findings() -> Findings:
                 version="1",
                 digest=digest(concept.domain),
                 concepts=(concept.id,),
+                mixes=(),
                 scenarios=64,
                 prompts=804,
                 subset=None,

@@ -19,7 +19,7 @@ from audit.signing.statement import SignerBlock, build_statement
 SIGNED_AT = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 NOT_BEFORE = datetime(2026, 1, 1, tzinfo=UTC)
 FINDINGS = {
-    "schema": "affidavit/findings/5",
+    "schema": "affidavit/findings/6",
     "model": {"name": "small", "digest": "sha256:" + "a" * 64, "layers": 2},
     "saes": [{"record": {"name": "small.resid_post.1", "digest": "sha256:" + "b" * 64, "width": 8}}],
     "suites": [

@@ -2,7 +2,10 @@
 -- which it fires, and the one at nine tenths of their ranks. A scenario's strongest prompt stands for it.
 WITH strongest AS (
     SELECT f.latent, f.prompt, p.concept, p.arm, f.max
-    FROM prompt_feature AS f INNER JOIN prompt AS p USING (prompt)
+    FROM prompt_feature AS f
+    INNER JOIN prompt AS p USING (prompt)
+    -- Cells of mixes are no arms of a concept.
+    INNER JOIN concept AS c USING (concept)
     WHERE f.sae = $sae AND f.latent IN (SELECT unnest($latents)) AND p.split = 'confirmation'
     QUALIFY row_number() OVER (PARTITION BY f.latent, p.scenario ORDER BY f.max DESC, f.prompt) = 1
 ),
