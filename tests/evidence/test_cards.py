@@ -119,7 +119,7 @@ def test_topic_scores_are_per_concept_and_split(tmp_path: Path) -> None:
 def test_contexts_over_the_quantiles(
     tmp_path: Path, scenarios: int, most: int, expected: list[tuple[str, int]]
 ) -> None:
-    """Scenario n is the (n + 1)-th strongest: the top ones, the middle one, the one at nine tenths; no cell of a mix."""
+    """Scenario n is the (n + 1)-th strongest: the top ones, the middle one, one at nine tenths; no cell of a mix."""
     (tmp_path / ACTIVATIONS).mkdir()
     mean = np.zeros(2, dtype=np.float32)
     moments = [
