@@ -210,6 +210,7 @@ class FiringUnits:
 
     Args:
         cell: (units,) text, the condition: concept or mix, and arm or cell.
+        scenario: (units,) a number for each scenario: its units in different cells are not independent.
         tokens: (units,) kept tokens of the unit's longest prompt.
         start: (units + 1,) where each unit's latents begin in `latent`.
         latent: (firings,) ascending within a unit, each once.
@@ -217,6 +218,7 @@ class FiringUnits:
     """
 
     cell: NDArray[np.str_]
+    scenario: NDArray[np.int64]
     tokens: NDArray[np.int64]
     start: NDArray[np.int64]
     latent: NDArray[np.int64]

@@ -106,9 +106,10 @@ class MixResult:
 class CoFiringPair:
     """Two features that fire together more, or less, often than their rates in each stratum explain.
 
-    `odds_ratio` is the Mantel-Haenszel estimate with the interval of Robins, Breslow and Greenland (1986); None where
-    it is infinite. `q_value` is the permutation false discovery rate at this pair. `cosine` is of the two decoder rows:
-    two halves of a split feature have a high one.
+    `odds_ratio` is the Mantel-Haenszel estimate with the interval of Robins, Breslow and Greenland (1986), wider where
+    the arms of a scenario depend on each other; None where it is infinite, without an interval where it is 0.
+    `q_value` is the permutation false discovery rate at this pair. `cosine` is of the two decoder rows: two halves of a
+    split feature have a high one.
     """
 
     first: int
@@ -134,7 +135,8 @@ class Community:
 class CoFiring:
     """Which features of one SAE fire together, stratified by cell and length; an observation, never a cause.
 
-    A unit is one arm or cell of one scenario; a feature fires in it when it fires in any of its prompts. `pairs` is how
+    A unit is one arm or cell of one scenario; a feature fires in it when it fires in any of its prompts. Of the `units`
+    those carry something whose scenario has another one with the same cells and length decile. `pairs` is how
     many pairs of the `live` features had an expected count of at least the configured one and were tested; `flagged` of
     them are below the configured q, `flagged_permuted` is the mean number at the same cut when scenarios are permuted
     within strata, `flagged_naive` what a chi-square without strata flags at p = 0.05. `top` are the flagged pairs with
