@@ -31,7 +31,14 @@ _ROW_SCHEMA = pa.schema(
         ("activation", pa.float32()),
     ]
 )
-_LOADS = ("load_residual", "load_reconstruction", "load_prompt_feature", "load_feature", "load_sparsity")
+_LOADS = (
+    "load_residual",
+    "load_reconstruction",
+    "load_prompt_feature",
+    "load_feature",
+    "load_sparsity",
+    "load_mix_feature",
+)
 
 _FILLING_MEMORY = "2GB"
 _TABLES = 'Tables: select table_name from duckdb_tables(). The sparse rows are in the view "activation".'

@@ -109,6 +109,17 @@ CREATE TABLE prompt_feature (
     positions INTEGER NOT NULL
 );
 
+-- one row a prompt of a mix, SAE and latent that fired in it; sums over the kept tokens of the clause that stands for the first
+-- concept and of the one that stands for the second, wherever it is; largest over the whole prompt
+CREATE TABLE mix_feature (
+    prompt INTEGER NOT NULL,
+    sae VARCHAR NOT NULL,
+    latent INTEGER NOT NULL,
+    first DOUBLE NOT NULL,
+    second DOUBLE NOT NULL,
+    largest FLOAT NOT NULL
+);
+
 -- one row an SAE and latent: on how many kept tokens it fired
 CREATE TABLE feature (
     sae VARCHAR NOT NULL,
