@@ -57,7 +57,8 @@ def permutation_control(families: Sequence[FamilyEffects]) -> PermutationControl
     chosen = np.any([family.permuted_selections for family in families], axis=0)
     hits = np.any([family.permuted_hits.any(axis=1) for family in families], axis=0)
     count = len(hits)
-    selection_limit, limit = _upper(1 - 0.95 ** len(families), count), _upper(_FALSE_POSITIVES, count)
+    selection_limit = chance_limit(1 - 0.95 ** len(families), count)
+    limit = chance_limit(_FALSE_POSITIVES, count)
     rate = float(hits.mean())
     return PermutationControl(
         permutations=count,
@@ -79,7 +80,8 @@ def relabelled_findings(families: Sequence[FamilyEffects]) -> dict[str, int]:
     return {concept: int(own.sum()) for concept, own in hits.items()}
 
 
-def _upper(level: float, count: int) -> float:
+def chance_limit(level: float, count: int) -> float:
+    """Return the share that so many runs may reach by chance: the level and two binomial standard errors."""
     return level + 2 * sqrt(level * (1 - level) / count)
 
 

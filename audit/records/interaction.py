@@ -33,7 +33,9 @@ class MixEffect:
     """One measure of one feature, on confirmation scenarios.
 
     `against_placebo` is the same measure minus that with the placebo in the second concept's place; a claim needs both
-    to pass, so `p_value` is the larger of their two sign-flip p. `p_holm` is over the family that the feature is in.
+    to pass in one direction, so `p_value` is the larger of their two sign-flip p, and 1 where their directions differ,
+    where discovery found another, or where a race bound is not exceeded. `p_holm` is over the family that the feature
+    is in.
     """
 
     measure: MixMeasure
@@ -47,8 +49,9 @@ class MixEffect:
 class MixFinding:
     """A feature for which some word holds. `owners` are the concepts that it is confirmed for; none: the global scan.
 
+    `effects` are the measures that were tested: all four of a confirmed feature, of others those that discovery chose.
     `threshold` was fixed on discovery; `single_firing` is the share of confirmation scenarios in which it is exceeded
-    on one concept alone (the larger of the two).
+    on one concept alone (the larger of the two), a scenario that exceeds it in one order counting half.
     """
 
     id: str
@@ -71,7 +74,10 @@ class MixScan:
 
     `confirmed_tested` features were confirmed for one of the two concepts on other texts and are tested as they are.
     Of `scan_tested` live features `scan_selected` were chosen on discovery with an FDR of their own and tested on
-    confirmation. `placebo_findings` is what the whole procedure finds with the placebo in the second concept's place.
+    confirmation. `placebo_findings` is in how many of `relabellings` runs the whole procedure finds anything when the
+    second concept and the placebo are exchanged in a random half of the scenarios; `placebo_alone` is for how many
+    features a word would hold of the placebo itself if it were enough to differ from filler. `rung` is the highest that
+    a finding may have, and `reason` says what caps it and how discovery chose.
     """
 
     sae: str
@@ -79,6 +85,8 @@ class MixScan:
     scan_tested: int
     scan_selected: int
     placebo_findings: int
+    relabellings: int
+    placebo_alone: int
     findings: tuple[MixFinding, ...]
     rung: Rung
     reason: str
