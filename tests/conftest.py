@@ -13,8 +13,9 @@ import pytest
 import yaml
 
 from audit.config import AnalysisConfig, AuditConfig, CaptureConfig, FidelityConfig, ProbeConfig
-from audit.pipeline import AuditRequest, AuditResult, run_audit
+from audit.pipeline import AuditResult, run_audit
 from audit.progress import Silent
+from audit.request import AuditRequest
 from audit.signing.keys import Signer, certificate_path, load_signer, new_sealing_key
 
 MOMENT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)

@@ -16,9 +16,10 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from audit.capture.formats.own import CARD_FILE, CARD_SCHEMA, WEIGHTS_FILE
 from audit.config import AnalysisConfig, AuditConfig, FidelityConfig, ModelConfig, ProbeConfig, SaeConfig
 from audit.digests import digest_file
-from audit.pipeline import AuditRequest, AuditResult, run_audit
+from audit.pipeline import AuditResult, run_audit
 from audit.progress import Silent
 from audit.records import BaselineKind, Contrast, ContrastResult, Reading, Rung
+from audit.request import AuditRequest
 from audit.signing.keys import Signer
 from tests.conftest import MOMENT
 

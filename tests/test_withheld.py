@@ -16,8 +16,9 @@ import pytest
 
 from audit.config import AuditConfig, ProbeConfig, SaeConfig
 from audit.filling import WITHHELD_PIECE
-from audit.pipeline import AuditRequest, run_audit
+from audit.pipeline import run_audit
 from audit.progress import Silent
+from audit.request import AuditRequest
 from audit.signing.keys import Signer
 from probes.importing import ImportRequest, import_suite
 from probes.loader import load_suite

@@ -38,7 +38,8 @@ def demo(*, out: Path | None, as_json: bool, quiet: bool) -> None:
     from audit.cli.bar import progress
     from audit.cli.summary import print_result
     from audit.config import AuditConfig, ProbeConfig
-    from audit.pipeline import AuditRequest, run_audit
+    from audit.pipeline import run_audit
+    from audit.request import AuditRequest
     from audit.signing.keys import KEY_NAME, certificate_path, load_signer, new_sealing_key
     from reports.pdf import check_pdf_libraries
 

@@ -63,7 +63,8 @@ def run(
 
     from audit.cli.bar import progress
     from audit.cli.summary import print_result
-    from audit.pipeline import AuditRequest, run_audit
+    from audit.pipeline import run_audit
+    from audit.request import AuditRequest
 
     options = {"--config": config and config.name, "--executor": executor, "--dtype": dtype, "--out": out.name}
     command = " ".join(["affidavit run", *(f"{name} {value}" for name, value in options.items() if value is not None)])

@@ -13,8 +13,8 @@ import pytest
 from audit.cli import root
 from audit.config import Dtype, ExecutorKind
 from audit.errors import UsageError
-from audit.pipeline import AuditRequest
 from audit.progress import Progress
+from audit.request import AuditRequest
 from tests.conftest import SealedAudit
 
 

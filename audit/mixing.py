@@ -1,0 +1,155 @@
+"""What happens when a prompt mixes two concepts: co-firing and the factorial, from evidence alone. Needs no model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from audit.analysis.cofiring import co_firing
+from audit.analysis.factorial import scan_mix
+from audit.analysis.fidelity import part_fidelity
+from audit.analysis.ladder import gate
+from audit.arrays import Confirmation, Discovery, Halves
+from audit.assessment import Assessment, Reader
+from audit.config import AuditConfig
+from audit.evidence.firing import read_firing_units
+from audit.evidence.mixes import read_mix
+from audit.evidence.scores import read_fidelity
+from audit.evidence.store import Store
+from audit.progress import Progress
+from audit.records import CoFiring, Fidelity, MixResult, MixScan, Rung
+from probes.schema import Mix, Split, Suite
+
+
+@dataclass(frozen=True, slots=True)
+class Mixing:
+    """Which features fire together, one record an SAE, and what they do in each mix."""
+
+    cofiring: tuple[CoFiring, ...]
+    mixes: tuple[MixResult, ...]
+
+
+def assess_mixes(
+    store: Store,
+    suites: Sequence[Suite],
+    config: AuditConfig,
+    readers: Sequence[Reader],
+    *,
+    assessment: Assessment,
+    decoders: Mapping[str, NDArray[np.float32]],
+    progress: Progress,
+) -> Mixing:
+    """Run the statistics of the first two interaction layers on the evidence in the store.
+
+    Args:
+        store: evidence with the captured cells of every mix.
+        suites: the suites that were run.
+        config: thresholds, seeds and counts.
+        readers: the SAEs, each with families of its own; so has each mix.
+        assessment: which features are confirmed for which concept, on other texts than the mixes.
+        decoders: SAE name -> (latents, d) float32, unit rows.
+        progress: listener.
+
+    Returns:
+        Results that depend on the evidence and the configuration alone. Mixes have no causal pairs yet.
+    """
+    mixes = [(suite, mix) for suite in suites for mix in suite.mixes]
+    with progress.stage("counting joint firings", total=len(readers)) as advance:
+        cofiring = []
+        for reader in readers:
+            cofiring.append(_co_firing(store, reader, decoders[reader.sae.name], config))
+            advance(1)
+    with progress.stage("testing mixes", total=len(mixes) * len(readers)) as advance:
+        results = []
+        for number, (suite, mix) in enumerate(mixes):
+            fidelity = _fidelity(store, mix, assessment, config)
+            scans = []
+            for place, reader in enumerate(readers):
+                seed = np.random.SeedSequence([config.analysis.seed, number, place])
+                own = fidelity[reader.sae.name]
+                scans.append(_scan(store, mix, reader, assessment, fidelity=own, seed=seed, config=config))
+                advance(1)
+            results.append(_result(suite, mix, tuple(fidelity.values()), tuple(scans)))
+    return Mixing(tuple(cofiring), tuple(results))
+
+
+def _co_firing(store: Store, reader: Reader, decoder: NDArray[np.float32], config: AuditConfig) -> CoFiring:
+    return co_firing(
+        read_firing_units(store, sae=reader.sae.name),
+        decoder,
+        sae=reader.sae.name,
+        config=config.interaction,
+        fdr_q=config.analysis.fdr_q,
+        seed=config.analysis.seed,
+    )
+
+
+def _scan(
+    store: Store,
+    mix: Mix,
+    reader: Reader,
+    assessment: Assessment,
+    *,
+    fidelity: Fidelity,
+    seed: np.random.SeedSequence,
+    config: AuditConfig,
+) -> MixScan:
+    sae = reader.sae.name
+    discovery, confirmation = (
+        read_mix(store, mix=mix.id, sae=sae, split=split) for split in (Split.DISCOVERY, Split.CONFIRMATION)
+    )
+    return scan_mix(
+        Halves(Discovery(discovery), Confirmation(confirmation)),
+        mix=mix.id,
+        sae=sae,
+        owners=confirmed_owners(assessment, mix, sae=sae),
+        limits=gate(fidelity, assessment.permutation_control, len(confirmation.scenarios), config.analysis),
+        interaction=config.interaction,
+        config=config.analysis,
+        seed=seed,
+    )
+
+
+def confirmed_owners(assessment: Assessment, mix: Mix, *, sae: str) -> dict[int, tuple[str, ...]]:
+    """Return latent -> those of the mix's concepts for which it is confirmed, whichever contrast it was."""
+    owners: dict[int, tuple[str, ...]] = {}
+    for concept in assessment.concepts:
+        if concept.id not in mix.concepts:
+            continue
+        standing = {
+            finding.latent
+            for contrast in concept.contrasts
+            if contrast.sae == sae
+            for finding in contrast.findings
+            if finding.rung.height >= Rung.CONFIRMED.height
+        }
+        for latent in sorted(standing):
+            owners[latent] = (*owners.get(latent, ()), concept.id)
+    return owners
+
+
+def _fidelity(store: Store, mix: Mix, assessment: Assessment, config: AuditConfig) -> dict[str, Fidelity]:
+    return {
+        sae: part_fidelity(sae, mix.id, read_fidelity(store, sae=sae, concept=mix.id), overall, config=config.fidelity)
+        for sae, overall in assessment.fidelity.items()
+    }
+
+
+def _result(suite: Suite, mix: Mix, fidelity: tuple[Fidelity, ...], scans: tuple[MixScan, ...]) -> MixResult:
+    return MixResult(
+        id=mix.id,
+        title=mix.title,
+        domain=suite.domain,
+        why=mix.why,
+        concepts=mix.concepts,
+        placebo=mix.placebo.title,
+        n_discovery=len(mix.in_split(Split.DISCOVERY)),
+        n_confirmation=len(mix.in_split(Split.CONFIRMATION)),
+        fidelity=fidelity,
+        scans=scans,
+        pairs=(),
+        untested=(),
+    )

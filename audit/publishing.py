@@ -1,0 +1,150 @@
+"""The files that a reader gets: findings, manifest and both reports, written into the unfinished bundle."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+
+from audit import __version__
+from audit.capture.shards import content_digest
+from audit.config import AuditConfig, ExecutorKind
+from audit.digests import Json, canonical_json, digest_bytes, digest_file
+from audit.errors import OutputError
+from audit.evidence.store import ACTIVATIONS, DATABASE
+from audit.gathering import Subject
+from audit.records import Findings, RunInfo, SealInfo, as_json
+from audit.request import AuditRequest
+from audit.signing.pdf import sign_pdf
+from reports.context import build_view
+from reports.html import render_html
+from reports.pdf import render_pdf
+
+MANIFEST_SCHEMA = "affidavit/manifest/1"
+FINDINGS_FILE = "findings.json"
+MANIFEST_FILE = "manifest.json"
+_VERSIONED = (
+    "torch",
+    "transformers",
+    "duckdb",
+    "numpy",
+    "scipy",
+    "pandas",
+    "pyarrow",
+    "weasyprint",
+    "pyhanko",
+    "jinja2",
+)
+
+
+def publish(findings: Findings, subject: Subject, request: AuditRequest, folder: Path) -> str:
+    """Write findings, manifest and both reports; return the findings' digest."""
+    findings_json = canonical_json(as_json(findings))
+    digest = digest_bytes(findings_json)
+    certificate = request.signer.certificate
+    run = RunInfo(
+        created_at=request.created_at.isoformat(timespec="seconds"),
+        tool_version=__version__,
+        command=request.command,
+        config=_public_config(request.config),
+        environment=_environment(request.config),
+        findings_digest=digest,
+        bundle_name=request.out.name,
+        seal=SealInfo(
+            common_name=certificate.common_name,
+            organisation=certificate.organisation or "",
+            fingerprint=certificate.fingerprint,
+            algorithm=certificate.algorithm.value,
+        ),
+    )
+    try:
+        (folder / FINDINGS_FILE).write_bytes(findings_json)
+        manifest = canonical_json(_manifest(findings, subject, run, folder))
+        (folder / MANIFEST_FILE).write_bytes(manifest)
+        view = build_view(findings, run)
+        (folder / "report.html").write_bytes(render_html(view, findings_json=findings_json))
+        attachments = {FINDINGS_FILE: findings_json, MANIFEST_FILE: manifest}
+        pdf = render_pdf(view, attachments=attachments, created_at=request.created_at)
+        sealed = sign_pdf(
+            pdf,
+            request.signer,
+            signed_at=request.created_at,
+            reason="Seal over the evidence report of a model audit",
+            tsa_url=request.tsa_url,
+        )
+        (folder / "report.pdf").write_bytes(sealed)
+    except OSError as error:
+        raise OutputError(
+            item=request.out.name,
+            expected="room to write the report",
+            found=error.strerror or type(error).__name__,
+            hint="Free space and run again; captured activations are kept.",
+        ) from error
+    return digest
+
+
+def _manifest(findings: Findings, subject: Subject, run: RunInfo, folder: Path) -> Json:
+    names = [FINDINGS_FILE, DATABASE, *(f"{ACTIVATIONS}/{path.name}" for path in (folder / ACTIVATIONS).iterdir())]
+    return {
+        "schema": MANIFEST_SCHEMA,
+        "run": as_json(run),
+        "model": as_json(findings.model),
+        "saes": [as_json(instrument.sae.record) for instrument in subject.instruments],
+        "controls": [as_json(control.record) for control in subject.controls],
+        "suites": as_json(findings.suites),
+        "format": findings.format,
+        "exclusions": {sae.record.name: as_json(sae.exclusions) for sae in findings.saes},
+        "ladder": as_json(findings.ladder),
+        "activations_digest": content_digest(folder / ACTIVATIONS),
+        "files": {name: digest_file(folder / name) for name in sorted(names)},
+    }
+
+
+def predicate(findings: Findings, digest: str) -> Mapping[str, Json]:
+    """Return what the signed statement says of the audit."""
+    return {
+        "findings": digest,
+        "model": {"name": findings.model.name, "digest": findings.model.digest},
+        "saes": [{"name": sae.record.name, "digest": sae.record.digest} for sae in findings.saes],
+        "suites": {suite.id: suite.digest for suite in findings.suites},
+        "ladder": as_json(findings.ladder),
+    }
+
+
+def _environment(config: AuditConfig) -> dict[str, str]:
+    names = (*_VERSIONED, "ray") if config.capture.executor is ExecutorKind.RAY else _VERSIONED
+    found = {name: version(name) for name in names}
+    return found | {"python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}"}
+
+
+def _public_config(config: AuditConfig) -> dict[str, Json]:
+    """Return the configuration for the record, with local folders by their own name.
+
+    A bundle is handed to strangers; the paths of the machine that made it are none of their business, and digests say
+    what was used.
+    """
+    public = replace(
+        config,
+        model=replace(config.model, source=_own_name(config.model.source)),
+        sae=replace(
+            config.sae,
+            sources=tuple(_own_name(source) for source in config.sae.sources),
+            controls=tuple(_own_name(source) for source in config.sae.controls),
+            labels=tuple(_own_name(name) for name in config.sae.labels),
+        ),
+        probes=replace(config.probes, suites=tuple(_own_name(name) for name in config.probes.suites)),
+    )
+    value = as_json(public)
+    if not isinstance(value, Mapping):
+        raise TypeError("a configuration serialises to an object")
+    return dict(value)
+
+
+def _own_name(source: str) -> str:
+    name, mark, site = source.partition("#")
+    path = Path(name).expanduser()
+    if Path(source).expanduser().exists() or not path.exists():
+        path, mark, site = Path(source).expanduser(), "", ""
+    return f"{path.resolve().name}{mark}{site}" if path.exists() else source

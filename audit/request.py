@@ -1,0 +1,31 @@
+"""What an audit is asked to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from audit.config import AuditConfig
+from audit.signing.keys import Signer
+
+
+@dataclass(frozen=True, slots=True)
+class AuditRequest:
+    """What to audit, where the bundle goes, who seals it, and when.
+
+    Args:
+        config: everything that decides the findings.
+        out: the bundle's folder, which must not exist or be empty.
+        signer: whose seal it gets.
+        created_at: the moment of the run, with a time zone; an argument, never read from a clock inside.
+        command: the command line as a reader may repeat it.
+        tsa_url: an RFC 3161 timestamp authority for the PDF's seal, or None.
+    """
+
+    config: AuditConfig
+    out: Path
+    signer: Signer
+    created_at: datetime
+    command: str
+    tsa_url: str | None = None
