@@ -78,13 +78,14 @@ def choose(
     data = contrasts.data
     tests, n = data.own[:, 0].size, data.own.shape[1]
     direction = _direction(data).ravel()
+    # Both tests of a claim, one above the other; the larger p decides.
+    shape = (1 if data.excess is None else 2, tests)
     by_maximum = needs_maximum(n, tests, config)
     if by_maximum:
         adjusted = _max_t(data.columns, config, rng, flips=flips or config.flips)
-        # Both tests of a claim are among those that share the maximum.
-        below = adjusted.reshape(-1, tests).max(axis=0) <= config.fdr_q
+        below = adjusted.reshape(shape).max(axis=0) <= config.fdr_q
     else:
-        p = flip_test(data.columns).p.reshape(-1, tests).max(axis=0)
+        p = flip_test(data.columns).p.reshape(shape).max(axis=0)
         below = benjamini_hochberg(np.where(direction != 0, p, 1.0)) <= config.fdr_q
     return Chosen(np.where(below, direction, 0.0).reshape(len(MEASURES), -1), by_maximum)
 
