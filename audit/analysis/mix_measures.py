@@ -105,7 +105,8 @@ def flat(values: FloatArray) -> FloatArray:
 def live_latents(scores: Discovery[MixScores], *, least: int) -> NDArray[np.int64]:
     """Return the latents that fire in at least so many scenarios, in any cell and order: blind to what is compared."""
     fires = (scores.data.largest > 0).any(axis=(0, 1)).sum(axis=0)
-    return scores.data.latents[fires >= least]
+    live: NDArray[np.int64] = scores.data.latents[fires >= least]
+    return live
 
 
 def thresholds(scores: Discovery[MixScores], latents: NDArray[np.int64], *, single_firing: float) -> FloatArray:

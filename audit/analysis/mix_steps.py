@@ -147,7 +147,7 @@ def words(claims: FloatArray, single_firing: FloatArray, *, limit: float) -> dic
 def any_word(tested: TestedMix, contrasts: Confirmation[MixContrasts], *, limit: float) -> Mask:
     """Return (m,) the features for which some word holds on confirmation."""
     held = words(tested.claims, contrasts.data.single_firing(), limit=limit)
-    return np.any(list(held.values()), axis=0)
+    return np.asarray(np.any(list(held.values()), axis=0), dtype=np.bool_)
 
 
 @dataclass(frozen=True, slots=True)
