@@ -116,11 +116,9 @@ def confirm(
     made = np.ones(shape, dtype=np.bool_) if signs is None else signs != 0
     agrees = made & (direction != 0) & (made if signs is None else signs == direction)
     p, adjusted = np.ones(shape), np.ones(shape)
-    for place in zip(*np.nonzero(agrees), strict=True):
-        own, excess = data.own[place[0], :, place[1]], None
-        if data.excess is not None:
-            excess = data.excess[place[0], :, place[1]]
-        p[place] = max(exact_p(own), 0.0 if excess is None else exact_p(excess))
+    both = [part for part in (data.own, data.excess) if part is not None]
+    for number, place in np.argwhere(agrees):
+        p[number, place] = max(exact_p(part[number, :, place]) for part in both)
     tests = int(made.sum())
     padding = np.ones(max(0, (family or tests) - tests))
     adjusted[made] = holm(np.concatenate([p[made], padding]))[:tests]
