@@ -34,7 +34,7 @@ import numpy as np
 import pyarrow as pa
 
 from audit.analysis.cofiring import co_firing
-from audit.analysis.firing_blocks import firing_blocks, joint_counts
+from audit.analysis.firing_blocks import firing_blocks, product
 from audit.arrays import FiringUnits
 from audit.config import AnalysisConfig, InteractionConfig
 from audit.evidence.firing import read_firing_units
@@ -125,7 +125,7 @@ def count_by_product(size: Size, *, seed: int) -> Counting:
     instances = check = 0
     for a, first in enumerate(blocks):
         for b, second in enumerate(blocks[a:], start=a):
-            counts = joint_counts(first, second)
+            counts = product(first.astype(np.float32), second.astype(np.float32))
             kept = np.triu(counts, k=1) if a == b else counts
             instances += int(kept.sum(dtype=np.float64))
             check += int((kept.astype(np.float64) ** 2).sum())

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from audit.arrays import FiringUnits, FloatArray
+from audit.arrays import FiringUnits
 
 IntArray = NDArray[np.int64]
 
@@ -54,12 +55,11 @@ class FiringBlocks:
         """Return (units,) the stratum of each unit."""
         return np.repeat(np.arange(len(self.sizes)), self.sizes)
 
-    def margins(self, block: csr_matrix) -> FloatArray:
-        """Return (features, strata) in how many units of each stratum the features of a block fire."""
-        features, strata = block.shape[0], len(self.sizes)
-        feature = np.repeat(np.arange(features), np.diff(block.indptr))
-        cells = np.bincount(feature * strata + self.stratum[block.indices], minlength=features * strata)
-        return np.asarray(cells.reshape(features, strata), dtype=np.float64)
+    def margins(self, block: csr_matrix) -> csr_matrix:
+        """Return (features, strata) float64: in how many units of each stratum the features of a block fire."""
+        units = len(self.stratum)
+        member = csr_matrix((np.ones(units), (np.arange(units), self.stratum)), shape=(units, len(self.sizes)))
+        return block.astype(np.float64) @ member
 
     def permuted(self, seed: np.random.SeedSequence) -> tuple[csr_matrix, ...]:
         """Return the blocks with the scenarios of each group permuted, for each feature on its own.
@@ -105,12 +105,14 @@ def firing_blocks(units: FiringUnits, *, block_features: int = _BLOCK_FEATURES) 
     )
 
 
-def joint_counts(first: csr_matrix, second: csr_matrix) -> NDArray[np.float32]:
-    """Return (a, b) in how many units the features of two blocks fire together; exact up to 16.7 million units."""
-    density = first.nnz / np.prod(first.shape) * (second.nnz / np.prod(second.shape))
-    if density < _SPARSE_BELOW:
-        return np.asarray((first.astype(np.float32) @ second.astype(np.float32).T).toarray())
-    return np.asarray(first.toarray().astype(np.float32) @ second.toarray().astype(np.float32).T)
+def product(first: csr_matrix, second: csr_matrix) -> NDArray[Any]:
+    """Return the (a, b) products of the rows of two blocks, dense, in their dtype.
+
+    Joint firings of 0 and 1 as float32 are counted exactly up to 16.7 million units.
+    """
+    if first.nnz / np.prod(first.shape) * (second.nnz / np.prod(second.shape)) < _SPARSE_BELOW:
+        return np.asarray((first @ second.T).toarray())
+    return np.asarray(first.toarray() @ second.toarray().T)
 
 
 def _comparable(units: FiringUnits) -> tuple[IntArray, IntArray, IntArray]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 from scipy.special import chdtri
 
-from audit.analysis.firing_blocks import FiringBlocks, joint_counts
+from audit.analysis.firing_blocks import FiringBlocks, product
 from audit.arrays import FloatArray
 
 IntArray = NDArray[np.int64]
@@ -128,24 +128,31 @@ class _BlockPairs:
 
 
 def _expect(firings: FiringBlocks, a: int, b: int, min_expected: float) -> _BlockPairs:
-    n = firings.sizes
+    n = firings.sizes.astype(np.float64)
     first, second = firings.margins(firings.blocks[a]), firings.margins(firings.blocks[b])
-    expected = (first / n) @ second.T
+    expected = product(_with(first, first.data / n[first.indices]), second)
     # A pair and its mirror are one test, and a feature is no pair with itself.
     tested = np.triu(np.ones_like(expected, dtype=np.bool_), k=1) if a == b else np.ones_like(expected, dtype=np.bool_)
     tested &= expected >= min_expected - _ROUNDING
     if not tested.any():
         rows = columns = np.zeros(0, dtype=np.int64)
         return _BlockPairs((a, b), rows, columns, np.zeros(0), np.zeros(0))
-    variance = (first * (n - first) / (n.astype(np.float64) ** 2 * (n - 1))) @ (second * (n - second)).T
+    silent, other_silent = n[first.indices] - first.data, n[second.indices] - second.data
+    variance = product(
+        _with(first, first.data * silent / (n**2 * (n - 1))[first.indices]), _with(second, second.data * other_silent)
+    )
     tested &= variance > 0
     rows, columns = np.nonzero(tested)
     return _BlockPairs((a, b), rows, columns, expected[tested], np.sqrt(variance[tested]))
 
 
+def _with(margins: csr_matrix, values: FloatArray) -> csr_matrix:
+    return csr_matrix((values, margins.indices, margins.indptr), shape=margins.shape)
+
+
 def _joint(pairs: _BlockPairs, blocks: Sequence[csr_matrix]) -> FloatArray:
     first, second = pairs.blocks
-    counts = joint_counts(blocks[first], blocks[second])
+    counts = product(blocks[first].astype(np.float32), blocks[second].astype(np.float32))
     return np.asarray(counts[pairs.rows, pairs.columns], dtype=np.float64)
 
 
