@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeVar
 
 import torch
 
-from audit.capture.runner import Readable
+from audit.capture.batches import TokenSequence
 from audit.errors import TooLarge
 
 Say = Callable[[str], None]
 R = TypeVar("R")
 
 
-def run_halved(batch: Readable, run: Callable[[Any], R], *, say: Say) -> list[R]:
+class Divisible(Protocol):
+    """What can be run in two parts."""
+
+    @property
+    def prompts(self) -> Sequence[TokenSequence]:
+        """Return what runs side by side."""
+
+    def halves(self) -> tuple[Divisible, Divisible]:
+        """Return two with half of them each."""
+
+
+def run_halved(batch: Divisible, run: Callable[[Any], R], *, say: Say) -> list[R]:
     """Run a batch, or as many parts of it as memory makes necessary; return what each part gave, in order.
 
     Raises:

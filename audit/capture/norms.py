@@ -62,8 +62,8 @@ def take_apart(norm: nn.Module, residual: Tensor) -> NormAffine:
     ones = torch.ones(residual.shape[-1], dtype=residual.dtype, device=residual.device)
     signs = ones.clone()
     signs[1::2] = -1
-    # `forward`, not a call: the hooks on the norm must not see the probes.
-    with torch.inference_mode():
+    # `forward`, not a call: the hooks on the norm must not see the probes. The gain may stand in a gradient.
+    with torch.no_grad():
         plus, minus = (norm.forward(x[None])[0].float() for x in (signs, -signs))
         level, opposite = (norm.forward(x[None])[0].float() for x in (ones, -ones))
     gain = (plus - minus) / 2 * signs.float() * (1 + eps) ** 0.5

@@ -161,6 +161,16 @@ class Sae:
             output = output + linear(source.float(), self.w_skip)
         return output
 
+    def token_scale(self, source: Tensor) -> Tensor:
+        """Return (tokens,) float32, by what each token's activations are multiplied in the output.
+
+        Args:
+            source: (tokens, d_in), the activation at the SAE's site.
+        """
+        _, scale, _ = _normalise(source.float(), self.input_norm)
+        ones = torch.ones(source.shape[0], device=source.device)
+        return scale[:, 0] if isinstance(scale, Tensor) else ones * scale
+
 
 def random_directions(like: Sae, *, k: int, seed: int, centre: Tensor, bias: Tensor) -> Sae:
     """Return an untrained SAE of equal shape and sparsity: random unit directions, tied encoder.

@@ -1,0 +1,575 @@
+"""Change the residual stream through an SAE's features and see what the model answers: exact, many at a time.
+
+x' = x - sum over t of max(0, a(t) - ceiling) d(t) lowers a feature and leaves everything else of the activation as it
+was, the SAE's own error included (Marks et al. 2024, arXiv 2403.19647, keep the error as a node of its own). Nothing is
+estimated here but by `gradient`, which is for choosing what to measure.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from audit.capture.batches import NO_PREFIX, SharedPrefix, share_prefix
+from audit.capture.encoder import SparseRows
+from audit.capture.halving import Say, run_halved
+from audit.capture.model import LoadedModel
+from audit.capture.prompts import OutcomeTokens, TokenisedPrompt
+from audit.capture.runner import Station
+from audit.capture.sae import Sae
+from audit.capture.sites import Site, SiteKind
+from audit.capture.upper_layers import UpperLayers, upto
+from audit.errors import ConfigError, EvidenceError, SaeInvalid, ShapeMismatch
+
+# Keys, values and answers of clean prompts that are kept for the next call; others are computed again.
+_KEPT_BYTES = 1 << 28
+# A backward pass takes about twice the work of its forward pass.
+_GRADIENT_WORK = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """What is added to the activation at the site.
+
+    Args:
+        positions: (p,) int64, ascending, each once, counted from the prompt's first token, the template included.
+        vectors: (p, d) float32.
+    """
+
+    positions: Tensor
+    vectors: Tensor
+
+    @classmethod
+    def none(cls, width: int) -> Delta:
+        """Return the change of nothing."""
+        return cls(torch.zeros(0, dtype=torch.int64), torch.zeros(0, width))
+
+    @property
+    def empty(self) -> bool:
+        """Tell whether no position is changed."""
+        return not len(self.positions)
+
+
+def combined(deltas: Sequence[Delta]) -> Delta:
+    """Return the sum of one or more changes."""
+    device = max(deltas, key=lambda delta: len(delta.positions)).vectors.device
+    positions = torch.cat([delta.positions.to(device) for delta in deltas])
+    vectors = torch.cat([delta.vectors.to(device) for delta in deltas])
+    places, where = torch.unique(positions, return_inverse=True)
+    total = vectors.new_zeros(len(places), vectors.shape[1])
+    return Delta(places, total.index_add_(0, where, vectors))
+
+
+@dataclass(frozen=True, slots=True)
+class Fired:
+    """An SAE's code of one prompt.
+
+    Args:
+        kept: (k,) int64 positions, content within the outlier limit; ascending.
+        source: (k, d) float32, the activation there.
+        rows: what fired; `token` counts along `kept`.
+    """
+
+    sae: Sae
+    kept: Tensor
+    source: Tensor
+    rows: SparseRows
+
+    def maxima(self, *, before: int | None = None) -> Tensor:
+        """Return (latents,) float32, the largest activation of each latent, at positions before one where it is given.
+
+        0 where it is silent.
+        """
+        latent, activation = self.rows.latent, self.rows.activation
+        if before is not None:
+            early = self.kept[self.rows.token] < before
+            latent, activation = latent[early], activation[early]
+        largest = activation.new_zeros(self.sae.record.latents)
+        return largest.scatter_reduce_(0, latent, activation, "amax")
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """One prompt with what its untouched pass gave.
+
+    Args:
+        prompt: the prompt.
+        tokens: its outcome's continuations.
+        outcome: logit of the target minus logit of the foil at the last position, in nats.
+        fired: the SAE's code at the site.
+        later: the later SAE's code, or None where there is no such SAE.
+        entering: (positions, width), what enters the first layer that runs again, from the prefix on; None where the
+            model is run whole.
+        prefix: what several prompts share in front.
+    """
+
+    prompt: TokenisedPrompt
+    tokens: OutcomeTokens
+    outcome: float
+    fired: Fired
+    later: Fired | None
+    entering: Tensor | None
+    prefix: SharedPrefix
+
+    @property
+    def positions(self) -> int:
+        """Return how many tokens the prompt has, template included."""
+        return len(self.prompt.ids)
+
+    @property
+    def downstream(self) -> NDArray[np.float32] | None:
+        """Return (latents,) float32, the largest activation of each feature of the later SAE; None without one."""
+        return None if self.later is None else _array(self.later.maxima())
+
+    def maximum(self, latent: int) -> float:
+        """Return the latent's largest activation over the kept positions, 0 where it is silent."""
+        found = self.fired.rows.activation[self.fired.rows.latent == latent]
+        return float(found.max()) if len(found) else 0.0
+
+    def lowering(self, latent: int, ceiling: float) -> Delta:
+        """Return what brings a latent down to a ceiling wherever it is above: x' = x - max(0, a - ceiling) d.
+
+        The other latents' share of the activation and the SAE's error stay what they are. Nothing where the latent is
+        nowhere above.
+
+        Args:
+            latent: which.
+            ceiling: in units of the activation, at least 0: its largest value in the matched arm; 0 turns it off.
+        """
+        fired = self.fired
+        own = (fired.rows.latent == latent) & (fired.rows.activation > ceiling)
+        token = fired.rows.token[own]
+        excess = (fired.rows.activation[own] - ceiling) * fired.sae.token_scale(fired.source[token])
+        return Delta(fired.kept[token], -excess[:, None] * fired.sae.w_dec[latent])
+
+    def removing_error(self) -> Delta:
+        """Return what puts the SAE's reconstruction in the activation's place at the kept positions."""
+        fired = self.fired
+        rebuilt = fired.sae.decode(fired.rows, fired.source)
+        return Delta(fired.kept, rebuilt - fired.source)
+
+    def pushed(self, direction: Tensor, like: Delta) -> Delta:
+        """Return a change of the same norm at each position as another one, in a direction, (d,) of any norm above 0.
+
+        Raises:
+            ShapeMismatch: the direction has another width than the site.
+        """
+        width = self.fired.source.shape[1]
+        if tuple(direction.shape) != (width,):
+            raise ShapeMismatch(
+                item="direction of a sham",
+                expected=f"({width},)",
+                found=str(tuple(direction.shape)),
+                hint="Draw it in the space of the site's activation.",
+            )
+        unit = (direction / direction.norm()).to(like.vectors)
+        return Delta(like.positions, like.vectors.norm(dim=1, keepdim=True) * unit)
+
+
+@dataclass(frozen=True, slots=True)
+class Responses:
+    """What the model answers under each of n changes of one prompt.
+
+    Args:
+        outcome: (n,) float64, logit of the target minus logit of the foil at the last position, in nats.
+        kl: (n,) float64, KL(untouched || changed) of the next-token distribution at the last position, in nats.
+        downstream: (n, latents) float32, the largest activation of each feature of the later SAE over the positions
+            that were kept untouched; None where there is no such SAE.
+    """
+
+    outcome: NDArray[np.float64]
+    kl: NDArray[np.float64]
+    downstream: NDArray[np.float32] | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Clean:
+    past: SharedPrefix
+    log_probabilities: Tensor
+
+    @property
+    def size_bytes(self) -> int:
+        tensors = [self.log_probabilities, *(tensor for pair in self.past.cache for tensor in pair)]
+        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Changes of one prompt that run side by side, from the first position on that any of them changes."""
+
+    held: Held
+    numbers: tuple[int, ...]
+    deltas: tuple[Delta, ...]
+    start: int
+
+    @property
+    def prompts(self) -> tuple[TokenisedPrompt, ...]:
+        return (self.held.prompt,) * len(self.deltas)
+
+    def halves(self) -> tuple[_Group, _Group]:
+        middle = len(self.deltas) // 2
+        return (
+            _Group(self.held, self.numbers[:middle], self.deltas[:middle], self.start),
+            _Group(self.held, self.numbers[middle:], self.deltas[middle:], self.start),
+        )
+
+
+class Interventions:
+    """Measures what changes at one site do to the answers of a model.
+
+    Args:
+        model: the audited model.
+        station: the site with the one SAE that reads and writes there.
+        downstream: a later site with one SAE whose features are read too, or None.
+        batch_tokens: positions a batch; halved where memory does not allow it.
+        say: called with one line when a batch did not fit into memory.
+
+    Raises:
+        ConfigError: the site has no later layers, or the second SAE stands before the first.
+        SaeInvalid: the SAE is a transcoder, or the station has not exactly one.
+    """
+
+    def __init__(
+        self,
+        model: LoadedModel,
+        station: Station,
+        *,
+        downstream: Station | None,
+        batch_tokens: int,
+        say: Say = lambda _: None,
+    ) -> None:
+        _require_place(model, station, downstream)
+        self._model = model
+        self._station = station
+        self._downstream = downstream
+        self._batch_tokens = batch_tokens
+        self._say = say
+        self._upper: UpperLayers | None = None
+        self._prefix = NO_PREFIX
+        self._prefix_ids: tuple[int, ...] = ()
+        self._clean: OrderedDict[tuple[int, ...], _Clean] = OrderedDict()
+        self._work = 0.0
+        self._held_prompts = 0
+        self._held_tokens = 0
+
+    @property
+    def spent(self) -> float:
+        """Return the work so far in forward-equivalents.
+
+        One is the work of all layers on one prompt of average length over the prompts held so far. Work is counted as
+        layers times positions that had to run, padding and the trial passes of the first call left out, a gradient as
+        three passes: it depends on what was asked for, not on the machine or on how it was batched.
+        """
+        if not self._held_prompts:
+            return 0.0
+        return self._work / (len(self._model.layers) * self._held_tokens / self._held_prompts)
+
+    def hold(self, prompts: Sequence[tuple[TokenisedPrompt, OutcomeTokens]]) -> tuple[Held, ...]:
+        """Run untouched prompts and keep what interventions on them need, in the order given.
+
+        Raises:
+            EvidenceError: NaN or infinity, or a prompt without a kept position.
+        """
+        if not prompts:
+            return ()
+        prefix = self._common_prefix([prompt for prompt, _ in prompts])
+        return tuple(self._hold(prompt, tokens, prefix) for prompt, tokens in prompts)
+
+    def run(self, held: Held, deltas: Sequence[Delta]) -> Responses:
+        """Return the exact answers under each change, in the order given. A change of nothing costs nothing.
+
+        Raises:
+            EvidenceError: an answer is NaN or infinite.
+            ShapeMismatch: a change lies outside the positions that run.
+            TooLarge: one changed prompt alone does not fit into memory.
+        """
+        count = len(deltas)
+        clean = held.downstream
+        responses = Responses(
+            outcome=np.full(count, held.outcome),
+            kl=np.zeros(count),
+            downstream=None if clean is None else np.repeat(clean[None], count, axis=0),
+        )
+        if all(delta.empty for delta in deltas):
+            return responses
+        past = self._clean_of(held)
+        for group in self._groups(held, deltas):
+            for part in run_halved(group, lambda part: (part, self._answer(part, past)), say=self._say):
+                own, answer = part
+                places = list(own.numbers)
+                responses.outcome[places], responses.kl[places] = answer.outcome, answer.kl
+                if responses.downstream is not None:
+                    responses.downstream[places] = answer.downstream
+        return responses
+
+    def gradient(self, held: Held, deltas: Sequence[Delta]) -> Tensor:
+        """Return d outcome / d activation at the site, at x + delta for each change.
+
+        With f the outcome, g its gradient and deltas as they are *added* (a lowering points against its feature):
+
+        - one feature: f(x + delta) - f(x) is about delta . g(x); what the feature does is minus that.
+        - a pair: I = f(x) - f(x + delta_i) - f(x + delta_j) + f(x + delta_i + delta_j), the Harsanyi dividend with
+          f(x) as y11, is about delta_j . [g(x + delta_i) - g(x)]: exact in delta_i, of first order in delta_j.
+
+        Returns:
+            (n, positions, d) float32: at kept positions; 0 elsewhere, where neither `lowering` nor `removing_error`
+            adds anything.
+
+        Raises:
+            EvidenceError: the gradient is NaN or infinite.
+        """
+        width = held.fired.source.shape[1]
+        gradients = torch.zeros(len(deltas), held.positions, width)
+        past = self._clean_of(held)
+        first = int(held.fired.kept[0])
+        start = min([first, *(self._first(held, delta) for delta in deltas)])
+        start = start if past.past.length else held.prefix.length
+        size = max(1, self._batch_tokens // (held.positions - start))
+        self._work += _GRADIENT_WORK * len(deltas) * self._layers_run * (held.positions - start)
+        for begin in range(0, len(deltas), size):
+            numbers = tuple(range(begin, min(begin + size, len(deltas))))
+            group = _Group(held, numbers, tuple(deltas[n] for n in numbers), start)
+            for own, part in run_halved(group, lambda part: (part, self._gradient(part, past)), say=self._say):
+                kept = held.fired.kept.cpu()
+                gradients[torch.tensor(own.numbers)[:, None], kept] = part[:, kept - start]
+        return gradients
+
+    def _hold(self, prompt: TokenisedPrompt, tokens: OutcomeTokens, prefix: SharedPrefix) -> Held:
+        upper = self._upper_layers(prompt)
+        sites = {upper.site, upper.entering} | ({self._downstream.site} if self._downstream is not None else set())
+        ids = torch.tensor(prompt.ids[prefix.length :], device=self._model.device)
+        seen = upper.clean(ids, prefix, sites=sites)
+        later = self._downstream
+        held = Held(
+            prompt=prompt,
+            tokens=tokens,
+            outcome=float(self._outcome(seen.logits[None], tokens, prompt)[0]),
+            fired=_fire(self._station, seen.activations[upper.site], prompt, prefix.length),
+            later=None if later is None else _fire(later, seen.activations[later.site], prompt, prefix.length),
+            entering=seen.activations[upper.entering] if upper.resumes else None,
+            prefix=prefix,
+        )
+        self._held_prompts += 1
+        self._held_tokens += held.positions
+        self._work += len(self._model.layers) * len(ids)
+        self._keep(held, _Clean(seen.past, torch.log_softmax(seen.logits.double(), dim=-1)))
+        return held
+
+    def _upper_layers(self, prompt: TokenisedPrompt) -> UpperLayers:
+        if self._upper is None:
+            ids = torch.tensor(prompt.ids, device=self._model.device)
+            self._upper = UpperLayers(self._model, self._station.site, ids)
+        return self._upper
+
+    @property
+    def _layers_run(self) -> int:
+        entry = 0 if self._upper is None else self._upper.entry
+        return len(self._model.layers) - entry
+
+    def _common_prefix(self, prompts: Sequence[TokenisedPrompt]) -> SharedPrefix:
+        length = self._prefix.length
+        fits = all(p.ids[:length] == self._prefix_ids and not any(p.content[:length]) for p in prompts)
+        if not length or not fits:
+            self._prefix = share_prefix(self._model, prompts, upto=None)
+            self._prefix_ids = prompts[0].ids[: self._prefix.length]
+            self._work += len(self._model.layers) * self._prefix.length
+        return self._prefix
+
+    def _clean_of(self, held: Held) -> _Clean:
+        found = self._clean.get(held.prompt.ids)
+        if found is not None:
+            self._clean.move_to_end(held.prompt.ids)
+            return found
+        upper = self._upper_layers(held.prompt)
+        ids = torch.tensor(held.prompt.ids[held.prefix.length :], device=self._model.device)
+        again = upper.clean(ids, held.prefix, sites=(), entering=held.entering)
+        self._work += self._layers_run * len(ids)
+        return self._keep(held, _Clean(again.past, torch.log_softmax(again.logits.double(), dim=-1)))
+
+    def _keep(self, held: Held, clean: _Clean) -> _Clean:
+        self._clean[held.prompt.ids] = clean
+        while len(self._clean) > 1 and sum(one.size_bytes for one in self._clean.values()) > _KEPT_BYTES:
+            self._clean.popitem(last=False)
+        return clean
+
+    def _first(self, held: Held, delta: Delta) -> int:
+        """Return the first position that a change makes run again."""
+        if delta.empty:
+            return held.positions - 1
+        first, last = int(delta.positions.min()), int(delta.positions.max())
+        if first < held.prefix.length or last >= held.positions:
+            raise ShapeMismatch(
+                item=f"change of {held.prompt.label}",
+                expected=f"positions from {held.prefix.length} to {held.positions - 1}",
+                found=f"{first} to {last}",
+                hint="What prompts share in front of their own words is not changed.",
+            )
+        return first if self._upper_layers(held.prompt).keeps_past else held.prefix.length
+
+    def _groups(self, held: Held, deltas: Sequence[Delta]) -> list[_Group]:
+        starts = {n: self._first(held, delta) for n, delta in enumerate(deltas) if not delta.empty}
+        self._work += self._layers_run * sum(held.positions - start for start in starts.values())
+        groups: list[list[int]] = []
+        for number in sorted(starts, key=lambda n: (-starts[n], n)):
+            # The newest starts earliest: it decides how many positions its group runs.
+            length = held.positions - starts[number]
+            if groups and (len(groups[-1]) + 1) * length <= self._batch_tokens:
+                groups[-1].append(number)
+            else:
+                groups.append([number])
+        return [_Group(held, tuple(own), tuple(deltas[n] for n in own), starts[own[-1]]) for own in groups]
+
+    def _logits(self, group: _Group, clean: _Clean, change: Any, observe: Any) -> Tensor:  # noqa: ANN401
+        held, start = group.held, group.start
+        entering = None if held.entering is None else held.entering[start - held.prefix.length :]
+        return self._upper_layers(held.prompt).changed(
+            torch.tensor(held.prompt.ids[start:], device=self._model.device),
+            upto(clean.past, start),
+            entering=entering,
+            change=change,
+            rows=len(group.deltas),
+            observe=observe,
+        )
+
+    def _answer(self, group: _Group, clean: _Clean) -> Responses:
+        total = _summed(group, self._model.device)
+        later: dict[Site, Tensor] = {}
+
+        def note(activation: Tensor) -> Tensor:
+            later[self._downstream.site] = activation.clone()  # type: ignore[union-attr]
+            return activation
+
+        with torch.no_grad():
+            logits = self._logits(
+                group,
+                clean,
+                lambda activation: (activation + total).to(activation.dtype),
+                {} if self._downstream is None else {self._downstream.site: note},
+            )
+            changed = torch.log_softmax(logits.double(), dim=-1)
+            outcome = self._outcome(logits, group.held.tokens, group.held.prompt)
+            kl = (clean.log_probabilities.exp() * (clean.log_probabilities - changed)).sum(-1)
+            maxima = None
+            if self._downstream is not None and group.held.later is not None:
+                maxima = _array(_maxima(group, group.held.later, later[self._downstream.site]))
+        return Responses(_array(outcome), _array(kl), maxima)
+
+    def _gradient(self, group: _Group, clean: _Clean) -> Tensor:
+        total = _summed(group, self._model.device)
+        with torch.enable_grad():
+            shift = total.clone().requires_grad_()
+            logits = self._logits(group, clean, lambda activation: (activation + shift).to(activation.dtype), {})
+            outcome = self._outcome(logits, group.held.tokens, group.held.prompt)
+            (gradient,) = torch.autograd.grad(outcome.sum(), shift)
+        if not bool(torch.isfinite(gradient).all()):
+            raise _not_finite("gradient of the outcome", group.held.prompt)
+        return gradient.cpu()
+
+    def _outcome(self, logits: Tensor, tokens: OutcomeTokens, prompt: TokenisedPrompt) -> Tensor:
+        if not bool(torch.isfinite(logits).all()):
+            raise _not_finite("the model's answer", prompt)
+        return logits[:, tokens.target].double() - logits[:, tokens.foil].double()
+
+
+def _summed(group: _Group, device: torch.device) -> Tensor:
+    """Return (rows, positions, d) float32, each change from the group's start on."""
+    held = group.held
+    total = torch.zeros(
+        len(group.deltas), held.positions - group.start, held.fired.source.shape[1], device=device
+    )  # fmt: skip
+    for row, delta in zip(total, group.deltas, strict=True):
+        row.index_add_(0, delta.positions.to(device) - group.start, delta.vectors.to(device))
+    return total
+
+
+def _maxima(group: _Group, later: Fired, activation: Tensor) -> Tensor:
+    """Return (rows, latents) float32 from (rows, positions, d); what lies before the change stays as it was."""
+    places = later.kept[later.kept >= group.start] - group.start
+    rows, count, latents = len(group.deltas), len(places), later.sae.record.latents
+    largest = later.maxima(before=group.start).expand(rows, latents).clone()
+    if not count:
+        return largest
+    fired = later.sae.encode(activation[:, places].float().reshape(rows * count, -1))
+    where = fired.token // count * latents + fired.latent
+    largest.view(-1).scatter_reduce_(0, where, fired.activation, "amax")
+    return largest
+
+
+def _fire(station: Station, activation: Tensor, prompt: TokenisedPrompt, start: int) -> Fired:
+    """Return an SAE's code at the kept positions of a prompt, from its activation, (positions, d), behind a prefix."""
+    (sae,) = station.saes
+    content = torch.tensor(prompt.content[start:], device=activation.device)
+    wide = activation.float()
+    if not bool(torch.isfinite(wide[content]).all()):
+        raise _not_finite(f"activations at {station.site}", prompt)
+    kept = (content & (wide.norm(dim=-1) <= station.outlier_limit)).nonzero()[:, 0]
+    if not len(kept):
+        raise EvidenceError(
+            item=prompt.label,
+            expected="at least one token of its own that is not an outlier",
+            found="none",
+            hint="The text is empty for this tokenizer, or capture.outlier_norm_factor is too strict.",
+        )
+    source = wide[kept]
+    return Fired(sae, kept + start, source, sae.encode(source))
+
+
+def _require_place(model: LoadedModel, station: Station, downstream: Station | None) -> None:
+    for one in (station, downstream):
+        if one is not None and len(one.saes) != 1:
+            raise SaeInvalid(
+                item=f"station at {one.site}",
+                expected="one SAE",
+                found=f"{len(one.saes)}",
+                hint="Interventions go through one SAE at a time.",
+            )
+    (sae,) = station.saes
+    target = station.targets.get(sae.record.name, station.site)
+    if target != station.site:
+        raise SaeInvalid(
+            item=sae.record.name,
+            expected="an SAE that writes where it reads",
+            found=f"a transcoder from {station.site} to {target}",
+            hint="Choose an SAE of one site for interventions.",
+        )
+    depth, layers = _depth(station.site), len(model.layers)
+    if depth[0] >= layers or (station.site.layer == layers - 1 and station.site.kind is not SiteKind.RESID_PRE):
+        raise ConfigError(
+            item=f"site {station.site}",
+            expected="a site with layers behind it",
+            found=f"the last of {layers} layers: a site without later layers",
+            hint="Choose an SAE of an earlier layer for interventions.",
+        )
+    if downstream is not None and _depth(downstream.site) <= depth:
+        raise ConfigError(
+            item=f"second SAE at {downstream.site}",
+            expected=f"a site behind {station.site}",
+            found="a second SAE before the first",
+            hint="Name the SAE of the earlier layer first.",
+        )
+
+
+def _depth(site: Site) -> tuple[int, int]:
+    """Return the order of sites; the output of a layer is the input of the next."""
+    return (Site(SiteKind.RESID_PRE, site.layer + 1) if site.kind is SiteKind.RESID_POST else site).depth
+
+
+def _not_finite(what: str, prompt: TokenisedPrompt) -> EvidenceError:
+    return EvidenceError(
+        item=f"{what}, {prompt.label}",
+        expected="finite numbers",
+        found="NaN or infinity",
+        hint='Run with model.dtype = "fp32"; if it persists the weights are damaged.',
+    )
+
+
+def _array(values: Tensor) -> NDArray[Any]:
+    found: NDArray[Any] = values.cpu().numpy()
+    return found
