@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from audit.capture.halving import is_out_of_memory
 
 # What a model raises whose upper layers miss something that the skipped ones would have left behind.
-_MISSING = (RuntimeError, ValueError, KeyError, IndexError, TypeError, AttributeError)
+MISSING = (RuntimeError, ValueError, KeyError, IndexError, TypeError, AttributeError)
 # The same layers on the same input: whatever differs by more than rounding was not only rounding, in any arithmetic.
-_TOLERANCE = 1e-3
+TOLERANCE = 1e-3
 
 
 @contextlib.contextmanager
@@ -68,8 +68,8 @@ def can_resume(layers: nn.ModuleList, layer: int, run: Callable[[], Tensor], ent
     try:
         with resumed_at(layers, layer, entering):
             resumed = run()
-    except _MISSING as error:
+    except MISSING as error:
         if is_out_of_memory(error):
             raise
         return False
-    return resumed.shape == whole.shape and float((resumed - whole).abs().max()) <= _TOLERANCE
+    return resumed.shape == whole.shape and float((resumed - whole).abs().max()) <= TOLERANCE

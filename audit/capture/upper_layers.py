@@ -10,17 +10,20 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional
 from transformers import DynamicCache
 
 from audit.capture.batches import NO_PREFIX, SharedPrefix, keeps_plain_cache
+from audit.capture.halving import is_out_of_memory
+from audit.capture.layer_parts import find_parts
 from audit.capture.model import LoadedModel
-from audit.capture.resuming import can_resume, resumed_at
+from audit.capture.resuming import MISSING, TOLERANCE, can_resume, resumed_at
 from audit.capture.sites import Change, Site, SiteKind, replaced_site
 
 
@@ -45,7 +48,8 @@ class UpperLayers:
     Args:
         model: the model.
         site: where the activation will be changed.
-        ids: (positions,) int64, a prompt to try on whether the upper layers can run alone.
+        ids: (positions,) int64, a prompt to try on what can be left out.
+        highest: the highest site that will be read or changed.
 
     Attributes:
         site: where changes are made: what reads the residual stream behind a layer is the layer after it.
@@ -54,8 +58,9 @@ class UpperLayers:
         keeps_past: whether positions before a change are skipped.
     """
 
-    def __init__(self, model: LoadedModel, site: Site, ids: Tensor) -> None:
+    def __init__(self, model: LoadedModel, site: Site, ids: Tensor, *, highest: Site) -> None:
         self._model = model
+        self._last_mlp: nn.Module | None = None
         self._last_only = "logits_to_keep" in inspect.signature(model.model.forward).parameters
         self.keeps_past = keeps_plain_cache(model)
         self.entry, self.resumes = 0, False
@@ -72,6 +77,8 @@ class UpperLayers:
         if self.resumes:
             self.entry = entering.layer
         self.entering = entering
+        if highest.layer < len(model.layers) - 1:
+            self._last_mlp = self._find_last_mlp(run)
 
     def clean(
         self, ids: Tensor, before: SharedPrefix, *, sites: Iterable[Site], entering: Tensor | None = None
@@ -141,6 +148,8 @@ class UpperLayers:
                 hooks.enter_context(resumed_at(model.layers, self.entry, entering))
             for site, change in changes.items():
                 hooks.enter_context(replaced_site(model.layers, site, change))
+            if self._last_mlp is not None:
+                hooks.enter_context(_at_the_last_position(self._last_mlp))
             output = model.model(
                 input_ids=ids, attention_mask=mask, past_key_values=cache, use_cache=cache is not None, **keep
             )
@@ -162,9 +171,44 @@ class UpperLayers:
         pairs = [(none, none) if n < self.entry else (own.keys, own.values) for n, own in enumerate(cache.layers)]
         return SharedPrefix(length, tuple(pairs))
 
+    def _find_last_mlp(self, run: Callable[[], Tensor]) -> nn.Module | None:
+        """Return the last layer's MLP where the answer needs it at the last position only: no attention follows it."""
+        parts = find_parts(self._model.layers[-1])
+        mlp = parts.mlp_first if parts.mlp_first is parts.mlp_last else None
+        if mlp is None:
+            return None
+        whole = run()
+        try:
+            with _at_the_last_position(mlp):
+                alone = run()
+        except MISSING as error:
+            if is_out_of_memory(error):
+                raise
+            return None
+        return mlp if float((alone - whole).abs().max()) <= TOLERANCE else None
+
     def _log_probabilities(self, ids: Tensor) -> Tensor:
         with torch.no_grad():
             return torch.log_softmax(self._run(ids[None], 0, None, None, {}).double(), dim=-1)
+
+
+@contextlib.contextmanager
+def _at_the_last_position(mlp: nn.Module) -> Iterator[None]:
+    """Run a module that works position by position at the last one only; at the others it gives 0."""
+    own = mlp.forward
+
+    def forward(hidden: Tensor) -> Tensor:
+        last = own(hidden[:, -1:])
+        return functional.pad(last, (0, 0, hidden.shape[1] - 1, 0))
+
+    kept = mlp.__dict__.get("forward")
+    mlp.forward = forward
+    try:
+        yield
+    finally:
+        del mlp.__dict__["forward"]
+        if kept is not None:
+            mlp.forward = kept
 
 
 def upto(past: SharedPrefix, length: int) -> SharedPrefix:
