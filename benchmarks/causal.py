@@ -152,23 +152,32 @@ def measure_ways(setting: Setting, *, features: int, rounds: int, batch_tokens: 
     model, rng = setting.model, np.random.default_rng(seed)
     engine = Interventions(model, setting.first, downstream=setting.second, batch_tokens=batch_tokens)
     everything = engine.hold(setting.asked)
-    work = [(asked, held, draw(held, features=features, rng=rng)) for asked, held in zip(setting.asked, everything)]  # noqa: B905
+    work = [
+        (asked, held, draw(held, features=features, rng=rng))
+        for asked, held in zip(setting.asked, everything, strict=True)
+    ]
     count = sum(len(deltas) for _, _, deltas in work)
 
-    def batched(asked: tuple[TokenisedPrompt, OutcomeTokens], deltas: Sequence[Delta]) -> Responses:
+    found: dict[str, dict[int, Responses]] = {"engine": {}, "plain": {}}
+
+    def batched(number: int, asked: tuple[TokenisedPrompt, OutcomeTokens], deltas: Sequence[Delta]) -> None:
         (held,) = engine.hold((asked,))
-        return engine.run(held, deltas)
+        found["engine"][number] = engine.run(held, deltas)
+
+    def plainly(number: int, held: Held, deltas: Sequence[Delta]) -> None:
+        found["plain"][number] = answer_plainly(setting, held, deltas)
 
     before = engine.spent
-    pairs = [(batched(asked, deltas), answer_plainly(setting, held, deltas)) for asked, held, deltas in work]
-    spent = engine.spent - before
     times = measure(
         {
-            "engine": [partial(batched, asked, deltas) for asked, _, deltas in work],
-            "plain": [partial(answer_plainly, setting, held, deltas) for _, held, deltas in work],
+            "engine": [partial(batched, n, asked, deltas) for n, (asked, _, deltas) in enumerate(work)],
+            "plain": [partial(plainly, n, held, deltas) for n, (_, held, deltas) in enumerate(work)],
         },
         rounds=rounds,
     )
+    # The round that warms up is work too.
+    spent = (engine.spent - before) / (rounds + 1)
+    pairs = [(found["engine"][n], found["plain"][n]) for n in range(len(work))]
     return _figures(times, pairs, spent=spent, count=count, everything=everything)
 
 
