@@ -8,7 +8,7 @@ estimated here but by `gradient`, which is for choosing what to measure.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,161 +18,22 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from audit.capture.batches import NO_PREFIX, SharedPrefix, share_prefix
-from audit.capture.encoder import SparseRows
+from audit.capture.change_groups import ChangeGroup, partition
 from audit.capture.halving import Say, run_halved
+from audit.capture.held_prompts import Delta, Fired, Held, combined, fire, not_finite
 from audit.capture.model import LoadedModel
 from audit.capture.prompts import OutcomeTokens, TokenisedPrompt
 from audit.capture.runner import Station
-from audit.capture.sae import Sae
-from audit.capture.sites import Site, SiteKind
+from audit.capture.sites import Change, Site, SiteKind
 from audit.capture.upper_layers import UpperLayers, upto
-from audit.errors import ConfigError, EvidenceError, SaeInvalid, ShapeMismatch
+from audit.errors import ConfigError, SaeInvalid, ShapeMismatch
+
+__all__ = ["Delta", "Held", "Interventions", "Responses", "combined"]
 
 # Keys, values and answers of clean prompts that are kept for the next call; others are computed again.
 _KEPT_BYTES = 1 << 28
 # A backward pass takes about twice the work of its forward pass.
 _GRADIENT_WORK = 3
-# What a pass costs beyond its positions, as a share of a full batch; measured on one core and 256 positions.
-_PASS_SHARE = 0.12
-
-
-@dataclass(frozen=True, slots=True)
-class Delta:
-    """What is added to the activation at the site.
-
-    Args:
-        positions: (p,) int64, ascending, each once, counted from the prompt's first token, the template included.
-        vectors: (p, d) float32.
-    """
-
-    positions: Tensor
-    vectors: Tensor
-
-    @classmethod
-    def none(cls, width: int) -> Delta:
-        """Return the change of nothing."""
-        return cls(torch.zeros(0, dtype=torch.int64), torch.zeros(0, width))
-
-    @property
-    def empty(self) -> bool:
-        """Tell whether no position is changed."""
-        return not len(self.positions)
-
-
-def combined(deltas: Sequence[Delta]) -> Delta:
-    """Return the sum of one or more changes."""
-    device = max(deltas, key=lambda delta: len(delta.positions)).vectors.device
-    positions = torch.cat([delta.positions.to(device) for delta in deltas])
-    vectors = torch.cat([delta.vectors.to(device) for delta in deltas])
-    places, where = torch.unique(positions, return_inverse=True)
-    total = vectors.new_zeros(len(places), vectors.shape[1])
-    return Delta(places, total.index_add_(0, where, vectors))
-
-
-@dataclass(frozen=True, slots=True)
-class Fired:
-    """An SAE's code of one prompt.
-
-    Args:
-        kept: (k,) int64 positions, content within the outlier limit; ascending.
-        source: (k, d) float32, the activation there.
-        rows: what fired; `token` counts along `kept`.
-    """
-
-    sae: Sae
-    kept: Tensor
-    source: Tensor
-    rows: SparseRows
-
-    def maxima(self, *, before: int | None = None) -> Tensor:
-        """Return (latents,) float32, the largest activation of each latent, at positions before one where it is given.
-
-        0 where it is silent.
-        """
-        latent, activation = self.rows.latent, self.rows.activation
-        if before is not None:
-            early = self.kept[self.rows.token] < before
-            latent, activation = latent[early], activation[early]
-        largest = activation.new_zeros(self.sae.record.latents)
-        return largest.scatter_reduce_(0, latent, activation, "amax")
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """One prompt with what its untouched pass gave.
-
-    Args:
-        prompt: the prompt.
-        tokens: its outcome's continuations.
-        outcome: logit of the target minus logit of the foil at the last position, in nats.
-        fired: the SAE's code at the site.
-        later: the later SAE's code, or None where there is no such SAE.
-        entering: (positions, width), what enters the first layer that runs again, from the prefix on; None where the
-            model is run whole.
-        prefix: what several prompts share in front.
-    """
-
-    prompt: TokenisedPrompt
-    tokens: OutcomeTokens
-    outcome: float
-    fired: Fired
-    later: Fired | None
-    entering: Tensor | None
-    prefix: SharedPrefix
-
-    @property
-    def positions(self) -> int:
-        """Return how many tokens the prompt has, template included."""
-        return len(self.prompt.ids)
-
-    @property
-    def downstream(self) -> NDArray[np.float32] | None:
-        """Return (latents,) float32, the largest activation of each feature of the later SAE; None without one."""
-        return None if self.later is None else _array(self.later.maxima())
-
-    def maximum(self, latent: int) -> float:
-        """Return the latent's largest activation over the kept positions, 0 where it is silent."""
-        found = self.fired.rows.activation[self.fired.rows.latent == latent]
-        return float(found.max()) if len(found) else 0.0
-
-    def lowering(self, latent: int, ceiling: float) -> Delta:
-        """Return what brings a latent down to a ceiling wherever it is above: x' = x - max(0, a - ceiling) d.
-
-        The other latents' share of the activation and the SAE's error stay what they are. Nothing where the latent is
-        nowhere above.
-
-        Args:
-            latent: which.
-            ceiling: in units of the activation, at least 0: its largest value in the matched arm; 0 turns it off.
-        """
-        fired = self.fired
-        own = (fired.rows.latent == latent) & (fired.rows.activation > ceiling)
-        token = fired.rows.token[own]
-        excess = (fired.rows.activation[own] - ceiling) * fired.sae.token_scale(fired.source[token])
-        return Delta(fired.kept[token], -excess[:, None] * fired.sae.w_dec[latent])
-
-    def removing_error(self) -> Delta:
-        """Return what puts the SAE's reconstruction in the activation's place at the kept positions."""
-        fired = self.fired
-        rebuilt = fired.sae.decode(fired.rows, fired.source)
-        return Delta(fired.kept, rebuilt - fired.source)
-
-    def pushed(self, direction: Tensor, like: Delta) -> Delta:
-        """Return a change of the same norm at each position as another one, in a direction, (d,) of any norm above 0.
-
-        Raises:
-            ShapeMismatch: the direction has another width than the site.
-        """
-        width = self.fired.source.shape[1]
-        if tuple(direction.shape) != (width,):
-            raise ShapeMismatch(
-                item="direction of a sham",
-                expected=f"({width},)",
-                found=str(tuple(direction.shape)),
-                hint="Draw it in the space of the site's activation.",
-            )
-        unit = (direction / direction.norm()).to(like.vectors)
-        return Delta(like.positions, like.vectors.norm(dim=1, keepdim=True) * unit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,27 +61,6 @@ class _Clean:
     def size_bytes(self) -> int:
         tensors = [self.log_probabilities, *(tensor for pair in self.past.cache for tensor in pair)]
         return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-
-
-@dataclass(frozen=True, slots=True)
-class _Group:
-    """Changes of one prompt that run side by side, from the first position on that any of them changes."""
-
-    held: Held
-    numbers: tuple[int, ...]
-    deltas: tuple[Delta, ...]
-    start: int
-
-    @property
-    def prompts(self) -> tuple[TokenisedPrompt, ...]:
-        return (self.held.prompt,) * len(self.deltas)
-
-    def halves(self) -> tuple[_Group, _Group]:
-        middle = len(self.deltas) // 2
-        return (
-            _Group(self.held, self.numbers[:middle], self.deltas[:middle], self.start),
-            _Group(self.held, self.numbers[middle:], self.deltas[middle:], self.start),
-        )
 
 
 class Interventions:
@@ -337,7 +177,7 @@ class Interventions:
         self._work += _GRADIENT_WORK * len(deltas) * self._layers_run * (held.positions - start)
         for begin in range(0, len(deltas), size):
             numbers = tuple(range(begin, min(begin + size, len(deltas))))
-            group = _Group(held, numbers, tuple(deltas[n] for n in numbers), start)
+            group = ChangeGroup(held, numbers, tuple(deltas[n] for n in numbers), start)
             for own, part in run_halved(group, lambda part: (part, self._gradient(part, past)), say=self._say):
                 kept = held.fired.kept.cpu()
                 gradients[torch.tensor(own.numbers)[:, None], kept] = part[:, kept - start]
@@ -353,8 +193,8 @@ class Interventions:
             prompt=prompt,
             tokens=tokens,
             outcome=float(self._outcome(seen.logits[None], tokens, prompt)[0]),
-            fired=_fire(self._station, seen.activations[upper.site], prompt, prefix.length),
-            later=None if later is None else _fire(later, seen.activations[later.site], prompt, prefix.length),
+            fired=fire(self._station, seen.activations[upper.site], prompt, prefix.length),
+            later=None if later is None else fire(later, seen.activations[later.site], prompt, prefix.length),
             entering=seen.activations[upper.entering] if upper.resumes else None,
             prefix=prefix,
         )
@@ -417,18 +257,18 @@ class Interventions:
             )
         return first if self._upper_layers(held.prompt).keeps_past else held.prefix.length
 
-    def _groups(self, held: Held, deltas: Sequence[Delta]) -> list[_Group]:
+    def _groups(self, held: Held, deltas: Sequence[Delta]) -> list[ChangeGroup]:
         starts = {n: self._first(held, delta) for n, delta in enumerate(deltas) if not delta.empty}
         self._work += self._layers_run * sum(held.positions - start for start in starts.values())
         # Ascending lengths: the last of a group is its longest and decides how many positions the group runs.
         order = sorted(starts, key=lambda n: (-starts[n], n))
-        parts = _partition([held.positions - starts[n] for n in order], self._batch_tokens)
+        parts = partition([held.positions - starts[n] for n in order], self._batch_tokens)
         return [
-            _Group(held, tuple(own), tuple(deltas[n] for n in own), starts[own[-1]])
+            ChangeGroup(held, tuple(own), tuple(deltas[n] for n in own), starts[own[-1]])
             for own in (order[begin:end] for begin, end in parts)
         ]
 
-    def _logits(self, group: _Group, clean: _Clean, change: Any, observe: Any) -> Tensor:  # noqa: ANN401
+    def _logits(self, group: ChangeGroup, clean: _Clean, change: Change, observe: Mapping[Site, Change]) -> Tensor:
         held, start = group.held, group.start
         entering = None if held.entering is None else held.entering[start - held.prefix.length :]
         return self._upper_layers(held.prompt).changed(
@@ -440,8 +280,8 @@ class Interventions:
             observe=observe,
         )
 
-    def _answer(self, group: _Group, clean: _Clean) -> Responses:
-        total = _summed(group, self._model.device)
+    def _answer(self, group: ChangeGroup, clean: _Clean) -> Responses:
+        total = group.total(self._model.device)
         later: dict[Site, Tensor] = {}
 
         def note(activation: Tensor) -> Tensor:
@@ -463,62 +303,24 @@ class Interventions:
                 maxima = _array(_maxima(group, group.held.later, later[self._downstream.site]))
         return Responses(_array(outcome), _array(kl), maxima)
 
-    def _gradient(self, group: _Group, clean: _Clean) -> Tensor:
-        total = _summed(group, self._model.device)
+    def _gradient(self, group: ChangeGroup, clean: _Clean) -> Tensor:
+        total = group.total(self._model.device)
         with torch.enable_grad():
             shift = total.clone().requires_grad_()
             logits = self._logits(group, clean, lambda activation: (activation + shift).to(activation.dtype), {})
             outcome = self._outcome(logits, group.held.tokens, group.held.prompt)
             (gradient,) = torch.autograd.grad(outcome.sum(), shift)
         if not bool(torch.isfinite(gradient).all()):
-            raise _not_finite("gradient of the outcome", group.held.prompt)
+            raise not_finite("gradient of the outcome", group.held.prompt)
         return gradient.cpu()
 
     def _outcome(self, logits: Tensor, tokens: OutcomeTokens, prompt: TokenisedPrompt) -> Tensor:
         if not bool(torch.isfinite(logits).all()):
-            raise _not_finite("the model's answer", prompt)
+            raise not_finite("the model's answer", prompt)
         return logits[:, tokens.target].double() - logits[:, tokens.foil].double()
 
 
-def _partition(lengths: Sequence[int], batch_tokens: int) -> list[tuple[int, int]]:
-    """Return the groups of neighbours, as (begin, end), that run together at the least cost.
-
-    A group costs its rows times its longest row, and what a pass costs whatever its size.
-
-    Args:
-        lengths: positions of each row, ascending.
-        batch_tokens: positions a group at most; a longer row has a group of its own.
-    """
-    least, opened = [0.0], [0]
-    for end in range(1, len(lengths) + 1):
-        rows = max(1, batch_tokens // lengths[end - 1])
-        costs = [
-            (least[begin] + (end - begin) * lengths[end - 1] + batch_tokens * _PASS_SHARE, begin)
-            for begin in range(max(0, end - rows), end)
-        ]
-        cost, begin = min(costs)
-        least.append(cost)
-        opened.append(begin)
-    parts = []
-    end = len(lengths)
-    while end:
-        parts.append((opened[end], end))
-        end = opened[end]
-    return parts[::-1]
-
-
-def _summed(group: _Group, device: torch.device) -> Tensor:
-    """Return (rows, positions, d) float32, each change from the group's start on."""
-    held = group.held
-    total = torch.zeros(
-        len(group.deltas), held.positions - group.start, held.fired.source.shape[1], device=device
-    )  # fmt: skip
-    for row, delta in zip(total, group.deltas, strict=True):
-        row.index_add_(0, delta.positions.to(device) - group.start, delta.vectors.to(device))
-    return total
-
-
-def _maxima(group: _Group, later: Fired, activation: Tensor) -> Tensor:
+def _maxima(group: ChangeGroup, later: Fired, activation: Tensor) -> Tensor:
     """Return (rows, latents) float32 from (rows, positions, d); what lies before the change stays as it was."""
     places = later.kept[later.kept >= group.start] - group.start
     rows, count, latents = len(group.deltas), len(places), later.sae.record.latents
@@ -529,25 +331,6 @@ def _maxima(group: _Group, later: Fired, activation: Tensor) -> Tensor:
     where = fired.token // count * latents + fired.latent
     largest.view(-1).scatter_reduce_(0, where, fired.activation, "amax")
     return largest
-
-
-def _fire(station: Station, activation: Tensor, prompt: TokenisedPrompt, start: int) -> Fired:
-    """Return an SAE's code at the kept positions of a prompt, from its activation, (positions, d), behind a prefix."""
-    (sae,) = station.saes
-    content = torch.tensor(prompt.content[start:], device=activation.device)
-    wide = activation.float()
-    if not bool(torch.isfinite(wide[content]).all()):
-        raise _not_finite(f"activations at {station.site}", prompt)
-    kept = (content & (wide.norm(dim=-1) <= station.outlier_limit)).nonzero()[:, 0]
-    if not len(kept):
-        raise EvidenceError(
-            item=prompt.label,
-            expected="at least one token of its own that is not an outlier",
-            found="none",
-            hint="The text is empty for this tokenizer, or capture.outlier_norm_factor is too strict.",
-        )
-    source = wide[kept]
-    return Fired(sae, kept + start, source, sae.encode(source))
 
 
 def _require_place(model: LoadedModel, station: Station, downstream: Station | None) -> None:
@@ -588,15 +371,6 @@ def _require_place(model: LoadedModel, station: Station, downstream: Station | N
 def _depth(site: Site) -> tuple[int, int]:
     """Return the order of sites; the output of a layer is the input of the next."""
     return (Site(SiteKind.RESID_PRE, site.layer + 1) if site.kind is SiteKind.RESID_POST else site).depth
-
-
-def _not_finite(what: str, prompt: TokenisedPrompt) -> EvidenceError:
-    return EvidenceError(
-        item=f"{what}, {prompt.label}",
-        expected="finite numbers",
-        found="NaN or infinity",
-        hint='Run with model.dtype = "fp32"; if it persists the weights are damaged.',
-    )
 
 
 def _array(values: Tensor) -> NDArray[Any]:
