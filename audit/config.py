@@ -10,6 +10,7 @@ from math import inf
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
+from audit.budget import parse_limit
 from audit.errors import ConfigError
 
 DEFAULT_SOURCE = "default"
@@ -316,6 +317,7 @@ def _check_ranges(config: AuditConfig, *, origin: str) -> None:
                 found=f"{green} > {amber}",
                 hint="Green is the stricter limit.",
             )
+    parse_limit(config.causal.budget, item=f"{origin}: causal.budget")
     title = config.report.title
     if not title.strip() or len(title) > TITLE_MOST or not title.isprintable():
         raise ConfigError(

@@ -135,6 +135,39 @@ def list_mix_prompts(suites: Iterable[Suite], *, first_id: int) -> tuple[Prompt,
     )
 
 
+def list_mix_questions(suites: Iterable[Suite], *, first_id: int) -> tuple[Prompt, ...]:
+    """Return the questions of both concepts about the mixes: both clauses, and each alone beside the other's filler.
+
+    The first concept's clause stands in front. A concept without an outcome question asks none.
+    """
+    suites = tuple(suites)
+    outcomes = {concept.id: concept.outcome for suite in suites for concept in suite.concepts}
+    rows = [
+        (suite, mix, scenario, cell, asked, outcome)
+        for suite in suites
+        for mix in suite.mixes
+        for scenario in mix.scenarios
+        for asked in mix.concepts
+        if (outcome := outcomes.get(asked)) is not None
+        for cell in (Cell.BOTH, Cell.FIRST, Cell.SECOND)
+    ]
+    return tuple(
+        Prompt(
+            id=first_id + number,
+            suite=suite.id,
+            domain=suite.domain,
+            concept=mix.id,
+            scenario=scenario.id,
+            split=scenario.split,
+            arm=cell,
+            frame=OUTCOME_FRAME,
+            text=outcome.ask(scenario.text(cell, Order.A_FIRST)),
+            asked=asked,
+        )
+        for number, (suite, mix, scenario, cell, asked, outcome) in enumerate(rows)
+    )
+
+
 def resolve_format(model: LoadedModel, wanted: PromptFormat | None) -> PromptFormat:
     """Return the format to use: the wanted one, else chat when the model has a chat template.
 

@@ -19,6 +19,12 @@ import click
 )
 @click.option("--executor", type=click.Choice(["local", "ray"]), default=None, help="Instead of capture.executor.")
 @click.option("--dtype", type=click.Choice(["fp32", "bf16"]), default=None, help="Instead of model.dtype.")
+@click.option(
+    "--causal-budget",
+    default=None,
+    metavar="TEXT",
+    help='Instead of causal.budget: "unlimited", "none", "40000 forwards" or "10 minutes".',
+)
 @click.option("--passphrase-env", default=None, metavar="VARIABLE", help="The key's passphrase is in this variable.")
 @click.option("--tsa", default=None, metavar="URL", help="RFC 3161 timestamp authority for the PDF's seal.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
@@ -31,6 +37,7 @@ def run(
     cert: Path | None,
     executor: str | None,
     dtype: str | None,
+    causal_budget: str | None,
     passphrase_env: str | None,
     tsa: str | None,
     as_json: bool,
@@ -43,6 +50,7 @@ def run(
     from dataclasses import replace
     from datetime import UTC, datetime
 
+    from audit.budget import parse_limit
     from audit.config import AuditConfig, Dtype, ExecutorKind, load_config
     from audit.signing.keys import certificate_path, load_signer, passphrase_from_environment
     from audit.workspace import refuse_taken
@@ -54,6 +62,9 @@ def run(
         settings = replace(settings, capture=replace(settings.capture, executor=ExecutorKind(executor)))
     if dtype is not None:
         settings = replace(settings, model=replace(settings.model, dtype=Dtype(dtype)))
+    if causal_budget is not None:
+        parse_limit(causal_budget, item="--causal-budget")
+        settings = replace(settings, causal=replace(settings.causal, budget=causal_budget))
     # Before torch is imported: a misspelt suite is told at once.
     load_suites(settings.probes.suites)
     now = datetime.now(UTC).replace(microsecond=0)
@@ -66,7 +77,13 @@ def run(
     from audit.pipeline import run_audit
     from audit.request import AuditRequest
 
-    options = {"--config": config and config.name, "--executor": executor, "--dtype": dtype, "--out": out.name}
+    options = {
+        "--config": config and config.name,
+        "--executor": executor,
+        "--dtype": dtype,
+        "--causal-budget": causal_budget and f'"{causal_budget}"',
+        "--out": out.name,
+    }
     command = " ".join(["affidavit run", *(f"{name} {value}" for name, value in options.items() if value is not None)])
     request = AuditRequest(settings, out, signer, now, command, tsa_url=tsa)
     print_result(run_audit(request, progress=progress(quiet=quiet)), as_json=as_json)

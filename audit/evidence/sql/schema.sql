@@ -189,3 +189,61 @@ CREATE TABLE reading (
     probe_auroc DOUBLE NOT NULL,
     probe_p_holm DOUBLE NOT NULL
 );
+
+-- one row a prompt and exact intervention. part is the concept or mix, asked the concept whose question was put. kind: 'feature',
+-- 'pair' or 'error' (the SAE's error taken away). first, second: the latents; first_ceiling, second_ceiling: what they were lowered
+-- to, reference whose level that is: 'neutral' or 'control' (arms), '01' or '10' (cells; '01+10' of a pair) or 'zero'. changed is
+-- false where nothing was above its ceiling. untouched, outcome: logit of the target minus that of the foil before and after; kl
+-- of the next-token distribution, untouched from changed; nats
+CREATE TABLE intervention (
+    part VARCHAR NOT NULL,
+    scenario VARCHAR NOT NULL,
+    asked VARCHAR NOT NULL,
+    sae VARCHAR NOT NULL,
+    kind VARCHAR NOT NULL,
+    reference VARCHAR NOT NULL,
+    first INTEGER,
+    second INTEGER,
+    first_ceiling DOUBLE,
+    second_ceiling DOUBLE,
+    changed BOOLEAN NOT NULL,
+    untouched DOUBLE NOT NULL,
+    outcome DOUBLE NOT NULL,
+    kl DOUBLE NOT NULL
+);
+
+-- one row a scenario, lowered feature and feature of a later SAE: the later one's maximum before and after
+CREATE TABLE downstream (
+    concept VARCHAR NOT NULL,
+    scenario VARCHAR NOT NULL,
+    sae VARCHAR NOT NULL,
+    latent INTEGER NOT NULL,
+    reference VARCHAR NOT NULL,
+    downstream_sae VARCHAR NOT NULL,
+    downstream_latent INTEGER NOT NULL,
+    untouched DOUBLE NOT NULL,
+    changed DOUBLE NOT NULL
+);
+
+-- one row a claim and sham that was run: mean effect over scenarios, on the answer (nats; the interaction, of a pair), or on the
+-- maximum of a later SAE's feature where one is named. first, second: the sham's latents, of a pair
+CREATE TABLE sham (
+    claim VARCHAR NOT NULL,
+    number INTEGER NOT NULL,
+    first INTEGER,
+    second INTEGER,
+    downstream_sae VARCHAR,
+    downstream_latent INTEGER,
+    effect DOUBLE NOT NULL
+);
+
+-- one row an SAE, subject ('features' or 'pairs') and member of the random set on which the first-order estimate was checked:
+-- means over the scenarios of the check, in nats
+CREATE TABLE screen (
+    sae VARCHAR NOT NULL,
+    subject VARCHAR NOT NULL,
+    number INTEGER NOT NULL,
+    member VARCHAR NOT NULL,
+    estimate DOUBLE NOT NULL,
+    exact DOUBLE NOT NULL
+);
