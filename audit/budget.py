@@ -76,8 +76,7 @@ class Budget:
         """Return the forward-equivalents spent so far."""
         return sum(meter() for meter in self._meters)
 
-    @property
-    def open(self) -> bool:
+    def may_begin(self) -> bool:
         """Return whether another unit of work may begin."""
         return self.spent < self.limit.forwards and self._clock() - self._began < self.limit.seconds
 

@@ -120,8 +120,10 @@ def causal_effect(
         config: level and resamples.
     """
     finding = runs.finding
-    rung, reason = finding.rung, f"at the level of the {runs.reference} arm it does not change the answer: " + _failed(
-        tested, len(runs.effect.data), config
+    rung, reason = (
+        finding.rung,
+        f"at the level of the {runs.reference} arm it does not change the answer: "
+        + _failed(tested, len(runs.effect.data), config),
     )
     if tested.p_holm <= config.alpha:
         stands = shams is not None and shams.p_value <= config.alpha
@@ -256,9 +258,7 @@ def error_node(
     return ErrorNode(concept, sae, estimate, abs(estimate.value) / total if total > 0 else 0.0)
 
 
-def with_causal_rungs(
-    concepts: Sequence[ConceptResult], effects: Iterable[CausalEffect]
-) -> tuple[ConceptResult, ...]:
+def with_causal_rungs(concepts: Sequence[ConceptResult], effects: Iterable[CausalEffect]) -> tuple[ConceptResult, ...]:
     """Return the concepts with every finding that was intervened on at the rung, and with the reason, of its effect."""
     by_place = {(e.concept, e.contrast, e.sae, e.latent): e for e in effects}
 

@@ -22,6 +22,9 @@ Measure = Callable[[tuple[int, ...]], FloatArray]
 
 # A sham whose estimate is below this share of the effect is not run.
 NEAR = 0.5
+NORM_FACTOR = 2.0
+COSINE_TOLERANCE = 0.1
+FIRSTS, SECONDS = 8, 64
 _TIE = 1e-9
 
 
@@ -66,50 +69,76 @@ def sham_test(
     return Shams(ShamTest(count, len(means), exceeding, (1 + exceeding) / (1 + count)), means)
 
 
-def matched_pairs(
-    wanted: tuple[float, float, float],
-    norms: tuple[FloatArray, FloatArray],
-    cosines: FloatArray,
-    *,
-    count: int,
-    sides: int,
-) -> tuple[tuple[int, int], ...]:
-    """Return the pairs of features that are nearest to a given one in the norms of both changes and in cosine.
+@dataclass(frozen=True, slots=True)
+class LiveFeatures:
+    """What m live features would change in n scenarios, in the first and in the second role of a pair.
 
     Args:
-        wanted: norm of the first feature's change, of the second's, and the cosine of their decoder rows.
-        norms: (m,) norm of each feature's change in the first and in the second role; 0 where it does not fire.
-        cosines: (m, m) of decoder rows.
+        first, second: (n, m) norm of the change, 0 where there is nothing to lower.
+        directions: (m, d) decoder rows of norm 1.
+    """
+
+    first: FloatArray
+    second: FloatArray
+    directions: FloatArray
+
+
+def matched_pairs(live: LiveFeatures, pair: tuple[int, int], *, count: int) -> tuple[tuple[int, int], ...]:
+    """Return the pairs of other live features that are nearest to a given one in size of change and in cosine.
+
+    Both features of a pair change something in at least half as many scenarios as those of the given one do together.
+    Norms, means over scenarios, are within a factor of `NORM_FACTOR` of the given ones, cosines of decoder rows within
+    `COSINE_TOLERANCE`. At most `FIRSTS` features stand in the first role, each of which costs gradients, and `SECONDS`
+    in the second.
+
+    Args:
+        live: all live features.
+        pair: places of the given two, which stand in no sham.
         count: how many pairs at most.
-        sides: how many features stand on each side of the pairs, those nearest in norm: each one on the first side
-            costs a gradient.
 
     Returns:
-        Pairs of places in the arrays, nearest first, no feature with itself, each unordered pair once. Norms are
-        within a factor of `NORM_FACTOR` of the wanted ones, cosines within `COSINE_TOLERANCE`.
+        Places of the features, nearest pair first, each unordered pair once.
     """
-    away = [np.abs(_log_ratio(own, goal)) for own, goal in zip(norms, wanted[:2], strict=True)]
-    near = [np.argsort(one, kind="stable")[:sides] for one in away]
-    first, second = (side[one[side] <= np.log(NORM_FACTOR)] for side, one in zip(near, away, strict=True))
-    apart = np.abs(cosines[np.ix_(first, second)] - wanted[2])
-    distance = away[0][first][:, None] + away[1][second][None, :] + apart / COSINE_TOLERANCE
+    one, other = pair
+    near_first, near_second = (
+        _nearest(norms.mean(axis=0), own, without=pair, count=most)
+        for norms, own, most in ((live.first, one, FIRSTS), (live.second, other, SECONDS))
+    )
+    together = _together(live, np.array([one]), np.array([other]))[0, 0]
+    wanted = float(live.directions[one] @ live.directions[other])
+    apart = np.abs(live.directions[near_first.places] @ live.directions[near_second.places].T - wanted)
+    fits = (apart <= COSINE_TOLERANCE) & (2 * _together(live, near_first.places, near_second.places) >= together)
+    distance = near_first.away[:, None] + near_second.away[None, :] + apart / COSINE_TOLERANCE
     found: dict[frozenset[int], tuple[int, int]] = {}
-    for place in np.argsort(distance, axis=None, kind="stable"):
-        row, column = np.unravel_index(place, distance.shape)
-        pair = (int(first[row]), int(second[column]))
-        if pair[0] != pair[1] and apart[row, column] <= COSINE_TOLERANCE and frozenset(pair) not in found:
-            found[frozenset(pair)] = pair
+    for flat in np.argsort(distance, axis=None, kind="stable"):
+        row, column = np.unravel_index(flat, distance.shape)
+        sham = (int(near_first.places[row]), int(near_second.places[column]))
+        if fits[row, column] and sham[0] != sham[1]:
+            found.setdefault(frozenset(sham), sham)
         if len(found) == count:
             break
     return tuple(found.values())
 
 
-NORM_FACTOR = 2.0
-COSINE_TOLERANCE = 0.1
+@dataclass(frozen=True, slots=True)
+class _Near:
+    places: NDArray[np.int64]
+    away: FloatArray
 
 
-def _log_ratio(norms: FloatArray, goal: float) -> FloatArray:
-    """Return log(norm / goal), infinite where either is 0."""
-    ratio = np.divide(norms, goal, out=np.zeros_like(norms), where=goal > 0)
-    logs: FloatArray = np.log(ratio, out=np.full_like(ratio, np.inf), where=ratio > 0)
-    return logs
+def _nearest(norms: FloatArray, own: int, *, without: tuple[int, int], count: int) -> _Near:
+    """Return the features whose norm is nearest to that of one of them, by ratio."""
+    away = np.full(len(norms), np.inf)
+    alive = norms > 0
+    if norms[own] > 0:
+        away[alive] = np.abs(np.log(norms[alive] / norms[own]))
+    away[list(without)] = np.inf
+    places = np.argsort(away, kind="stable")[:count]
+    places = places[away[places] <= np.log(NORM_FACTOR)]
+    return _Near(places, away[places])
+
+
+def _together(live: LiveFeatures, first: NDArray[np.int64], second: NDArray[np.int64]) -> FloatArray:
+    """Return in how many scenarios two features change something together."""
+    counts: FloatArray = (live.first[:, first] > 0).T.astype(np.float64) @ (live.second[:, second] > 0)
+    return counts

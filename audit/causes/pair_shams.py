@@ -1,0 +1,143 @@
+"""Shams of pairs: other live features of the same prompts, matched in size of change and in decoder cosine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from audit.analysis.shams import LiveFeatures, Shams, matched_pairs, sham_test
+from audit.capture.interventions import Delta
+from audit.causes.benches import Bench
+from audit.causes.mixes import PairCase, run_pairs
+from audit.causes.pairs import MeasuredPair
+from audit.causes.work import Work
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+# Estimates of shams are means over so many of the scenarios, spread evenly.
+_ESTIMATED_SCENARIOS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class _Codes:
+    """What fires in one case: by row, its place among the kept positions, its latent, and the two roles' changes."""
+
+    token: IntArray
+    latent: IntArray
+    first: FloatArray
+    second: FloatArray
+
+
+class PairShams:
+    """Tests the pairs of one question about one mix, through one SAE; what pairs share is computed once.
+
+    Args:
+        bench: the SAE.
+        cases: the held-out scenarios with that question.
+        work: numbers of shams and where the rows go.
+    """
+
+    def __init__(self, bench: Bench, cases: Sequence[PairCase], work: Work) -> None:
+        self._bench = bench
+        self._cases = tuple(cases)
+        self._config = work.config
+        self._ledger = work.ledger
+        self._codes = tuple(_codes(case) for case in cases)
+        self._latents: IntArray = np.unique(np.concatenate([code.latent for code in self._codes]))
+        rows = bench.instrument.sae.w_dec[self._latents.tolist()]
+        self._directions = rows.double().cpu().numpy()
+        self._live = self._live_features()
+        count = min(_ESTIMATED_SCENARIOS, len(cases))
+        self._estimated = tuple(n * len(cases) // count for n in range(count))
+        self._rows: dict[int, FloatArray] = {}
+        self._answers: dict[tuple[int, int], float] = {}
+
+    def test(self, pair: MeasuredPair, claim: str, *, screened: bool) -> Shams | str:
+        """Return the sham test of a pair whose features both change something, or why there is none."""
+        runs, wanted = pair.runs, self._config.causal.shams
+        first, second = (int(np.searchsorted(self._latents, latent)) for latent in (runs.first, runs.second))
+        matched = matched_pairs(self._live, (first, second), count=wanted)
+        if len(matched) < wanted:
+            return f"only {len(matched)} of {wanted} matched pairs of features fire in these prompts"
+        latents = [(int(self._latents[one]), int(self._latents[other])) for one, other in matched]
+
+        def measure(numbers: tuple[int, ...]) -> FloatArray:
+            means = self._exact([latents[n] for n in numbers])
+            self._ledger.sham.extend(
+                {
+                    "claim": claim,
+                    "number": number,
+                    "first": latents[number][0],
+                    "second": latents[number][1],
+                    "downstream_sae": None,
+                    "downstream_latent": None,
+                    "effect": mean,
+                }
+                for number, mean in zip(numbers, means.tolist(), strict=True)
+            )
+            return means
+
+        return sham_test(
+            float(runs.interaction.data.mean()),
+            measure,
+            count=wanted,
+            alpha=self._config.analysis.alpha,
+            estimates=np.array([self._row(one)[other] for one, other in matched]) if screened else None,
+        )
+
+    def _exact(self, pairs: Sequence[tuple[int, int]]) -> FloatArray:
+        missing = [pair for pair in pairs if pair not in self._answers]
+        totals = np.zeros(len(missing))
+        for case in self._cases:
+            totals += [answer.interaction for answer in run_pairs(self._bench, case, missing)]
+        self._answers |= dict(zip(missing, (totals / len(self._cases)).tolist(), strict=True))
+        return np.array([self._answers[pair] for pair in pairs])
+
+    def _row(self, place: int) -> FloatArray:
+        """Return (live,) first-order interactions of one feature with each other one, means over some scenarios."""
+        if place not in self._rows:
+            latent = int(self._latents[place])
+            total = np.zeros(len(self._latents))
+            for n in self._estimated:
+                total += self._estimates(self._cases[n], self._codes[n], latent)
+            self._rows[place] = total / len(self._estimated)
+        return self._rows[place]
+
+    def _estimates(self, case: PairCase, codes: _Codes, latent: int) -> FloatArray:
+        """Return (live,) delta_l . [g(x + delta_k) - g(x)] of one case, for one k and every l."""
+        delta = case.first(latent)
+        if delta.empty:
+            return np.zeros(len(self._latents))
+        nothing = Delta.none(case.held.fired.source.shape[1])
+        untouched, changed = self._bench.engine.gradient(case.held, [nothing, delta]).double().numpy()
+        turn = (changed - untouched)[case.held.fired.kept.cpu().numpy()]
+        place = np.searchsorted(self._latents, codes.latent)
+        # What is added points against the feature.
+        products = -codes.second * np.einsum("rd,rd->r", self._directions[place], turn[codes.token])
+        return np.bincount(place, weights=products, minlength=len(self._latents)).astype(np.float64)
+
+    def _live_features(self) -> LiveFeatures:
+        shape = len(self._cases), len(self._latents)
+        first, second = np.zeros(shape), np.zeros(shape)
+        for row, codes in enumerate(self._codes):
+            place = np.searchsorted(self._latents, codes.latent)
+            first[row] = np.bincount(place, weights=codes.first**2, minlength=shape[1])
+            second[row] = np.bincount(place, weights=codes.second**2, minlength=shape[1])
+        return LiveFeatures(np.sqrt(first), np.sqrt(second), self._directions)
+
+
+def _codes(case: PairCase) -> _Codes:
+    fired = case.held.fired
+    token, latent = (column.cpu().numpy().astype(np.int64) for column in (fired.rows.token, fired.rows.latent))
+    activation = fired.rows.activation.double().cpu().numpy()
+    scale = fired.sae.token_scale(fired.source).double().cpu().numpy()[token]
+
+    def change(levels: Mapping[int, float]) -> FloatArray:
+        ceiling = np.array([levels.get(one, 0.0) for one in latent.tolist()])
+        return np.asarray(np.maximum(0.0, activation - ceiling) * scale, dtype=np.float64)
+
+    return _Codes(token, latent, change(case.without_first), change(case.without_second))

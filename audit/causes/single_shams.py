@@ -1,0 +1,175 @@
+"""Shams of single features: random directions of the same norm at every position, the same one on every scenario."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from audit.analysis.causal import check_screen
+from audit.analysis.shams import Shams, sham_test
+from audit.capture.interventions import Delta, Held
+from audit.capture.sae import random_decoder
+from audit.causes.benches import Bench, seed_of
+from audit.causes.singles import Single
+from audit.causes.work import Work
+from audit.records import ScreenCheck
+
+FloatArray = NDArray[np.float64]
+
+# The first-order estimate is checked on means over so many scenarios.
+_CHECKED_SCENARIOS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class ShammedSingle:
+    """The sham test of one feature, and the fall of each downstream feature under each sham that was run."""
+
+    shams: Shams
+    falls: FloatArray
+
+
+class SingleShams:
+    """Tests the features of one SAE against random directions.
+
+    Args:
+        bench: the SAE.
+        work: numbers of shams and where the rows go.
+    """
+
+    def __init__(self, bench: Bench, work: Work) -> None:
+        self._bench = bench
+        self._config = work.config
+        self._ledger = work.ledger
+        self._gradients: dict[int, NDArray[np.float32]] = {}
+
+    def check(self, singles: Sequence[Single]) -> ScreenCheck:
+        """Compare first-order estimates of random shams of these features with exact means."""
+        rng = np.random.default_rng(seed_of(self._config.analysis.seed, self._bench.name, "features"))
+        wanted: dict[int, list[int]] = {}
+        if singles:
+            for place in rng.integers(len(singles), size=self._config.causal.screen_sample).tolist():
+                wanted.setdefault(place, []).append(int(rng.integers(self._config.causal.shams)))
+        estimates: list[float] = []
+        exact: list[float] = []
+        for place, numbers in sorted(wanted.items()):
+            part = _first(singles[place], _CHECKED_SCENARIOS)
+            chosen = list(dict.fromkeys(numbers))
+            estimated = self._estimates(part)[chosen]
+            measured, _ = self._run(part, chosen, ())
+            for number, one, other in zip(chosen, estimated.tolist(), measured.tolist(), strict=True):
+                self._ledger.screen.append(
+                    {
+                        "sae": self._bench.name,
+                        "subject": "features",
+                        "number": len(estimates),
+                        "member": f"{singles[place].runs.finding.id}/sham {number}",
+                        "estimate": one,
+                        "exact": other,
+                    }
+                )
+                estimates.append(one)
+                exact.append(other)
+        on = f"random directions of features' norms, means over at most {_CHECKED_SCENARIOS} scenarios"
+        return check_screen(
+            self._bench.name, "features", np.array(estimates), np.array(exact), on=on, limits=self._config.causal
+        )
+
+    def test(self, single: Single, claim: str, downstream: tuple[int, ...], *, screened: bool) -> ShammedSingle:
+        """Run the sham test of one feature; `screened` says whether estimates may choose what is run."""
+        falls: list[FloatArray] = []
+
+        def measure(numbers: tuple[int, ...]) -> FloatArray:
+            means, fallen = self._run(single, numbers, downstream)
+            falls.append(fallen)
+            self._note(claim, numbers, means, fallen, downstream)
+            return means
+
+        shams = sham_test(
+            float(single.runs.effect.data.mean()),
+            measure,
+            count=self._config.causal.shams,
+            alpha=self._config.analysis.alpha,
+            estimates=self._estimates(single) if screened else None,
+        )
+        return ShammedSingle(shams, np.concatenate([np.zeros((0, len(downstream))), *falls]))
+
+    def _run(self, single: Single, numbers: Sequence[int], downstream: Sequence[int]) -> tuple[FloatArray, FloatArray]:
+        """Return the mean effect of each sham and, (shams, downstream), the mean fall of each later feature."""
+        directions = self._directions(single)
+        effects = np.zeros(len(numbers))
+        falls = np.zeros((len(numbers), len(downstream)))
+        for held, like in zip(single.held, single.deltas, strict=True):
+            if like.empty:
+                continue
+            responses = self._bench.engine.run(held, [held.pushed(directions[n], like) for n in numbers])
+            effects += held.outcome - responses.outcome
+            if responses.downstream is not None and held.downstream is not None:
+                columns = list(downstream)
+                falls += held.downstream[columns].astype(np.float64) - responses.downstream[:, columns]
+        return effects / len(single.held), falls / len(single.held)
+
+    def _estimates(self, single: Single) -> FloatArray:
+        """Return (shams,) first-order mean effects: a change adds its product with the gradient to the answer."""
+        total = np.zeros(self._width)
+        for held, like in zip(single.held, single.deltas, strict=True):
+            if like.empty:
+                continue
+            gradient = self._gradient(held)[like.positions.cpu().numpy()]
+            norms = like.vectors.norm(dim=1).double().cpu().numpy()
+            total += norms @ gradient
+        directions = self._directions(single).double().numpy()
+        estimates: FloatArray = -(directions @ total) / len(single.held)
+        return estimates
+
+    def _gradient(self, held: Held) -> NDArray[np.float32]:
+        """Return (positions, d), the outcome's gradient in an untouched prompt."""
+        found = self._gradients.get(held.prompt.id)
+        if found is None:
+            nothing = Delta.none(held.fired.source.shape[1])
+            found = self._bench.engine.gradient(held, [nothing])[0].numpy()
+            self._gradients[held.prompt.id] = found
+        return found
+
+    @property
+    def _width(self) -> int:
+        return self._bench.instrument.sae.w_dec.shape[1]
+
+    def _directions(self, single: Single) -> Tensor:
+        seed = seed_of(self._config.analysis.seed, single.runs.finding.id, "shams")
+        return random_decoder(self._config.causal.shams, self._width, seed=seed)
+
+    def _note(
+        self, claim: str, numbers: Sequence[int], means: FloatArray, falls: FloatArray, downstream: Sequence[int]
+    ) -> None:
+        later = self._bench.later
+        for number, mean, fallen in zip(numbers, means.tolist(), falls.tolist(), strict=True):
+            own: list[tuple[str | None, int | None, float]] = [(None, None, mean)]
+            if later is not None:
+                own += [(later.sae.record.name, latent, fall) for latent, fall in zip(downstream, fallen, strict=True)]
+            self._ledger.sham.extend(
+                {
+                    "claim": claim,
+                    "number": number,
+                    "first": None,
+                    "second": None,
+                    "downstream_sae": sae,
+                    "downstream_latent": latent,
+                    "effect": effect,
+                }
+                for sae, latent, effect in own
+            )
+
+
+def _first(single: Single, count: int) -> Single:
+    """Return the first scenarios in which there was anything to lower."""
+    places = [n for n, delta in enumerate(single.deltas) if not delta.empty][:count]
+    return Single(
+        single.runs,
+        tuple(single.held[n] for n in places),
+        tuple(single.deltas[n] for n in places),
+        single.falls[places],
+    )
