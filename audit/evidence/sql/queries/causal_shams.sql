@@ -1,0 +1,10 @@
+-- Caller: whoever checks a sham test. One row a claim and sham that was run: its mean effect on the answer, in nats.
+SELECT
+    claim,
+    number,
+    first,
+    second,
+    effect
+FROM sham
+WHERE downstream_latent IS NULL
+ORDER BY claim, number
