@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
 
 from audit import __version__
 from audit.analysis.ladder import count_rungs
@@ -15,6 +13,7 @@ from audit.assessment import Assessment, Reader, assess, card_latents
 from audit.capture.outputs import lens_is_reliable, promoted_tokens
 from audit.capture.sae_sources import certificate_folder, expand_sources
 from audit.cards import feature_cards
+from audit.causes import Causes, find_causes, record_causes
 from audit.certification import read_certificate, summary_of
 from audit.config import AuditConfig
 from audit.errors import SuiteError, UsageError
@@ -44,8 +43,7 @@ from probes.loader import load_suites
 from reports.pdf import check_pdf_libraries
 
 _NOT_TESTED = (
-    "Causal effect: no feature was suppressed or amplified, so no finding says that the model uses a feature.",
-    "Interaction: what happens when a prompt mixes two sensitive concepts.",
+    "Interactions of three or more features or concepts, and of concepts that no mix joins.",
     "Other sites: only the sites of the named SAEs were read.",
     "Other languages and longer dialogues: every prompt is one English user turn.",
 )
@@ -61,17 +59,17 @@ class AuditResult:
     statement_digest: str
 
 
-def run_audit(request: AuditRequest, *, progress: Progress) -> AuditResult:
+def run_audit(request: AuditRequest, *, progress: Progress, clock: Callable[[], float] = time.monotonic) -> AuditResult:
     """Run an audit and return its sealed bundle.
 
     Args:
         request: what to audit.
         progress: listener.
+        clock: monotonic seconds; it decides something only where the budget of the causal tests is one of time.
 
     Raises:
         AffidavitError: bad input, a missing library, no room: nothing is sealed, and shards that were finished stay
-        for the
-            next run with the same `out`.
+            for the next run with the same `out`.
     """
     check_pdf_libraries()
     if request.tsa_url is not None and not request.tsa_url.startswith(("http://", "https://")):
@@ -97,23 +95,12 @@ def run_audit(request: AuditRequest, *, progress: Progress) -> AuditResult:
         gathered = gather(subject, request.config, workspace.folder, progress)
         with create_store(workspace.folder) as store:
             fill_store(store, subject, gathered)
-            readers = _readers(subject, gathered)
-            assessment = assess(store, suites, request.config, readers, progress=progress)
-            mixing = assess_mixes(
-                store,
-                suites,
-                request.config,
-                readers,
-                assessment=assessment,
-                decoders=_decoders(subject),
-                progress=progress,
-            )
-            precision = compare_precision(subject, request.config, assessment.findings, progress)
+            results = _analyse(store, subject, gathered, request.config, progress, clock=clock)
+            precision = compare_precision(subject, request.config, results.assessment.findings, progress)
             findings = _conclude(
                 store,
                 subject,
-                assessment,
-                mixing,
+                results,
                 certified,
                 precision=precision,
                 imported=imported,
@@ -133,6 +120,35 @@ def run_audit(request: AuditRequest, *, progress: Progress) -> AuditResult:
     return AuditResult(request.out, findings, digest, statement.digest)
 
 
+@dataclass(frozen=True, slots=True)
+class _Results:
+    """What every analysis found; the concepts of the assessment have the rungs that the causal tests gave them."""
+
+    assessment: Assessment
+    mixing: Mixing
+    causes: Causes
+
+
+def _analyse(
+    store: Store,
+    subject: Subject,
+    gathered: Gathered,
+    config: AuditConfig,
+    progress: Progress,
+    *,
+    clock: Callable[[], float],
+) -> _Results:
+    readers = _readers(subject, gathered)
+    assessment = assess(store, subject.suites, config, readers, progress=progress)
+    decoders = {i.sae.record.name: i.sae.w_dec.cpu().numpy() for i in subject.instruments}
+    mixing = assess_mixes(
+        store, subject.suites, config, readers, assessment=assessment, decoders=decoders, progress=progress
+    )
+    causes = find_causes(subject, assessment.concepts, config, progress=progress, clock=clock)
+    record_causes(store, causes.ledger)
+    return _Results(replace(assessment, concepts=causes.concepts), mixing, causes)
+
+
 def _readers(subject: Subject, gathered: Gathered) -> tuple[Reader, ...]:
     return tuple(
         Reader(
@@ -143,10 +159,6 @@ def _readers(subject: Subject, gathered: Gathered) -> tuple[Reader, ...]:
         )
         for i in subject.instruments
     )
-
-
-def _decoders(subject: Subject) -> dict[str, NDArray[np.float32]]:
-    return {i.sae.record.name: i.sae.w_dec.cpu().numpy() for i in subject.instruments}
 
 
 def _certificates(subject: Subject, config: AuditConfig) -> tuple[tuple[Certificate | None, str], ...]:
@@ -161,14 +173,14 @@ def _certificates(subject: Subject, config: AuditConfig) -> tuple[tuple[Certific
 def _conclude(
     store: Store,
     subject: Subject,
-    assessment: Assessment,
-    mixing: Mixing,
+    results: _Results,
     certified: Sequence[tuple[Certificate | None, str]],
     *,
     precision: Mapping[str, PrecisionResult],
     imported: Mapping[str, tuple[LabelFile, ...]],
     config: AuditConfig,
 ) -> Findings:
+    assessment, causes = results.assessment, results.causes
     cards: list[FeatureCard] = []
     for instrument, (certificate, _) in zip(subject.instruments, certified, strict=True):
         stability = certificate.stability if certificate is not None else None
@@ -192,18 +204,25 @@ def _conclude(
         format=subject.prompt_format.value,
         permutation_control=assessment.permutation_control,
         concepts=assessment.concepts,
-        cofiring=mixing.cofiring,
-        mixes=mixing.mixes,
-        causal=None,
+        cofiring=results.mixing.cofiring,
+        mixes=tuple(
+            replace(mix, pairs=causes.pairs.get(mix.id, ()), untested=causes.untested.get(mix.id, ()))
+            for mix in results.mixing.mixes
+        ),
+        causal=causes.result,
         cards=tuple(cards),
         ladder=count_rungs(assessment.findings),
-        not_tested=_not_tested(subject),
+        not_tested=_not_tested(subject, causes),
     )
 
 
-def _not_tested(subject: Subject) -> tuple[str, ...]:
+def _not_tested(subject: Subject, causes: Causes) -> tuple[str, ...]:
     parts = dict.fromkeys(suite.subset for suite in subject.suites if suite.subset is not None)
     left_out = tuple(f"Other concepts of the suites: only the part “{name}” of each suite was run." for name in parts)
+    if not any(suite.mixes for suite in subject.suites):
+        left_out += ("Interaction: no prompt mixed two sensitive concepts.",)
+    if not causes.result.effects:
+        left_out += ("Causal effect: no feature was lowered, so no finding says that the model uses a feature.",)
     return (*left_out, *_NOT_TESTED)
 
 

@@ -32,5 +32,6 @@ class Work:
     @property
     def first_id(self) -> int:
         """Return the number of the first prompt that is not the audit's own."""
-        own = [*self.subject.prompts, *(question for question, _ in self.subject.questions)]
+        subject = self.subject
+        own = [*subject.prompts, *(question for question, _ in subject.questions), *subject.mix_prompts]
         return 1 + max((prompt.id for prompt in own), default=-1)
