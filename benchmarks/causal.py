@@ -221,8 +221,8 @@ def _figures(
 
 
 @click.command()
-@click.option("--prompts", type=click.IntRange(1), default=12, show_default=True, help="Outcome questions.")
-@click.option("--features", type=click.IntRange(2), default=32, show_default=True, help="Lowered in each prompt.")
+@click.option("--prompts", type=click.IntRange(1), default=6, show_default=True, help="Outcome questions.")
+@click.option("--features", type=click.IntRange(2), default=48, show_default=True, help="Lowered in each prompt.")
 @click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Turns that each way takes.")
 @click.option("--batch-tokens", type=click.IntRange(1), help="Positions a batch; the device's own number if left out.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the features.")
