@@ -129,7 +129,7 @@ def causal_effect(
         stands = shams is not None and shams.p_value <= config.alpha
         rung = Rung.CAUSAL if stands else finding.rung
         moves = f"lowering it to the level of the {runs.reference} arm changes the answer"
-        reason = f"{moves}{_beside(shams, 'random directions of equal norm', without)}"
+        reason = f"{moves}{_beside(shams, 'random directions of equal norm', without, config)}"
     effect, effect_zero, kl = _means((runs.effect, runs.effect_zero, runs.kl), config)
     return CausalEffect(
         id=f"{finding.id}/causal",
@@ -173,7 +173,7 @@ def causal_pair(
         if shams is not None:
             rung = Rung.CAUSAL if shams.p_value <= config.alpha else Rung.ASSOCIATED
         reason = "together they do another thing than the sum of each alone"
-        reason += _beside(shams, "matched pairs of features", without)
+        reason += _beside(shams, "matched pairs of features", without, config)
     word = PairWord.SYNERGY if interaction.value > 0 else PairWord.REDUNDANCY
     return CausalPair(
         id=f"{runs.mix}/{runs.question}/{runs.sae}/{runs.first}+{runs.second}",
@@ -294,11 +294,12 @@ def _failed(tested: SignFlip, scenarios: int, config: AnalysisConfig) -> str:
     return f"Holm p {tested.p_holm:.3g} over {scenarios} held-out scenarios, above {config.alpha:g}"
 
 
-def _beside(shams: ShamTest | None, kind: str, without: str) -> str:
+def _beside(shams: ShamTest | None, kind: str, without: str, config: AnalysisConfig) -> str:
     if shams is None:
         return f"; not claimed as causal: {without}"
     if shams.exceeding:
-        least = "at least " if shams.exact < shams.count else ""
+        # Beyond the level the runs ended early.
+        least = "at least " if shams.p_value > config.alpha else ""
         return f"; {least}{shams.exceeding} of {shams.count} {kind} do as much (p {shams.p_value:.3g})"
     return f", and none of {shams.count} {kind} does as much (p {shams.p_value:.3g})"
 

@@ -94,6 +94,8 @@ class _Inquiry:
                 self._leave(mix, "pairs of features", 1, "neither concept asks an outcome question")
             elif not found:
                 self._leave(mix, "pairs of features", 1, "one of the concepts has no feature that passes its test")
+            elif not self._work.config.causal.pairs_per_mix:
+                self._leave(mix, "pairs of features with a question", _count(found), "causal.pairs_per_mix is 0")
             elif not self._budget.may_begin():
                 self._leave(mix, "pairs of features with a question", _count(found), self._budget.reason)
             else:

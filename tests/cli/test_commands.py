@@ -166,7 +166,7 @@ def test_ray_that_is_not_installed_is_told_before_work(tmp_path: Path) -> None:
 
 
 def test_options_of_run_overrule_the_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """--executor and --dtype reach the audit, and the command that the record repeats."""
+    """--executor, --dtype and --causal-budget reach the audit, and the command that the record repeats."""
     asked: list[AuditRequest] = []
 
     def stop(request: AuditRequest, *, progress: Progress) -> None:
@@ -178,14 +178,25 @@ def test_options_of_run_overrule_the_configuration(tmp_path: Path, monkeypatch: 
     key = new_key(tmp_path / "key")
     (tmp_path / "audit.toml").write_text("[capture]\nworkers = 3\n")
     out, config = str(tmp_path / "out"), str(tmp_path / "audit.toml")
-    code = root.run(
-        ["run", "--config", config, "--executor", "ray", "--dtype", "bf16", "--key", str(key), "--out", out]
-    )
+    options = ["--executor", "ray", "--dtype", "bf16", "--causal-budget", "10 minutes"]
+    code = root.run(["run", "--config", config, *options, "--key", str(key), "--out", out])
     assert code == 2
     (request,) = asked
     assert (request.config.capture.executor, request.config.capture.workers) == (ExecutorKind.RAY, 3)
     assert request.config.model.dtype is Dtype.BF16
-    assert request.command == "affidavit run --config audit.toml --executor ray --dtype bf16 --out out"
+    assert request.config.causal.budget == "10 minutes"
+    assert request.command == (
+        'affidavit run --config audit.toml --executor ray --dtype bf16 --causal-budget "10 minutes" --out out'
+    )
+
+
+def test_a_budget_that_is_none_is_told_before_work(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`--causal-budget 10` has no unit: exit 2, the words that would do, and no key was asked for."""
+    code = root.run(["run", "--causal-budget", "10", "--key", str(tmp_path / "none"), "--out", str(tmp_path / "out")])
+    assert code == 2
+    told = capsys.readouterr().err
+    assert "--causal-budget" in told
+    assert "40000 forwards" in told
 
 
 def test_missing_pango_is_an_environment_error(tmp_path: Path) -> None:
