@@ -11,7 +11,7 @@ from torch import Tensor
 from audit.capture.held_prompts import Delta, Held
 from audit.capture.prompts import TokenisedPrompt
 
-# What a pass costs beyond its positions, as a share of a full batch; measured on one core and 256 positions.
+# What a pass costs beyond its positions, as a share of a full batch: a rough figure from one profile at 256 positions.
 _PASS_SHARE = 0.12
 
 
