@@ -45,13 +45,13 @@ class Answer:
     Args:
         outcome: logit of the target minus that of the foil at the last position, in nats.
         kl: KL(untouched || this) of the next-token distribution at the last position, in nats.
-        loss: mean cross-entropy of the prompt's own words that follow one of its own words, in nats; None where it was
-            not asked for, or the prompt has no such word.
+        loss: mean cross-entropy of the prompt's own words that follow one of its own words, in nats; 0 where it was not
+            asked for, or the prompt has no such word.
     """
 
     outcome: float
     kl: float
-    loss: float | None
+    loss: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,12 +249,12 @@ class Steerer:
             if loss or not self._keeps_some_logits:
                 whole: Tensor = self._model.model(**inputs).logits
                 ends = whole[rows, last]
-                losses = _mean_losses(whole, batch) if loss else [None] * len(rows)
+                losses = _mean_losses(whole, batch) if loss else [0.0] * len(rows)
             else:
                 # The model's own head: some scale or cap their logits after the unembedding.
                 kept, place = torch.unique(last, return_inverse=True)
                 logits: Tensor = self._model.model(**inputs, logits_to_keep=kept.to(self._model.device)).logits
-                ends, losses = logits[rows, place], [None] * len(rows)
+                ends, losses = logits[rows, place], [0.0] * len(rows)
             reading = _Reading(ends.float().cpu(), losses)
         if not bool(torch.isfinite(reading.ends).all()):
             raise EvidenceError(
@@ -307,26 +307,23 @@ class _Reading:
     """(batch, vocabulary) float32 logits at the last positions, and the mean loss of each prompt's own words."""
 
     ends: Tensor
-    losses: Sequence[float | None]
+    losses: Sequence[float]
 
 
 def _repeated(batch: Batch[TokenisedPrompt], times: int) -> Batch[TokenisedPrompt]:
     """Return the batch with each prompt in so many adjacent rows."""
-    return Batch(
-        tuple(p for p in batch.prompts for _ in range(times)),
-        *(tensor.repeat_interleave(times, dim=0) for tensor in (batch.ids, batch.mask, batch.content)),
-        batch.prefix,
-    )
+    ids, mask, content = (part.repeat_interleave(times, dim=0) for part in (batch.ids, batch.mask, batch.content))
+    return Batch(tuple(p for p in batch.prompts for _ in range(times)), ids, mask, content, batch.prefix)
 
 
-def _mean_losses(logits: Tensor, batch: Batch[TokenisedPrompt]) -> list[float | None]:
+def _mean_losses(logits: Tensor, batch: Batch[TokenisedPrompt]) -> list[float]:
     """Return each prompt's mean cross-entropy where a position and the next are both its own words."""
     predicts = (batch.content[:, :-1] & batch.content[:, 1:]).to(logits.device)
     following = batch.ids[:, 1:].to(logits.device)[predicts]
     own = logits[:, :-1][predicts].float()
     losses = torch.nn.functional.cross_entropy(own, following, reduction="none").double()
     counts = predicts.sum(1).tolist()
-    return [float(part.mean()) if len(part) else None for part in losses.split(counts)]
+    return [float(part.mean()) if len(part) else 0.0 for part in torch.split(losses, counts)]
 
 
 def _answer(reading: _Reading, clean: _Reading, row: int, tokens: OutcomeTokens) -> Answer:
