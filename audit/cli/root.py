@@ -17,6 +17,7 @@ from audit.cli.labels import labels
 from audit.cli.run import run as run_command
 from audit.cli.sae import sae
 from audit.cli.sql import sql
+from audit.cli.steer import steer
 from audit.cli.suites import suites
 from audit.cli.verify import verify
 from audit.errors import AffidavitError, ExitCode
@@ -36,7 +37,7 @@ def affidavit() -> None:
     """
 
 
-for command in (demo, run_command, verify, sql, suites, sae, labels, keys):
+for command in (demo, run_command, verify, sql, suites, sae, labels, steer, keys):
     affidavit.add_command(command)
 
 

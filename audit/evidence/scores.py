@@ -148,6 +148,12 @@ def read_densities(store: Store, *, sae: str) -> Densities:
     )
 
 
+def read_owners(store: Store, *, sae: str) -> tuple[tuple[str, int], ...]:
+    """Return (concept, latent) for every confirmed or causal feature of an SAE, the strongest first."""
+    rows = store.query("feature_owners", {"sae": sae})
+    return tuple((str(c), int(n)) for c, n in zip(rows["concept"], rows["latent"], strict=True))
+
+
 def read_exclusions(store: Store, *, site: str) -> TokenCounts:
     """Return how many token positions were excluded at a site, and why."""
     total, template, outliers, kept = store.query("exclusions", {"site": site}).iloc[0].astype(int)
