@@ -16,6 +16,7 @@ from audit.cli.keys import keys
 from audit.cli.labels import labels
 from audit.cli.run import run as run_command
 from audit.cli.sae import sae
+from audit.cli.shapley import shapley
 from audit.cli.sql import sql
 from audit.cli.steer import steer
 from audit.cli.suites import suites
@@ -37,7 +38,7 @@ def affidavit() -> None:
     """
 
 
-for command in (demo, run_command, verify, sql, suites, sae, labels, steer, keys):
+for command in (demo, run_command, verify, sql, suites, sae, labels, steer, shapley, keys):
     affidavit.add_command(command)
 
 
