@@ -2,15 +2,17 @@
 
 The players are features, the value of a coalition is the model's mean outcome over the confirmation scenarios of a mix
 (both concepts present, the first one's sentence in front) with every feature outside the coalition lowered to zero,
-exactly, the SAE's error kept. The index is k-SII (Bord and von Luxburg 2023, arXiv 2209.14974): Shapley interactions
-that add up, with their lower orders, to the difference between all features and none. No test stands behind it and no
-sham: it suggests what to look at and claims nothing.
+exactly, the SAE's error kept. The index is k-SII (Bordt and von Luxburg 2023, "From Shapley values to generalized
+additive models and back"): Shapley interactions that add up, with their lower orders, to the difference between all
+features and none. Where not all coalitions are run KernelSHAP-IQ estimates it (Fumagalli et al. 2024, arXiv
+2405.10852). No test stands behind it and no sham: it suggests what to look at and claims nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from types import ModuleType
 
@@ -140,10 +142,11 @@ def mix_coalitions(request: ShapleyRequest, *, progress: Progress) -> MixCoaliti
             sampler = shapiq.KernelSHAPIQ(players, max_order=request.order, index=INDEX, random_state=seed)
             found = sampler.approximate(budget, game)
         ends = game(np.array([[True] * players, [False] * players]))
+    # The library leaves out what is 0.
     values = [
-        CoalitionValue(tuple(choice.latents[n] for n in members), float(value))
-        for members, value in found.dict_values.items()
-        if 1 <= len(members) <= request.order
+        CoalitionValue(tuple(choice.latents[n] for n in members), float(found.dict_values.get(members, 0.0)))
+        for size in range(1, request.order + 1)
+        for members in combinations(range(players), size)
     ]
     return MixCoalitions(
         heading=HEADING,
