@@ -70,20 +70,22 @@ def steer_bundle(request: SteerRequest, *, progress: Progress) -> Suppression:
     # Before the model is loaded: a feature that never fired is told at once.
     sham_sets(plan)
     suites = reload_suites(bundle, request.sources)
-    concepts = {concept.id: concept for suite in suites for concept in suite.concepts if concept.outcome is not None}
-    name = concept_of(bundle, choice, request.concept, tuple(concepts))
-    concept = concepts[name]
+    asking = {
+        concept.id: (suite, concept, concept.outcome)
+        for suite in suites
+        for concept in suite.concepts
+        if concept.outcome is not None
+    }
+    name = concept_of(bundle, choice, request.concept, tuple(asking))
+    suite, concept, outcome = asking[name]
     model = reload_model(bundle, request.sources, progress)
     steerer = Steerer(model, reload_sae(bundle, request.sources, choice.sae, model), say=progress.say)
-    if concept.outcome is None:
-        raise TypeError("concepts without a question were left out above")
-    tokens = outcome_tokens(model, concept, concept.outcome)
+    tokens = outcome_tokens(model, concept, outcome)
     questions = [
         (tokenise(model, prompt, bundle.prompt_format), tokens)
-        for prompt in list_outcome_prompts(suites, first_id=0)
+        for prompt in list_outcome_prompts((suite,), first_id=0)
         if prompt.concept == name
     ]
     pairs = question_pairs(questions, name)
-    withheld = any(suite.withheld for suite in suites if any(own.id == name for own in suite.concepts))
     with progress.stage("suppressing features", total=min(len(pairs), ON_DEMAND.scenarios)) as advance:
-        return measure_suppression(steerer, pairs, plan, withheld=withheld, advance=advance)
+        return measure_suppression(steerer, pairs, plan, withheld=suite.withheld, advance=advance)

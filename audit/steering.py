@@ -18,6 +18,7 @@ from audit.arrays import Confirmation, Densities, FloatArray
 from audit.capture.prompts import OutcomeTokens, TokenisedPrompt
 from audit.capture.runner import Advance
 from audit.capture.steering import Answer, SteeredPrompt, Steerer
+from audit.config import AuditConfig
 from audit.errors import UsageError
 from audit.records import Continuation, Dose, Suppression
 from probes.schema import Arm, Split
@@ -81,6 +82,20 @@ class SteeringPlan:
     resamples: int
     size: SteeringSize
 
+    @classmethod
+    def within_audit(cls, latents: Sequence[int], live: Densities, config: AuditConfig) -> SteeringPlan:
+        """Return what an audit does with all causal features that a concept has in one SAE."""
+        causal, analysis = config.causal, config.analysis
+        return cls(
+            latents=tuple(sorted(latents)),
+            live=live,
+            doses=causal.doses,
+            new_tokens=causal.new_tokens,
+            seed=analysis.seed,
+            resamples=analysis.bootstrap,
+            size=WITHIN_AN_AUDIT,
+        )
+
 
 def question_pairs(
     questions: Sequence[tuple[TokenisedPrompt, OutcomeTokens]], concept: str
@@ -124,9 +139,16 @@ def measure_suppression(
         `n_scenarios` are those that the set itself was run on; sham sets run on the first `sham_scenarios` of them.
 
     Raises:
-        UsageError: a feature never fired in the audit, or too few others did for sham sets.
+        UsageError: there are no pairs, a feature never fired in the audit, or too few others did for sham sets.
         EvidenceError: a prediction is NaN or infinite.
     """
+    if not pairs:
+        raise UsageError(
+            item="concept",
+            expected="a question about both arms of at least one confirmation scenario",
+            found="none",
+            hint="Give the concept an outcome, and its scenarios a control arm.",
+        )
     own = _spread(pairs, plan.size.scenarios)
     maxima = _maxima(plan)
     pushes = [steerer.push(plan.latents, maxima, dose) for dose in plan.doses]

@@ -15,7 +15,7 @@ from audit.capture.model import load_model
 from audit.capture.prompts import OutcomeTokens, Prompt, TokenisedPrompt, tokenise
 from audit.capture.sae_sources import load_sae
 from audit.capture.steering import Steerer
-from audit.config import ModelConfig, PromptFormat
+from audit.config import AuditConfig, CausalConfig, ModelConfig, PromptFormat
 from audit.errors import UsageError
 from audit.records import Suppression
 from audit.steering import QuestionPair, SteeringPlan, SteeringSize, measure_suppression, question_pairs, sham_sets
@@ -143,3 +143,17 @@ def test_what_cannot_be_suppressed_is_named() -> None:
     live = Densities(np.arange(3), np.ones(3, dtype=np.int64), np.ones(3))
     with pytest.raises(UsageError, match="at least 2 other features"):
         sham_sets(SteeringPlan((0, 1), live, (1.0,), 4, 7, 400, SIZE))
+
+
+def test_an_audit_steers_as_its_configuration_says() -> None:
+    """Doses, tokens, seed and resamples come from there; the size is the one that an audit can afford."""
+    config = AuditConfig(causal=CausalConfig(doses=(0.25,), new_tokens=5))
+    made = SteeringPlan.within_audit((9, 4), plan().live, config)
+    assert (made.latents, made.doses, made.new_tokens) == ((4, 9), (0.25,), 5)
+    assert (made.seed, made.resamples, made.size.sham_sets) == (config.analysis.seed, config.analysis.bootstrap, 10)
+
+
+def test_a_concept_without_a_question_is_refused(steerer: Steerer) -> None:
+    """There is no answer to steer."""
+    with pytest.raises(UsageError, match="a question about both arms"):
+        measure_suppression(steerer, (), plan(), withheld=False)
