@@ -38,6 +38,7 @@ from audit.records import (
 )
 from audit.request import AuditRequest
 from audit.signing.seal import seal_bundle
+from audit.suppressions import suppress_causes
 from audit.workspace import open_workspace
 from probes.loader import load_suites
 from reports.pdf import check_pdf_libraries
@@ -146,6 +147,9 @@ def _analyse(
     )
     causes = find_causes(subject, assessment.concepts, config, progress=progress, clock=clock)
     record_causes(store, causes.ledger)
+    held = suppress_causes(store, subject, causes.concepts, config, progress)
+    result = replace(causes.result, suppressions=held.found, untested=(*causes.result.untested, *held.untested))
+    causes = replace(causes, result=result)
     return _Results(replace(assessment, concepts=causes.concepts), mixing, causes)
 
 

@@ -247,3 +247,54 @@ CREATE TABLE screen (
     estimate DOUBLE NOT NULL,
     exact DOUBLE NOT NULL
 );
+
+-- one row a concept, SAE and dose of the control test: means of changed minus untouched; nats. sham_ are means over the sets of
+-- random features
+CREATE TABLE dose (
+    concept VARCHAR NOT NULL,
+    sae VARCHAR NOT NULL,
+    latents INTEGER[] NOT NULL,
+    dose DOUBLE NOT NULL,
+    n_scenarios INTEGER NOT NULL,
+    outcome DOUBLE NOT NULL,
+    control_outcome DOUBLE NOT NULL,
+    control_kl DOUBLE NOT NULL,
+    control_loss DOUBLE NOT NULL,
+    sham_outcomes DOUBLE[] NOT NULL,
+    sham_control_kl DOUBLE NOT NULL,
+    sham_control_loss DOUBLE NOT NULL,
+    texts_changed DOUBLE NOT NULL
+);
+
+-- one row a mix, SAE, listed feature and tested measure of the factorial; numbers of the confirmation split. words are those that
+-- hold for the feature
+CREATE TABLE mix_effect (
+    mix VARCHAR NOT NULL,
+    sae VARCHAR NOT NULL,
+    latent INTEGER NOT NULL,
+    measure VARCHAR NOT NULL,
+    words VARCHAR[] NOT NULL,
+    rung VARCHAR NOT NULL,
+    effect DOUBLE NOT NULL,
+    effect_low DOUBLE,
+    effect_high DOUBLE,
+    against_placebo DOUBLE NOT NULL,
+    p_value DOUBLE NOT NULL,
+    p_holm DOUBLE NOT NULL,
+    n_scenarios INTEGER NOT NULL
+);
+
+-- one row an SAE and listed pair of features that fire together more or less often than their rates in each stratum explain
+CREATE TABLE co_firing (
+    sae VARCHAR NOT NULL,
+    first INTEGER NOT NULL,
+    second INTEGER NOT NULL,
+    observed INTEGER NOT NULL,
+    expected DOUBLE NOT NULL,
+    odds_ratio DOUBLE,
+    odds_ratio_low DOUBLE,
+    odds_ratio_high DOUBLE,
+    q_value DOUBLE NOT NULL,
+    cosine DOUBLE NOT NULL,
+    community INTEGER
+);
