@@ -58,6 +58,7 @@ from audit.records.fidelity import (
     SeedStability,
     TrainingPoint,
 )
+from audit.records.graph import Edge, EdgeKind, Graph, Layer, Node, NodeKind
 from audit.records.interaction import (
     CoFiring,
     CoFiringPair,
@@ -99,6 +100,8 @@ __all__ = [
     "ControlResult",
     "Dose",
     "DownstreamEdge",
+    "Edge",
+    "EdgeKind",
     "ErrorNode",
     "Estimate",
     "Exclusions",
@@ -108,10 +111,12 @@ __all__ = [
     "Fidelity",
     "Finding",
     "Findings",
+    "Graph",
     "ImportedLabel",
     "InstrumentResult",
     "LabelFile",
     "LabelSource",
+    "Layer",
     "LeftOut",
     "Lexical",
     "MixEffect",
@@ -121,6 +126,8 @@ __all__ = [
     "MixScan",
     "MixWord",
     "ModelRecord",
+    "Node",
+    "NodeKind",
     "OutcomeResult",
     "PairWord",
     "PermutationControl",

@@ -297,4 +297,34 @@ CREATE TABLE co_firing (
     q_value DOUBLE NOT NULL,
     cosine DOUBLE NOT NULL,
     community INTEGER
+
+-- one row a concept, its outcome, a mix, a feature and the error of an SAE, as far as an edge names it; layer counts the
+-- model's layers from 0
+CREATE TABLE node (
+    node VARCHAR PRIMARY KEY,
+    kind VARCHAR NOT NULL,
+    sae VARCHAR,
+    site VARCHAR,
+    layer INTEGER,
+    latent INTEGER,
+    label VARCHAR NOT NULL
+);
+
+-- one row a claim about two nodes in one contrast, mix or question (within); layer is 'observation', 'contrast' or
+-- 'intervention'. effect is in unit, NULL where it is infinite. p_adjusted is Holm's p or a q; share is an error node's. A rung
+-- of 'associated' or lower says that it was not confirmed
+CREATE TABLE edge (
+    source VARCHAR NOT NULL,
+    target VARCHAR NOT NULL,
+    kind VARCHAR NOT NULL,
+    layer VARCHAR NOT NULL,
+    within VARCHAR NOT NULL,
+    effect DOUBLE,
+    low DOUBLE,
+    high DOUBLE,
+    unit VARCHAR NOT NULL,
+    p_value DOUBLE,
+    p_adjusted DOUBLE,
+    share DOUBLE,
+    rung VARCHAR NOT NULL
 );
