@@ -297,6 +297,7 @@ CREATE TABLE co_firing (
     q_value DOUBLE NOT NULL,
     cosine DOUBLE NOT NULL,
     community INTEGER
+);
 
 -- one row a concept, its outcome, a mix, a feature and the error of an SAE, as far as an edge names it; layer counts the
 -- model's layers from 0
