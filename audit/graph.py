@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from audit.errors import EvidenceError
 from audit.records import (
     CausalPair,
     CoFiring,
@@ -96,6 +97,9 @@ def graph_of(findings: Findings) -> Graph:
     Returns:
         Nodes for every concept, every concept's answer that was measured, and whatever an edge names. The order
         depends on the contents alone.
+
+    Raises:
+        EvidenceError: a result names an SAE that the findings do not describe.
     """
     edges = tuple(sorted(dict.fromkeys(_all_edges(findings)), key=_edge_order))
     return Graph(tuple(sorted(_nodes(findings, edges), key=_node_order)), edges)
@@ -303,16 +307,27 @@ def _nodes(findings: Findings, edges: tuple[Edge, ...]) -> Iterator[Node]:
     for mix in findings.mixes:
         if mix_node(mix.id) in ends:
             yield _plain(mix_node(mix.id), NodeKind.MIX, mix.title)
-    for sae, site in sites.items():
-        if error_node(sae) in ends:
-            yield Node(error_node(sae), NodeKind.ERROR, sae, site, layer_of(site), None, f"error of {sae}")
     for end in ends:
+        if end.startswith("error:"):
+            sae = end.removeprefix("error:")
+            site = _site(sites, sae)
+            yield Node(end, NodeKind.ERROR, sae, site, layer_of(site), None, f"error of {sae}")
         if end.startswith("feature:"):
             sae, _, number = end.removeprefix("feature:").rpartition("/")
-            site = sites[sae]
-            latent = int(number)
+            site, latent = _site(sites, sae), int(number)
             label = labels.get((sae, latent), "")
             yield Node(end, NodeKind.FEATURE, sae, site, layer_of(site), latent, label)
+
+
+def _site(sites: Mapping[str, str], sae: str) -> str:
+    if sae not in sites:
+        raise EvidenceError(
+            item=f"SAE {sae}",
+            expected="one of the audit's SAEs",
+            found=", ".join(sites) or "none",
+            hint="The findings name an SAE that they do not describe; run the audit again.",
+        )
+    return sites[sae]
 
 
 def _plain(node: str, kind: NodeKind, label: str) -> Node:

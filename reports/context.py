@@ -14,7 +14,10 @@ from audit.records import (
 from reports.cards import cards_view
 from reports.certificates import certificate_views
 from reports.concepts import domain_views
+from reports.features import names_of
 from reports.instruments import Instrument, instruments_of
+from reports.interactions import interactions_view
+from reports.interventions import interventions_view
 from reports.numbers import (
     count,
     date_text,
@@ -58,7 +61,7 @@ def build_view(findings: Findings, run: RunInfo) -> ReportView:
     instruments = instruments_of(findings)
     title = _title(run)
     model = visible(findings.model.name)
-    carded = frozenset((card.sae, card.latent) for card in findings.cards)
+    names = names_of(findings, instruments)
     return ReportView(
         language=LANGUAGE,
         title=f"{title}: {model}",
@@ -76,9 +79,11 @@ def build_view(findings: Findings, run: RunInfo) -> ReportView:
         audited=audited_view(findings, instruments),
         fidelity=fidelity_view(findings, run, instruments),
         certificates=certificate_views(findings, instruments),
-        domains=domain_views(findings.concepts, instruments, carded=carded),
+        domains=domain_views(findings.concepts, instruments, carded=names.carded),
         findings_lead=_findings_lead(findings, instruments),
         ladder=_ladder(findings),
+        interactions=interactions_view(findings, names),
+        causal=interventions_view(findings, names),
         cards=cards_view(findings.cards, findings.concepts, instruments),
         controls=controls_view(findings, instruments),
         not_tested=tuple(visible(item) for item in findings.not_tested),

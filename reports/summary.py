@@ -15,6 +15,8 @@ from audit.records import (
 )
 from reports.concepts import outcome_words
 from reports.instruments import Instrument, contrast_of, fidelity_of, instrument_words, slug
+from reports.interactions import interaction_sentence
+from reports.interventions import causal_sentence
 from reports.numbers import NOT_MEASURED, count, listed, plural, share, visible
 from reports.overview import overview_charts, overview_table
 from reports.view import Cell, Summary, SummaryRow
@@ -128,12 +130,14 @@ def _sentences(findings: Findings, instruments: Sequence[Instrument]) -> tuple[s
         ),
         distinction_sentence(findings, instruments[0]) + (f" {others}" if others else ""),
         _ladder_sentence(findings, several=several),
+        interaction_sentence(findings),
         "That a feature reacts to a concept does not show that the model uses it when it answers. "
         + (
             "Only the findings on the rung “causal” speak about use."
-            if findings.ladder.get(Rung.CAUSAL.value, 0)
+            if _speaks_of_use(findings)
             else "No finding in this report speaks about use."
         ),
+        causal_sentence(findings),
         (
             "That no feature was found does not show that the model lacks the concept: the model may hold it where"
             f" {'these instruments do' if several else 'this instrument does'} not look."
@@ -144,6 +148,11 @@ def _sentences(findings: Findings, instruments: Sequence[Instrument]) -> tuple[s
             " was changed since sealing, not that the content is right, and it is not a determination of compliance."
         ),
     )
+
+
+def _speaks_of_use(findings: Findings) -> bool:
+    tested = findings.causal.effects if findings.causal is not None else ()
+    return findings.ladder.get(Rung.CAUSAL.value, 0) > 0 or any(effect.rung is Rung.CAUSAL for effect in tested)
 
 
 def colour_sentence(instruments: Sequence[Instrument]) -> str:

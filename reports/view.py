@@ -298,6 +298,30 @@ class Cards:
 
 
 @dataclass(frozen=True, slots=True)
+class Passage:
+    """A headed piece of a chapter: paragraphs, then each chart, then each table. `missing` says why there is none."""
+
+    id: str
+    heading: str
+    paragraphs: tuple[str, ...] = ()
+    charts: tuple[Chart, ...] = ()
+    tables: tuple[Table, ...] = ()
+    missing: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Chapter:
+    """A chapter of passages, with the words that it uses; `missing` says why there is nothing to tell."""
+
+    id: str
+    heading: str
+    lead: tuple[str, ...]
+    terms: tuple[Term, ...]
+    passages: tuple[Passage, ...]
+    missing: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Controls:
     """The measured false positive rate and the control SAEs."""
 
@@ -353,6 +377,8 @@ class ReportView:
     domains: tuple[DomainView, ...]
     findings_lead: tuple[str, ...]
     ladder: Table
+    interactions: Chapter
+    causal: Chapter
     cards: Cards
     controls: Controls
     not_tested: tuple[str, ...]

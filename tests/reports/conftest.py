@@ -47,7 +47,7 @@ def view_of() -> Callable[[Findings], ReportView]:
 
 @pytest.fixture(scope="session")
 def lone_findings(findings: Findings) -> Findings:
-    """The record of an audit with one SAE, which has no certificate."""
+    """The record of an audit with one SAE, which has no certificate, no mixes and no interventions."""
     main = replace(findings.saes[0], certificate=None, certificate_note="made for another model")
     return replace(
         findings,
@@ -61,6 +61,9 @@ def lone_findings(findings: Findings) -> Findings:
             )
             for concept in findings.concepts
         ),
+        cofiring=(),
+        mixes=(),
+        causal=None,
         cards=tuple(card for card in findings.cards if card.sae == SAE),
     )
 

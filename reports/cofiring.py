@@ -1,0 +1,132 @@
+"""Which features fire together: an observation, with what chance and a naive test would have flagged."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from audit.records import CoFiring, CoFiringPair
+from reports.features import Names, cut_words
+from reports.numbers import count, decimal, interval, listed, plain, probability, visible
+from reports.view import Cell, Column, Row, Table, whole
+
+PRINTED_PAIRS = 8
+PRINTED_COMMUNITIES = 5
+
+
+def cofiring_counts(results: Sequence[CoFiring]) -> Table:
+    """Return a row an SAE: how many pairs were tested and flagged, and what would be flagged without care."""
+    return whole(
+        Table(
+            id="cofiring",
+            caption="Features that fire together, counted (observed; nothing was compared or changed)",
+            columns=(
+                Column("SAE"),
+                Column("Texts", numeric=True, detail="strata"),
+                Column("Live features", numeric=True),
+                Column("Pairs tested", numeric=True),
+                Column("Flagged", numeric=True),
+                Column("Flagged when permuted", numeric=True, detail="by chance, mean"),
+                Column("Flagged by a naive test", numeric=True, detail="chi-square, no strata"),
+            ),
+            rows=tuple(
+                Row(
+                    (
+                        Cell(visible(result.sae), code=True),
+                        Cell(count(result.units), detail=count(result.strata)),
+                        Cell(count(result.live)),
+                        Cell(count(result.pairs)),
+                        Cell(count(result.flagged)),
+                        Cell(decimal(result.flagged_permuted, 1)),
+                        Cell(count(result.flagged_naive)),
+                    )
+                )
+                for result in results
+            ),
+            note=(
+                "A text is one arm or cell of one scenario. Texts are compared within strata of equal cell and similar"
+                " length, because long texts make everything fire together; the naive test shows what comes of leaving"
+                " that out. “Permuted”: the same count after scenarios were exchanged at random within strata."
+            ),
+            layout="dense",
+        )
+    )
+
+
+def cofiring_communities(results: Sequence[CoFiring], names: Names) -> Table:
+    """Return the largest groups of features that fire together."""
+    rows, printed = [], []
+    for result in results:
+        for place, community in enumerate(result.communities):
+            row = Row(
+                (
+                    Cell(str(community.number), detail=names.short_place(result.sae)),
+                    Cell(count(community.size)),
+                    Cell(", ".join(str(latent) for latent in community.latents), code=True),
+                )
+            )
+            rows.append(row)
+            if place < PRINTED_COMMUNITIES:
+                printed.append(row)
+    return Table(
+        id="communities",
+        caption="Groups of features that fire together, largest first",
+        columns=(Column("Group"), Column("Features", numeric=True), Column("The most connected")),
+        rows=tuple(rows),
+        printed=tuple(printed),
+        cut=cut_words(len(printed), len(rows), f"the {PRINTED_COMMUNITIES} largest groups of each instrument"),
+        note="Groups are made for display; nothing was tested about them.",
+        empty="No groups: too few pairs of features fire together.",
+        layout="long",
+    )
+
+
+def cofiring_pairs(results: Sequence[CoFiring], names: Names) -> Table:
+    """Return the pairs with the strongest evidence."""
+    rows, printed = [], []
+    for result in results:
+        for place, pair in enumerate(result.top):
+            row = _pair_row(result, pair, names)
+            rows.append(row)
+            if place < PRINTED_PAIRS:
+                printed.append(row)
+    silent = [names.instrument(result.sae).label for result in results if not result.top]
+    none = f" None is listed for {listed(silent)}." if silent and rows else ""
+    return Table(
+        id="cofiring-pairs",
+        caption="The pairs with the strongest evidence of firing together",
+        columns=(
+            Column("Features"),
+            Column("Together", numeric=True, detail="expected"),
+            Column("Odds ratio", numeric=True, detail="95% interval"),
+            Column("q", numeric=True),
+            Column("Decoder cosine", numeric=True),
+            Column("Group"),
+        ),
+        rows=tuple(rows),
+        printed=tuple(printed),
+        cut=cut_words(len(printed), len(rows), f"the first {PRINTED_PAIRS} pairs of each instrument"),
+        note=(
+            "Odds ratio after Mantel and Haenszel; above 1 they fire together more often than their rates explain. A"
+            f" decoder cosine near 1: two halves of one feature.{none}"
+        ),
+        empty="No pair of features was flagged: none fires together more, or less, often than its rates explain.",
+        layout="long",
+    )
+
+
+def _pair_row(result: CoFiring, pair: CoFiringPair, names: Names) -> Row:
+    odds = pair.odds_ratio
+    return Row(
+        (
+            names.pair(result.sae, pair.first, pair.second),
+            Cell(count(pair.observed), detail=decimal(pair.expected, 1)),
+            (
+                Cell("infinite", detail="never apart")
+                if odds is None
+                else Cell(decimal(odds.value), detail=interval(odds), sort=plain(odds.value))
+            ),
+            Cell(probability(pair.q_value), sort=plain(pair.q_value)),
+            Cell(decimal(pair.cosine)),
+            Cell("none" if pair.community is None else str(pair.community)),
+        )
+    )

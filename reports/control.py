@@ -1,0 +1,176 @@
+"""The control test: a set of features held down, what it does to the answer, and what it costs elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from audit.records import Continuation, Dose, Suppression
+from reports.causal_figures import DosePanel, DosePoint, dose_chart
+from reports.contrasts import estimate_cell
+from reports.features import Names, cut_words
+from reports.numbers import count, decimal, interval, plain, plural, share, signed, visible
+from reports.view import Cell, Chart, Column, Passage, Row, Table
+
+PRINTED_SETS = 5
+PRINTED_CONTINUATIONS = 4
+CHARTED_SETS = 3
+_ID = "suppression"
+_HEADING = "Control: features held down while the model answers (intervention)"
+_NONE = (
+    "No set of features was held down: the control test needs features that change the answer. So nothing is said about"
+    " whether the answer can be controlled through them."
+)
+
+
+def control_passage(suppressions: Sequence[Suppression], names: Names) -> Passage:
+    """Return the doses with their cost and the texts; where nothing was held down, one sentence."""
+    if not suppressions:
+        return Passage(_ID, _HEADING, missing=_NONE)
+    return Passage(
+        _ID,
+        _HEADING,
+        paragraphs=(
+            (
+                "If the features explain the answer, holding them down should move it more than holding down random"
+                " features does, and cost little on prompts without the concept. The effect and its cost stand side by"
+                " side; an effect within the band of random features shows nothing."
+            ),
+        ),
+        charts=(_chart(suppressions, names),),
+        tables=(_doses(suppressions, names), _texts(suppressions, names)),
+    )
+
+
+def _chart(suppressions: Sequence[Suppression], names: Names) -> Chart:
+    drawn = suppressions[:CHARTED_SETS]
+    title = "What holding features down does to the answer, by dose, and what it costs"
+    spoken = "; ".join(
+        f"{_name(one, names)}, dose {dose.dose:g}: answer {signed(dose.outcome.value)} nats, random features"
+        f" {_band(dose)}, control KL {decimal(dose.control_kl.value, 3)}"
+        for one in drawn
+        for dose in one.doses
+    )
+    left_out = len(suppressions) - len(drawn)
+    limit = f" The first {count(len(drawn))} sets are drawn; the table has the other {count(left_out)}." * bool(
+        left_out
+    )
+    return Chart(
+        id="doses-chart",
+        svg=dose_chart(
+            tuple(DosePanel(_name(one, names), tuple(_point(dose) for dose in one.doses)) for one in drawn),
+            chart_id="doses-chart",
+            title=f"{title}. {spoken}.",
+            description="The table below has the numbers.",
+        ),
+        title=title,
+        description=spoken,
+        caption=(
+            f"{title}. Lines are 95% intervals; the hatched band spans the sets of random live features. Left and right"
+            f" have scales of their own.{limit}"
+        ),
+    )
+
+
+def _point(dose: Dose) -> DosePoint:
+    return DosePoint(
+        dose.dose,
+        dose.outcome,
+        dose.sham_outcomes,
+        dose.control_kl,
+        dose.control_loss,
+        dose.sham_control_kl,
+        dose.sham_control_loss,
+    )
+
+
+def _name(one: Suppression, names: Names) -> str:
+    place = names.short_place(one.sae)
+    return f"{names.title(one.concept)}, {plural(len(one.latents), 'feature')}" + (f" at {place}" if place else "")
+
+
+def _band(dose: Dose) -> str:
+    if not dose.sham_outcomes:
+        return "not run"
+    return f"{signed(min(dose.sham_outcomes))} to {signed(max(dose.sham_outcomes))}"
+
+
+def _doses(suppressions: Sequence[Suppression], names: Names) -> Table:
+    rows = tuple(_dose_row(one, dose, names) for one in suppressions for dose in one.doses)
+    printed = sum(len(one.doses) for one in suppressions[:PRINTED_SETS])
+    return Table(
+        id="doses",
+        caption="Dose and response: changed minus untouched, mean over prompts (nats)",
+        columns=(
+            Column("Features held down"),
+            Column("Dose", numeric=True),
+            Column("Answer", numeric=True, detail="95% interval"),
+            Column("Random features", numeric=True, detail="smallest to largest"),
+            Column("Answer on controls", numeric=True, detail="95% interval"),
+            Column("Control KL", numeric=True, detail="random"),
+            Column("Control loss", numeric=True, detail="random"),
+            Column("Texts changed", numeric=True),
+        ),
+        rows=rows,
+        printed=rows[:printed],
+        cut=cut_words(printed, len(rows), f"the first {PRINTED_SETS} sets"),
+        note=(
+            "A dose of 1 takes away the largest activation that the audit saw of each feature. Controls are the matched"
+            " prompts without the concept: what changes there is the cost. “Random”: the mean over sets of random live"
+            " features, held down in the same way."
+        ),
+        layout="long",
+    )
+
+
+def _dose_row(one: Suppression, dose: Dose, names: Names) -> Row:
+    latents = ", ".join(str(latent) for latent in one.latents)
+    return Row(
+        (
+            Cell(_name(one, names), detail=f"{latents}; n {count(one.n_scenarios)}"),
+            Cell(f"{dose.dose:g}", sort=plain(dose.dose)),
+            estimate_cell(dose.outcome, with_sign=True),
+            Cell(_band(dose)),
+            estimate_cell(dose.control_outcome, with_sign=True),
+            Cell(
+                f"{decimal(dose.control_kl.value, 3)} {interval(dose.control_kl, 3)}",
+                detail=decimal(dose.sham_control_kl, 3),
+            ),
+            Cell(
+                f"{signed(dose.control_loss.value, 3)} {interval(dose.control_loss, 3)}",
+                detail=signed(dose.sham_control_loss, 3),
+            ),
+            Cell(share(dose.texts_changed)),
+        )
+    )
+
+
+def _texts(suppressions: Sequence[Suppression], names: Names) -> Table:
+    texts = [(one, text) for one in suppressions for text in one.continuations]
+    rows = tuple(_text_row(one, text, names) for one, text in texts)
+    return Table(
+        id="continuations",
+        caption="What the model wrote, untouched and with the features held down (greedy decoding)",
+        columns=(
+            Column("Prompt", detail="features held down"),
+            Column("Dose", numeric=True),
+            Column("Untouched"),
+            Column("Features held down"),
+        ),
+        rows=rows,
+        printed=rows[:PRINTED_CONTINUATIONS],
+        cut=cut_words(min(PRINTED_CONTINUATIONS, len(rows)), len(rows), "the first texts"),
+        note="Texts of the model, printed as it wrote them; they are examples and measure nothing.",
+        empty="No text was generated.",
+        layout="texts",
+    )
+
+
+def _text_row(one: Suppression, text: Continuation, names: Names) -> Row:
+    return Row(
+        (
+            Cell(visible(text.prompt), detail=_name(one, names)),
+            Cell(f"{text.dose:g}"),
+            Cell(visible(text.untouched)),
+            Cell(visible(text.changed)),
+        )
+    )

@@ -1,0 +1,87 @@
+"""The plain-language words of the chapters on interactions and interventions."""
+
+from __future__ import annotations
+
+from audit.records import EdgeKind, Layer, MixMeasure, MixWord, PairWord
+
+LAYER_NAMES: dict[Layer, str] = {
+    Layer.OBSERVATION: "Co-firing (observed)",
+    Layer.CONTRAST: "In a mix (contrast)",
+    Layer.INTERVENTION: "Changed (intervention)",
+}
+
+LAYER_MEANINGS: dict[Layer, str] = {
+    Layer.OBSERVATION: (
+        "Two features react in the same texts more often, or less, than their rates explain. Nothing was compared and"
+        " nothing was changed: it may only mean that the texts go together, or that the instrument split one thing in"
+        " two, of which a decoder cosine near 1 is a sign."
+    ),
+    Layer.CONTRAST: (
+        "The same words are read with the other concept beside them, with filler in its place, and with a harmless"
+        " third subject in its place (the placebo). It shows that a feature reacts to the combination. It does not"
+        " show that the model uses the feature when it answers."
+    ),
+    Layer.INTERVENTION: (
+        "Features are changed inside the model, and what happens to its answer is measured. Only this layer speaks"
+        " about use, and only for these texts and this question."
+    ),
+}
+
+NEVER_MIXED = (
+    "There are three ways to look at how features work together, and each answers a question of its own: do they react"
+    " in the same texts (observed); does a feature react to two concepts together otherwise than to each alone"
+    " (contrast); does the answer change when they are changed (intervention). A result of one layer is never counted"
+    " as support for a claim in another: features that fire together need not act together, and a feature that reacts"
+    " to a mix need not be used. “None found” says that a number of things was tested and none of them passed;"
+    " “unresolved” and “untested” say that there is no answer, and are never a pass."
+)
+
+MIX_WORDS: dict[MixWord, str] = {
+    MixWord.SYNERGY: (
+        "In a mix: the feature reacts more to both concepts together than its reactions to each alone add up to."
+    ),
+    MixWord.SUPPRESSION: (
+        "In a mix: it reacts less to both together than its reactions to each alone add up to, and less to a concept's"
+        " own words when the other concept came before."
+    ),
+    MixWord.FACILITATION: "In a mix: it reacts more to a concept's own words when the other concept came before.",
+    MixWord.EMERGENT: "In a mix: it reacts to both together, and hardly ever to one alone.",
+}
+
+PAIR_WORDS: dict[PairWord, str] = {
+    PairWord.SYNERGY: "Of a changed pair: the two features together do more to the answer than each adds by itself.",
+    PairWord.REDUNDANCY: (
+        "Of a changed pair: together they do less than the sum of both; where one is left, it stands in for the other."
+    ),
+}
+
+MEASURES: dict[MixMeasure, str] = {
+    MixMeasure.ALIGNED_A: "first concept's words",
+    MixMeasure.ALIGNED_B: "second concept's words",
+    MixMeasure.ADDITIVE: "both beyond each",
+    MixMeasure.EMERGENT: "fires on both only",
+}
+
+EDGES: dict[EdgeKind, str] = {
+    EdgeKind.ASSOCIATED: "associated, not confirmed",
+    EdgeKind.CONFIRMED: "confirmed association",
+    EdgeKind.CAUSAL: "changes the answer",
+    EdgeKind.DOWNSTREAM: "changes a later feature",
+    EdgeKind.SYNERGY: "synergy",
+    EdgeKind.REDUNDANCY: "redundancy",
+    EdgeKind.SUPPRESSION: "suppression",
+    EdgeKind.FACILITATION: "facilitation",
+    EdgeKind.EMERGENT: "emergent",
+    EdgeKind.CO_FIRING: "fires together",
+    EdgeKind.ERROR: "what the instrument leaves out",
+}
+
+NO_MIXES = (
+    "No prompt that mixes two concepts was run in this audit, so nothing is said about what happens when concepts meet;"
+    " this is not a pass. The chapter “What was not tested” lists what was left out."
+)
+NO_COFIRING = "Which features fire together was not measured in this audit."
+NO_INTERVENTION = (
+    "No feature was changed in this audit, so nothing in this report says that the model uses a feature; this is not a"
+    " pass. The chapter “What was not tested” lists what was left out."
+)

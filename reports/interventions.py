@@ -1,0 +1,318 @@
+"""The chapter on causal tests and control: what changing features did to the answers, and what was left out."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+from audit.graph import downstream_claimed, graph_of
+from audit.records import (
+    CausalEffect,
+    CausalResult,
+    DownstreamEdge,
+    ErrorNode,
+    Findings,
+    Rung,
+    ScreenCheck,
+)
+from reports.contrasts import estimate_cell
+from reports.control import control_passage
+from reports.features import Names, cut_words, rung_cell, sham_cell
+from reports.interaction_words import NO_INTERVENTION
+from reports.network import network_of, network_table, network_view
+from reports.numbers import NOT_MEASURED, count, decimal, plain, plural, probability, share, visible
+from reports.view import Cell, Chapter, Column, Passage, Row, Table, whole
+from reports.words import CONTRAST_NAMES
+
+HEADING = "Causal tests and control"
+PRINTED_SINGLES_A_CONCEPT = 2
+PRINTED_EDGES = 10
+SHOWN_EDGES = 100
+PRINTED_ERRORS = 12
+
+
+def interventions_view(findings: Findings, names: Names) -> Chapter:
+    """Return the chapter; where nothing was changed it is one sentence."""
+    causal = findings.causal
+    if causal is None:
+        return Chapter("causal", HEADING, (), (), (), missing=NO_INTERVENTION)
+    return Chapter(
+        id="causal",
+        heading=HEADING,
+        lead=(
+            (
+                "Here features were changed inside the model while it answered the question about a concept. The effect"
+                " is the fall of the answer, in nats, when the feature is lowered to its level in the matched control:"
+                " above 0 the feature speaks for the expected answer. Every number is exact; estimates only chose what"
+                " to measure. A feature is called causal only if its effect passes the corrected test over scenarios"
+                " and exceeds that of meaningless changes of the same size (shams). An effect of switching something"
+                " off is not a proof that the model needs it in deployment."
+            ),
+            causal_sentence(findings),
+        ),
+        terms=(),
+        passages=(
+            _singles(causal, names),
+            *_network(findings, names),
+            _later(causal, names),
+            _errors(causal, names),
+            control_passage(causal.suppressions, names),
+            _screens(causal, names),
+            _spending(causal),
+        ),
+    )
+
+
+def causal_sentence(findings: Findings) -> str:
+    """Return what the interventions on single features showed, in one sentence for the summary."""
+    if findings.causal is None:
+        return NO_INTERVENTION
+    effects = findings.causal.effects
+    untested = sum(item.count for item in findings.causal.untested)
+    beyond = f" {plural(untested, 'more test')} of features or pairs {'was' if untested == 1 else 'were'} left out."
+    if not effects:
+        return "No single feature was changed, so nothing is said about use." + (beyond if untested else "")
+    causal = sum(effect.rung is Rung.CAUSAL for effect in effects)
+    no_answer = sum(effect.rung is Rung.UNRESOLVED for effect in effects)
+    return (
+        f"In {plural(len(effects), 'test')} a single feature was lowered while the model answered: in {count(causal)}"
+        " the answer changed more than meaningless changes of the same size make it, in"
+        f" {count(len(effects) - causal - no_answer)} this was not shown, and {count(no_answer)} could not be decided."
+        + (beyond if untested else "")
+    )
+
+
+def _singles(causal: CausalResult, names: Names) -> Passage:
+    heading = "Single features (intervention)"
+    if not causal.effects:
+        return Passage("singles-passage", heading, missing=f"No single feature was changed. {_reasons(causal)}".strip())
+    own: dict[str, list[CausalEffect]] = defaultdict(list)
+    for effect in causal.effects:
+        own[effect.concept].append(effect)
+    ordered = [
+        effect for concept in _in_order(own, names) for effect in sorted(own[concept], key=lambda e: -e.rung.height)
+    ]
+    printed = {
+        effect.id
+        for effects in own.values()
+        for effect in sorted(effects, key=lambda e: -e.rung.height)[:PRINTED_SINGLES_A_CONCEPT]
+    }
+    rows = {effect.id: _single_row(effect, names) for effect in ordered}
+    table = Table(
+        id="singles",
+        caption="Single features: what lowering them does to the answer (nats, confirmation scenarios, exact)",
+        columns=(
+            Column("Concept", detail="feature was found in"),
+            Column("Feature"),
+            Column("Effect", numeric=True, detail="95% interval"),
+            Column("Set to zero", numeric=True, detail="95% interval"),
+            Column("KL", numeric=True, detail="95% interval"),
+            Column("p Holm", numeric=True),
+            Column("Shams", numeric=True, detail="that do as much"),
+            Column("Rung"),
+            Column("n", numeric=True, detail="changed"),
+        ),
+        rows=tuple(rows.values()),
+        printed=tuple(row for key, row in rows.items() if key in printed),
+        cut=cut_words(
+            len(printed), len(rows), f"the first {PRINTED_SINGLES_A_CONCEPT} features of each concept, by rung,"
+        ),
+        note=(
+            "“Effect” lowers the feature to its level in the matched arm, “set to zero” switches it off. KL is how far"
+            " the next word's distribution moves. Shams are random directions of equal norm; they are not run where the"
+            " test over scenarios already failed, or where the budget ended."
+        ),
+        layout="long",
+    )
+    return Passage("singles-passage", heading, tables=(table,))
+
+
+def _in_order(own: dict[str, list[CausalEffect]], names: Names) -> list[str]:
+    known = [concept for concept in names.titles if concept in own]
+    return known + [concept for concept in own if concept not in names.titles]
+
+
+def _single_row(effect: CausalEffect, names: Names) -> Row:
+    return Row(
+        (
+            Cell(names.title(effect.concept), detail=CONTRAST_NAMES[effect.contrast].lower()),
+            names.feature(effect.sae, effect.latent),
+            estimate_cell(effect.effect, with_sign=True, places=3),
+            estimate_cell(effect.effect_zero, with_sign=True, places=3),
+            estimate_cell(effect.kl, places=4),
+            Cell(probability(effect.p_holm), sort=plain(effect.p_holm)),
+            sham_cell(effect.shams),
+            rung_cell(effect.rung),
+            Cell(count(effect.n_scenarios), detail=count(effect.n_changed)),
+        ),
+        note="" if effect.rung is Rung.CAUSAL else visible(effect.reason),
+    )
+
+
+def _network(findings: Findings, names: Names) -> tuple[Passage, ...]:
+    network = network_of(graph_of(findings))
+    if not network.edges:
+        return ()
+    return (
+        Passage(
+            "network-passage",
+            "From concept to answer",
+            charts=(network_view(network, names),),
+            tables=(network_table(network, names),),
+        ),
+    )
+
+
+def _later(causal: CausalResult, names: Names) -> Passage:
+    heading = "Features of later instruments (intervention)"
+    if not causal.edges:
+        missing = "No effect on a feature of a later instrument is recorded: none passed, or there was none to look at."
+        return Passage("downstream-passage", heading, missing=missing)
+    ordered = sorted(causal.edges, key=lambda edge: (not downstream_claimed(edge), -abs(edge.effect.value)))
+    rows = tuple(_later_row(edge, names) for edge in ordered[:SHOWN_EDGES])
+    rest = len(ordered) - len(rows)
+    claimed = sum(downstream_claimed(edge) for edge in ordered)
+    table = Table(
+        id="downstream",
+        caption="What lowering a feature does to features further up in the model (fall of their maximum)",
+        columns=(
+            Column("Feature lowered", detail="on prompts of"),
+            Column("Later feature"),
+            Column("Effect", numeric=True, detail="95% interval"),
+            Column("q", numeric=True, detail="p"),
+            Column("Exceeds every sham"),
+        ),
+        rows=rows,
+        printed=rows[:PRINTED_EDGES],
+        cut=cut_words(min(PRINTED_EDGES, len(rows)), len(rows), "the strongest, those beyond every sham first,"),
+        note=(
+            f"{plural(len(ordered), 'effect')} on later features recorded, {count(claimed)} within the false discovery"
+            " rate and beyond every sham; the others are not claimed."
+            + (f" {count(rest)} more are in findings.json only." if rest else "")
+        ),
+        layout="long",
+    )
+    return Passage("downstream-passage", heading, tables=(table,))
+
+
+def _later_row(edge: DownstreamEdge, names: Names) -> Row:
+    lowered = names.feature(edge.sae, edge.latent)
+    place = f"{lowered.detail}; " if lowered.detail else ""
+    exceeds = {True: "yes", False: "no", None: "too few were run"}[edge.exceeds_shams]
+    return Row(
+        (
+            Cell(lowered.text, detail=f"{place}{names.title(edge.concept)}", href=lowered.href, code=True),
+            names.feature(edge.downstream_sae, edge.downstream_latent),
+            estimate_cell(edge.effect, with_sign=True),
+            Cell(probability(edge.q_value), detail=probability(edge.p_value), sort=plain(edge.q_value)),
+            Cell(exceeds),
+        )
+    )
+
+
+def _errors(causal: CausalResult, names: Names) -> Passage:
+    heading = "What the instrument leaves out (intervention)"
+    if not causal.errors:
+        missing = "The effect of what the instrument leaves out was not measured, so its share is unknown."
+        return Passage("errors-passage", heading, missing=missing)
+    ordered = sorted(causal.errors, key=lambda error: -error.share)
+    rows = tuple(_error_row(error, names) for error in ordered)
+    table = Table(
+        id="errors",
+        caption="The error node: what no feature of the instrument explains, and its share of the measured effects",
+        columns=(
+            Column("Concept"),
+            Column("Instrument"),
+            Column("Effect of taking the error away", numeric=True, detail="nats, 95% interval"),
+            Column("Share", numeric=True),
+        ),
+        rows=rows,
+        printed=rows[:PRINTED_ERRORS],
+        cut=cut_words(min(PRINTED_ERRORS, len(rows)), len(rows), "the largest shares"),
+        note=(
+            "The share is |effect| over the sum of |effect| of the error and of all features that were tested alone"
+            " there. A large share says that most of what happens at this place happens outside the tested features."
+        ),
+        layout="long",
+    )
+    return Passage("errors-passage", heading, tables=(table,))
+
+
+def _error_row(error: ErrorNode, names: Names) -> Row:
+    return Row(
+        (
+            Cell(names.title(error.concept)),
+            Cell(names.instrument(error.sae).label),
+            estimate_cell(error.effect, with_sign=True, places=3),
+            Cell(share(error.share), sort=plain(error.share)),
+        )
+    )
+
+
+def _screens(causal: CausalResult, names: Names) -> Passage:
+    heading = "May an estimate choose what is measured?"
+    if not causal.screens:
+        return Passage("screens-passage", heading, missing="No screen was checked, and none was used.")
+    table = whole(
+        Table(
+            id="screens",
+            caption="The first-order screen against exact values on a random set",
+            columns=(
+                Column("Instrument"),
+                Column("Of"),
+                Column("Compared", numeric=True),
+                Column("Spearman", numeric=True),
+                Column("Equal signs", numeric=True),
+                Column("The screen is"),
+                Column("Reason"),
+            ),
+            rows=tuple(_screen_row(check, names) for check in causal.screens),
+            note="A refused screen chooses nothing. No number of a screen is printed as an effect.",
+            layout="dense",
+        )
+    )
+    return Passage("screens-passage", heading, tables=(table,))
+
+
+def _screen_row(check: ScreenCheck, names: Names) -> Row:
+    return Row(
+        (
+            Cell(names.instrument(check.sae).label),
+            Cell(visible(check.subject)),
+            Cell(count(check.compared)),
+            Cell(decimal(check.spearman, 3)),
+            Cell(share(check.agreement) if check.agreement is not None else NOT_MEASURED),
+            Cell("accepted" if check.accepted else "refused", mark="seen" if check.accepted else "unresolved"),
+            Cell(visible(check.reason)),
+        )
+    )
+
+
+def _spending(causal: CausalResult) -> Passage:
+    spending = causal.spending
+    words = (
+        f"Limit: {visible(spending.limit)}. Spent: {count(round(spending.forward_equivalents))}"
+        " forward-equivalents (one is the work of all layers on one prompt of average length)."
+        f"{'' if causal.untested else ' Nothing is listed as left out.'}"
+    )
+    heading = "What it took, and what was left out"
+    if not causal.untested:
+        return Passage("spending-passage", heading, paragraphs=(words,))
+    table = whole(
+        Table(
+            id="causal-untested",
+            caption="Left out of the causal tests: untested, and no pass",
+            columns=(Column("What"), Column("How many", numeric=True), Column("Why")),
+            rows=tuple(
+                Row((Cell(visible(item.what)), Cell(count(item.count)), Cell(visible(item.reason))))
+                for item in causal.untested
+            ),
+            layout="long",
+        )
+    )
+    return Passage("spending-passage", heading, paragraphs=(words,), tables=(table,))
+
+
+def _reasons(causal: CausalResult) -> str:
+    reasons: Sequence[str] = [f"{visible(item.what)}: {visible(item.reason)}" for item in causal.untested]
+    return f"Left out: {'; '.join(reasons)}." if reasons else ""

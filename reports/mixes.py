@@ -1,0 +1,243 @@
+"""What was found in each mix of two concepts, what was not, and what has no answer."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from enum import StrEnum
+
+from audit.records import CausalPair, MixEffect, MixFinding, MixMeasure, MixResult, MixScan, MixWord, PairWord, Rung
+from reports.contrasts import estimate_cell
+from reports.features import Names, cut_words, rung_cell
+from reports.interaction_words import MEASURES
+from reports.numbers import count, decimal, listed, plain, plural, probability, share, visible
+from reports.view import Cell, Column, Row, Table, whole
+
+PRINTED_FEATURES_A_MIX = 3
+_NEEDED = {
+    MixWord.SYNERGY: {MixMeasure.ADDITIVE},
+    MixWord.SUPPRESSION: {MixMeasure.ADDITIVE, MixMeasure.ALIGNED_A, MixMeasure.ALIGNED_B},
+    MixWord.FACILITATION: {MixMeasure.ALIGNED_A, MixMeasure.ALIGNED_B},
+    MixWord.EMERGENT: {MixMeasure.EMERGENT},
+}
+
+
+class MixAnswer(StrEnum):
+    """What the contrast says about a mix, over all instruments."""
+
+    FOUND = "found"
+    NONE = "none found"
+    UNRESOLVED = "unresolved"
+
+
+def mix_answer(mix: MixResult) -> MixAnswer:
+    """Return whether any feature is confirmed; `none found` needs an instrument that could be read."""
+    if any(confirmed(scan) for scan in mix.scans):
+        return MixAnswer.FOUND
+    if any(scan.rung is not Rung.UNRESOLVED for scan in mix.scans):
+        return MixAnswer.NONE
+    return MixAnswer.UNRESOLVED
+
+
+def confirmed(scan: MixScan) -> tuple[MixFinding, ...]:
+    """Return the features for which a word is confirmed."""
+    return tuple(found for found in scan.findings if found.rung.height >= Rung.CONFIRMED.height)
+
+
+def claimed(mix: MixResult) -> tuple[CausalPair, ...]:
+    """Return the pairs for which a word is claimed."""
+    return tuple(pair for pair in mix.pairs if pair.word is not None and pair.rung is Rung.CAUSAL)
+
+
+def unresolved(mix: MixResult) -> tuple[CausalPair, ...]:
+    """Return the pairs that have no answer."""
+    return tuple(pair for pair in mix.pairs if pair.rung is Rung.UNRESOLVED)
+
+
+def mix_title(mix: MixResult) -> str:
+    """Return a mix's title as it is printed."""
+    return visible(mix.title)
+
+
+def honest_table(mixes: Sequence[MixResult], names: Names) -> Table:
+    """Return a row a mix: what is confirmed in which layer, what was tested without a finding, what has no answer."""
+    return whole(
+        Table(
+            id="mixes",
+            caption="Mix by mix: what was found, in which layer, what was not, and what has no answer",
+            columns=(
+                Column("Mix"),
+                Column("In the mix", detail="contrast: features confirmed"),
+                Column("Changed together", detail="intervention: pairs claimed"),
+                Column("Tested, none found"),
+                Column("Unresolved or untested"),
+            ),
+            rows=tuple(_honest_row(mix, names) for mix in mixes),
+            note=(
+                "Features: confirmed for one of the two concepts on other texts, and those that a scan over all live"
+                " features chose on discovery; every number is from the confirmation scenarios. “By the placebo” is"
+                " what the same procedure finds with a harmless subject in the second concept's place: it ought to be"
+                " none. Which features fire together is not a question about a mix; it follows below."
+            ),
+            layout="mixes",
+        )
+    )
+
+
+def _honest_row(mix: MixResult, names: Names) -> Row:
+    return Row(
+        (
+            Cell(
+                mix_title(mix),
+                detail=f"{listed([names.title(concept) for concept in mix.concepts])};"
+                f" {plural(mix.n_confirmation, 'scenario')} for confirmation",
+            ),
+            _contrast_cell(mix, names),
+            _pairs_cell(mix, names),
+            Cell("\n".join(_null_lines(mix, names)) or "nothing was tested"),
+            Cell("\n".join(_open_lines(mix, names)) or "nothing"),
+        )
+    )
+
+
+def _contrast_cell(mix: MixResult, names: Names) -> Cell:
+    if mix_answer(mix) is MixAnswer.UNRESOLVED:
+        return Cell("no answer", mark="unresolved")
+    lines, placebo = [], []
+    for scan in mix.scans:
+        words = Counter(word for found in confirmed(scan) for word in found.words)
+        at = names.short_place(scan.sae)
+        lines += [f"{word.value}: {count(words[word])}{at and f' ({at})'}" for word in MixWord if words[word]]
+        if scan.rung is not Rung.UNRESOLVED:
+            placebo.append(f"{count(scan.placebo_findings)}{at and f' ({at})'}")
+    if not lines:
+        return Cell("none", detail=f"by the placebo: {listed(placebo)}", mark="absent")
+    return Cell("\n".join(lines), detail=f"by the placebo: {listed(placebo)}", mark="seen")
+
+
+def _pairs_cell(mix: MixResult, names: Names) -> Cell:
+    if not mix.pairs:
+        return Cell("not tested", mark="unresolved")
+    found = Counter((pair.word, pair.sae) for pair in claimed(mix))
+    lines = [
+        f"{word.value}: {count(found[word, sae])}{at and f' ({at})'}"
+        for word in PairWord
+        for sae in names.instruments
+        if found[word, sae]
+        for at in (names.short_place(sae),)
+    ]
+    if lines:
+        return Cell("\n".join(lines), mark="seen")
+    if len(unresolved(mix)) == len(mix.pairs):
+        return Cell("no answer", mark="unresolved")
+    return Cell("none", mark="absent")
+
+
+def _null_lines(mix: MixResult, names: Names) -> list[str]:
+    lines = []
+    for scan in mix.scans:
+        if scan.rung is Rung.UNRESOLVED:
+            continue
+        tested = scan.confirmed_tested + scan.scan_selected
+        found, at = len(confirmed(scan)), names.place(scan.sae)
+        begin = f"{at}: " if at else ""
+        scanned = f" (scan over {count(scan.scan_tested)})"
+        lines.append(
+            f"{begin}{count(tested - found)} of {plural(tested, 'feature')}{scanned}"
+            if found
+            else f"{begin}{plural(tested, 'feature')} tested, none found{scanned}"
+        )
+    null = len(mix.pairs) - len(claimed(mix)) - len(unresolved(mix))
+    if null:
+        lines.append(f"{count(null)} of {plural(len(mix.pairs), 'pair')} changed together")
+    return lines
+
+
+def _open_lines(mix: MixResult, names: Names) -> list[str]:
+    lines = []
+    for scan in mix.scans:
+        at = names.place(scan.sae)
+        begin = f"{at}: " if at else ""
+        if scan.rung is Rung.UNRESOLVED:
+            lines.append(f"{begin}unresolved: {visible(scan.reason)}")
+        weaker = len(scan.findings) - len(confirmed(scan))
+        if weaker:
+            lines.append(f"{begin}{plural(weaker, 'feature')} below confirmed")
+    reasons = Counter(visible(pair.reason) for pair in unresolved(mix))
+    lines += [f"{plural(number, 'pair')} unresolved: {reason}" for reason, number in reasons.items()]
+    return [*lines, *(visible(text) for text in mix.untested)]
+
+
+def mix_features(mixes: Sequence[MixResult], names: Names) -> Table:
+    """Return a row a feature and measure; on paper the first features of each mix with the measures of their words."""
+    rows, printed = [], []
+    for mix in mixes:
+        found = [item for scan in mix.scans for item in in_rung_order(scan.findings)]
+        for place, item in enumerate(found):
+            for effect in item.effects:
+                row = _feature_row(mix, item, effect, names)
+                rows.append(row)
+                if place < PRINTED_FEATURES_A_MIX and any(effect.measure in _NEEDED[word] for word in item.words):
+                    printed.append(row)
+    return Table(
+        id="mix-features",
+        caption="Features that react to a mix, with every measure, against the placebo (confirmation scenarios only)",
+        columns=(
+            Column("Mix"),
+            Column("Feature"),
+            Column("Claim"),
+            Column("Measure"),
+            Column("Effect", numeric=True, detail="95% interval"),
+            Column("Minus placebo's", numeric=True, detail="95% interval"),
+            Column("p Holm", numeric=True, detail="p"),
+            Column("n", numeric=True, detail="alone"),
+        ),
+        rows=tuple(rows),
+        printed=tuple(printed),
+        cut=cut_words(
+            len(printed),
+            len(rows),
+            f"the first {PRINTED_FEATURES_A_MIX} features of each mix by rung, with the measures of their word,",
+        ),
+        note=(
+            "A claim needs the effect and its difference from the placebo's to pass; p is the larger of the two."
+            " Effects are sums of activations over the matched words, and shares of scenarios for “fires on both only”."
+            " “Alone” is the share of scenarios in which the feature fires on one concept alone."
+        ),
+        empty="No feature was found in any mix.",
+        layout="long",
+    )
+
+
+def in_rung_order(findings: Sequence[MixFinding]) -> list[MixFinding]:
+    """Return findings by rung, highest first, and within one in the order of the record."""
+    return sorted(findings, key=lambda found: -found.rung.height)
+
+
+def _feature_row(mix: MixResult, found: MixFinding, effect: MixEffect, names: Names) -> Row:
+    places = 3 if effect.measure is MixMeasure.EMERGENT else 2
+    owners = (
+        f"confirmed for {listed([names.title(owner) for owner in found.owners])}" if found.owners else "global scan"
+    )
+    rung = rung_cell(found.rung)
+    return Row(
+        (
+            Cell(mix_title(mix), detail=owners),
+            names.feature(found.sae, found.latent),
+            Cell(rung.text, detail=listed([word.value for word in found.words]), sort=rung.sort, mark=rung.mark),
+            Cell(MEASURES[effect.measure]),
+            estimate_cell(effect.effect, with_sign=True, places=places),
+            estimate_cell(effect.against_placebo, with_sign=True, places=places),
+            Cell(probability(effect.p_holm), detail=probability(effect.p_value), sort=plain(effect.p_holm)),
+            Cell(count(found.n_scenarios), detail=share(found.single_firing)),
+        )
+    )
+
+
+def matched(mix: MixResult) -> str:
+    """Return the measured interactions of a mix in words, for a drawing's text alternative."""
+    return "; ".join(
+        f"{pair.first} and {pair.second} {decimal(pair.interaction.value, 3)}"
+        + (f" ({pair.word.value})" if pair.word is not None else "")
+        for pair in mix.pairs
+    )

@@ -1,0 +1,203 @@
+"""The claims of the audit as a small network: concept, feature, later feature, answer, and what the SAE leaves out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from audit.records import Edge, EdgeKind, Graph, Layer, Node, NodeKind, Rung
+from reports.causal_figures import NetworkEdge, NetworkNode, network_chart
+from reports.features import Names
+from reports.numbers import interval, plural, probability, share, signed
+from reports.view import Cell, Chart, Column, Row, Table, whole
+
+DRAWN_CONCEPTS = 3
+DRAWN_FEATURES = 3
+DRAWN_LATER = 2
+_PAIRS = (EdgeKind.SYNERGY, EdgeKind.REDUNDANCY)
+_CHART = "network"
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """What is drawn of the graph, and how many claims are not."""
+
+    nodes: tuple[Node, ...]
+    edges: tuple[Edge, ...]
+    left_out: int
+
+
+def network_of(graph: Graph) -> Network:
+    """Return the part of the graph that is drawn: the first claims of the first answers that features change.
+
+    At most three answers, three features each, two later features each; every edge between what is drawn, and the
+    error node of each answer.
+    """
+    causal = [edge for edge in graph.edges if edge.kind is EdgeKind.CAUSAL]
+    answers = list(dict.fromkeys(edge.target for edge in causal))
+    order = [node.id for node in graph.nodes]
+    answers = sorted(answers, key=order.index)[:DRAWN_CONCEPTS]
+    drawn: list[Edge] = []
+    for answer in answers:
+        own = [edge for edge in causal if edge.target == answer]
+        drawn += sorted(own, key=lambda edge: -_size(edge))[:DRAWN_FEATURES]
+    features = {edge.source for edge in drawn}
+    later = [edge for edge in graph.edges if edge.kind is EdgeKind.DOWNSTREAM and edge.rung is Rung.CAUSAL]
+    for feature in sorted(features):
+        own = [edge for edge in later if edge.source == feature]
+        drawn += sorted(own, key=lambda edge: -_size(edge))[:DRAWN_LATER]
+    concepts = {f"concept:{answer.removeprefix('outcome:')}" for answer in answers}
+    drawn += [
+        edge
+        for edge in graph.edges
+        if (edge.kind is EdgeKind.CONFIRMED and edge.source in concepts and edge.target in features)
+        or (edge.kind is EdgeKind.ERROR and edge.target in answers)
+        or (edge.layer is Layer.INTERVENTION and edge.kind in _PAIRS and {edge.source, edge.target} <= features)
+    ]
+    edges = tuple(edge for edge in graph.edges if edge in set(drawn))
+    ends = {end for edge in edges for end in (edge.source, edge.target)}
+    claims = [edge for edge in graph.edges if edge.layer is Layer.INTERVENTION and edge.rung is Rung.CAUSAL]
+    return Network(
+        tuple(node for node in graph.nodes if node.id in ends), edges, sum(edge not in set(edges) for edge in claims)
+    )
+
+
+def _size(edge: Edge) -> float:
+    return 0.0 if edge.effect is None else abs(edge.effect.value)
+
+
+def network_view(network: Network, names: Names) -> Chart:
+    """Return the drawing; its text alternative names every edge."""
+    layers = sorted({node.layer for node in network.nodes if node.layer is not None})
+    places = {layer: place for place, layer in enumerate(layers, start=1)}
+    last = len(layers) + 1
+    titles = {node.id: _title(node, names) for node in network.nodes}
+    nodes = tuple(
+        NetworkNode(
+            node.id,
+            node.kind,
+            0 if node.kind is NodeKind.CONCEPT else last if node.kind is NodeKind.OUTCOME else places[node.layer or 0],
+            titles[node.id],
+        )
+        for node in _in_rows(network)
+    )
+    title = "From concept to answer: confirmed associations and what interventions changed"
+    spoken = "; ".join(
+        f"{titles[edge.source]} to {titles[edge.target]}: {edge.kind.value} {_label(edge)}".rstrip()
+        for edge in network.edges
+    )
+    left_out = (
+        f" {plural(network.left_out, 'more claim')} {'is' if network.left_out == 1 else 'are'} in the evidence, table"
+        " “edge”, and not drawn."
+        if network.left_out
+        else ""
+    )
+    return Chart(
+        id=_CHART,
+        svg=network_chart(
+            nodes,
+            tuple(
+                NetworkEdge(edge.source, edge.target, edge.kind, _label(edge))
+                for edge in dict.fromkeys(_strongest(network.edges))
+            ),
+            ("concept", *(f"layer {layer}" for layer in layers), "answer about"),
+            chart_id=_CHART,
+            title=f"{title}. {spoken}.",
+            description="The table below has the numbers.",
+        ),
+        title=title,
+        description=spoken,
+        caption=(
+            f"{title}. Numbers on solid blue lines are nats; the share in an error node is its part of all effects that"
+            " were measured there: what no feature explains. Grey dashed lines are associations and show no use."
+            f"{left_out}"
+        ),
+    )
+
+
+def network_table(network: Network, names: Names) -> Table:
+    """Return the numbers behind the drawing, a row an edge."""
+    titles = {node.id: _title(node, names, whole_name=True) for node in network.nodes}
+    return whole(
+        Table(
+            id="network-table",
+            caption="The numbers behind the drawing",
+            columns=(
+                Column("From"),
+                Column("To"),
+                Column("What was found"),
+                Column("Layer of evidence"),
+                Column("Effect, 95% interval", numeric=True),
+                Column("Unit"),
+                Column("Corrected p or q", numeric=True),
+            ),
+            rows=tuple(_row(edge, titles) for edge in network.edges),
+            query="evidence tables node, edge",
+            layout="dense",
+        )
+    )
+
+
+def _row(edge: Edge, titles: dict[str, str]) -> Row:
+    effect = "infinite" if edge.effect is None else f"{signed(edge.effect.value)} {interval(edge.effect)}"
+    return Row(
+        (
+            Cell(titles[edge.source]),
+            Cell(titles[edge.target]),
+            Cell(edge.kind.value + (f", share {share(edge.share)}" if edge.share is not None else "")),
+            Cell(edge.layer.value),
+            Cell(effect),
+            Cell(edge.unit),
+            Cell("not tested" if edge.p_adjusted is None else probability(edge.p_adjusted)),
+        )
+    )
+
+
+def _title(node: Node, names: Names, *, whole_name: bool = False) -> str:
+    """Return a node's name; features are numbers, and where the column does not say it the instrument is added."""
+    at = names.short_place(node.sae) if node.sae is not None and whole_name else ""
+    if node.kind is NodeKind.FEATURE:
+        return f"feature {node.latent}" + (f" ({at})" if at else "")
+    if node.kind is NodeKind.ERROR:
+        return "error of the instrument" if not at else f"error of the instrument at {at}"
+    concept = node.id.partition(":")[2]
+    return f"answer: {names.title(concept)}" if whole_name and node.kind is NodeKind.OUTCOME else names.title(concept)
+
+
+def _label(edge: Edge) -> str:
+    if edge.kind is EdgeKind.CAUSAL and edge.effect is not None:
+        return signed(edge.effect.value)
+    return share(edge.share) if edge.share is not None else ""
+
+
+def _strongest(edges: Sequence[Edge]) -> list[Edge]:
+    """Return one edge for each two nodes and kind: a feature confirmed in both contrasts is one line."""
+    kept: dict[tuple[str, str, EdgeKind], Edge] = {}
+    for edge in edges:
+        key = (edge.source, edge.target, edge.kind)
+        if key not in kept or _size(edge) > _size(kept[key]):
+            kept[key] = edge
+    return list(kept.values())
+
+
+def _in_rows(network: Network) -> list[Node]:
+    """Return the nodes in the order in which they stand: beside what they are tied to, errors last."""
+    anchors = [node.id.partition(":")[2] for node in network.nodes if node.kind is NodeKind.OUTCOME]
+    height = {f"outcome:{concept}": float(place) for place, concept in enumerate(anchors)}
+    height |= {f"concept:{concept}": float(place) for place, concept in enumerate(anchors)}
+    for kinds in ((EdgeKind.CAUSAL,), (EdgeKind.DOWNSTREAM,)):
+        known = dict(height)
+        for node in network.nodes:
+            if node.id in known:
+                continue
+            tied = [known[end] for edge in network.edges if edge.kind in kinds for end in _other_end(edge, node.id)
+                    if end in known]  # fmt: skip
+            if tied:
+                height[node.id] = sum(tied) / len(tied)
+    return sorted(network.nodes, key=lambda node: (node.kind is NodeKind.ERROR, height.get(node.id, 0.0)))
+
+
+def _other_end(edge: Edge, node: str) -> tuple[str, ...]:
+    if node == edge.source:
+        return (edge.target,)
+    return (edge.source,) if node == edge.target else ()
