@@ -181,10 +181,9 @@ def _mix_edges(found: MixFinding) -> Iterator[Edge]:
     if found.rung.height < Rung.CONFIRMED.height:
         return
     for word in found.words:
-        effects = [effect for effect in found.effects if effect.measure in _MEASURES[word]]
-        if not effects:
+        effect = deciding_effect(found, word)
+        if effect is None:
             continue
-        effect = min(effects, key=_least_p)
         yield Edge(
             source=mix_node(found.mix),
             target=feature_node(found.sae, found.latent),
@@ -198,6 +197,11 @@ def _mix_edges(found: MixFinding) -> Iterator[Edge]:
             share=None,
             rung=found.rung,
         )
+
+
+def deciding_effect(found: MixFinding, word: MixWord) -> MixEffect | None:
+    """Return the measure that a word rests on, or None where the record does not hold it."""
+    return min((effect for effect in found.effects if effect.measure in _MEASURES[word]), key=_least_p, default=None)
 
 
 def _least_p(effect: MixEffect) -> tuple[float, float, str]:

@@ -16,8 +16,8 @@ from reports.figures import BLUE, GREY, VERMILION
 from reports.svg import INK, PAPER, QUIET, RULE, as_svg, drawing_style, new_figure
 
 GREEN = "#009e73"
-_CELL_IN = 0.3
-_ROW_IN = 0.36
+_CELL_IN = 0.22
+_ROW_IN = 0.42
 _NODE_CHARACTERS = 22
 _MINUS = "\N{MINUS SIGN}"
 _DIVERGING = LinearSegmentedColormap.from_list("claims", [VERMILION, PAPER, BLUE])
@@ -100,8 +100,13 @@ def matrix_chart(
                 )
             )
             axis.text(column, row, _short(cell.value), ha="center", va="center", fontsize=6.5, zorder=3)
-        for place in range(size):
-            axis.plot([place - 0.5, -0.5], [place, place], color=RULE, linewidth=0.4, zorder=0)
+        for row in range(1, size):
+            for column in range(row):
+                axis.add_patch(
+                    Rectangle(
+                        (column - 0.5, row - 0.5), 1, 1, facecolor="none", edgecolor=RULE, linewidth=0.3, zorder=0
+                    )
+                )
         axis.set_xlim(-0.5, size - 0.5)
         axis.set_ylim(size - 0.5, -0.5)
         axis.set_xticks(range(size), labels, rotation=90 if size > 8 else 0)
@@ -164,7 +169,7 @@ def network_chart(
 def dose_chart(panels: tuple[DosePanel, ...], *, chart_id: str, title: str, description: str) -> Markup:
     """Return the change of the answer over the doses with the band of random sets, and the cost on control prompts."""
     with drawing_style():
-        figure = new_figure(height_in=0.45 + 1.35 * len(panels))
+        figure = new_figure(height_in=0.5 + 1.2 * len(panels))
         grid = figure.subplots(len(panels), 2, squeeze=False)
         for row, (panel, (left, right)) in enumerate(zip(panels, grid, strict=True)):
             _outcome_panel(left, panel)

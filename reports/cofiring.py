@@ -9,8 +9,8 @@ from reports.features import Names, cut_words
 from reports.numbers import count, decimal, interval, listed, plain, probability, visible
 from reports.view import Cell, Column, Row, Table, whole
 
-PRINTED_PAIRS = 8
-PRINTED_COMMUNITIES = 5
+PRINTED_PAIRS = 5
+PRINTED_COMMUNITIES = 3
 
 
 def cofiring_counts(results: Sequence[CoFiring]) -> Table:
@@ -59,7 +59,7 @@ def cofiring_communities(results: Sequence[CoFiring], names: Names) -> Table:
         for place, community in enumerate(result.communities):
             row = Row(
                 (
-                    Cell(str(community.number), detail=names.short_place(result.sae)),
+                    Cell(", ".join(filter(None, (str(community.number), names.short_place(result.sae))))),
                     Cell(count(community.size)),
                     Cell(", ".join(str(latent) for latent in community.latents), code=True),
                 )
@@ -76,7 +76,7 @@ def cofiring_communities(results: Sequence[CoFiring], names: Names) -> Table:
         cut=cut_words(len(printed), len(rows), f"the {PRINTED_COMMUNITIES} largest groups of each instrument"),
         note="Groups are made for display; nothing was tested about them.",
         empty="No groups: too few pairs of features fire together.",
-        layout="long",
+        layout="effects",
     )
 
 
@@ -110,7 +110,7 @@ def cofiring_pairs(results: Sequence[CoFiring], names: Names) -> Table:
             f" decoder cosine near 1: two halves of one feature.{none}"
         ),
         empty="No pair of features was flagged: none fires together more, or less, often than its rates explain.",
-        layout="long",
+        layout="effects",
     )
 
 

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from audit.records import Continuation, Dose, Suppression
 from reports.causal_figures import DosePanel, DosePoint, dose_chart
 from reports.contrasts import estimate_cell
-from reports.features import Names, cut_words
+from reports.features import Names, cut_words, headed
 from reports.numbers import count, decimal, interval, plain, plural, share, signed, visible
 from reports.view import Cell, Chart, Column, Passage, Row, Table
 
-PRINTED_SETS = 5
-PRINTED_CONTINUATIONS = 4
+PRINTED_SETS = 3
+PRINTED_CONTINUATIONS = 3
 CHARTED_SETS = 3
 _ID = "suppression"
 _HEADING = "Control: features held down while the model answers (intervention)"
@@ -95,14 +95,13 @@ def _band(dose: Dose) -> str:
 
 
 def _doses(suppressions: Sequence[Suppression], names: Names) -> Table:
-    rows = tuple(_dose_row(one, dose, names) for one in suppressions for dose in one.doses)
+    rows = headed((_set_words(one, names), _dose_row(dose)) for one in suppressions for dose in one.doses)
     printed = sum(len(one.doses) for one in suppressions[:PRINTED_SETS])
     return Table(
         id="doses",
         caption="Dose and response: changed minus untouched, mean over prompts (nats)",
         columns=(
-            Column("Features held down"),
-            Column("Dose", numeric=True),
+            Column("Dose"),
             Column("Answer", numeric=True, detail="95% interval"),
             Column("Random features", numeric=True, detail="smallest to largest"),
             Column("Answer on controls", numeric=True, detail="95% interval"),
@@ -118,15 +117,18 @@ def _doses(suppressions: Sequence[Suppression], names: Names) -> Table:
             " prompts without the concept: what changes there is the cost. “Random”: the mean over sets of random live"
             " features, held down in the same way."
         ),
-        layout="long",
+        layout="effects",
     )
 
 
-def _dose_row(one: Suppression, dose: Dose, names: Names) -> Row:
+def _set_words(one: Suppression, names: Names) -> str:
     latents = ", ".join(str(latent) for latent in one.latents)
+    return f"{_name(one, names)}: {latents} (n {count(one.n_scenarios)})"
+
+
+def _dose_row(dose: Dose) -> Row:
     return Row(
         (
-            Cell(_name(one, names), detail=f"{latents}; n {count(one.n_scenarios)}"),
             Cell(f"{dose.dose:g}", sort=plain(dose.dose)),
             estimate_cell(dose.outcome, with_sign=True),
             Cell(_band(dose)),

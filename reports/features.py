@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from audit.errors import EvidenceError
 from audit.records import Findings, Rung, ShamTest
 from reports.contrasts import card_id
 from reports.instruments import Instrument
 from reports.numbers import count, probability, visible
-from reports.view import Cell
+from reports.view import Cell, Row
 
+NO_BREAK = "\N{NO-BREAK SPACE}"
 ELSEWHERE = "findings.json, attached to this file, and in the HTML report"
 
 
@@ -64,7 +65,7 @@ class Names:
 
     def pair(self, sae: str, first: int, second: int) -> Cell:
         """Return two features of one SAE."""
-        return Cell(f"{first} and {second}", detail=self.short_place(sae), sort=str(first), code=True)
+        return Cell(f"{first}{NO_BREAK}and{NO_BREAK}{second}", detail=self.short_place(sae), sort=str(first))
 
 
 def names_of(findings: Findings, instruments: Sequence[Instrument]) -> Names:
@@ -101,3 +102,13 @@ def cut_words(printed: int, total: int, what: str) -> str:
         f"{what[:1].upper()}{what[1:]} are printed ({count(printed)} of {count(total)} rows); the other"
         f" {count(left_out)} are in {ELSEWHERE}."
     )
+
+
+def headed(rows: Iterable[tuple[str, Row]]) -> tuple[Row, ...]:
+    """Return the rows with their heads, each printed once, where it begins."""
+    before = None
+    result = []
+    for head, row in rows:
+        result.append(replace(row, head="" if head == before else head))
+        before = head
+    return tuple(result)

@@ -37,22 +37,18 @@ NEVER_MIXED = (
 )
 
 MIX_WORDS: dict[MixWord, str] = {
-    MixWord.SYNERGY: (
-        "In a mix: the feature reacts more to both concepts together than its reactions to each alone add up to."
-    ),
+    MixWord.SYNERGY: "The feature reacts more to both concepts together than its reactions to each alone add up to.",
     MixWord.SUPPRESSION: (
-        "In a mix: it reacts less to both together than its reactions to each alone add up to, and less to a concept's"
+        "It reacts less to both together than its reactions to each alone add up to, and less to a concept's"
         " own words when the other concept came before."
     ),
-    MixWord.FACILITATION: "In a mix: it reacts more to a concept's own words when the other concept came before.",
-    MixWord.EMERGENT: "In a mix: it reacts to both together, and hardly ever to one alone.",
+    MixWord.FACILITATION: "It reacts more to a concept's own words when the other concept came before.",
+    MixWord.EMERGENT: "It reacts to both together, and hardly ever to one alone.",
 }
 
 PAIR_WORDS: dict[PairWord, str] = {
-    PairWord.SYNERGY: "Of a changed pair: the two features together do more to the answer than each adds by itself.",
-    PairWord.REDUNDANCY: (
-        "Of a changed pair: together they do less than the sum of both; where one is left, it stands in for the other."
-    ),
+    PairWord.SYNERGY: "The two features together do more to the answer than each adds by itself.",
+    PairWord.REDUNDANCY: ("Together they do less than the sum of both; where one is left, it stands in for the other."),
 }
 
 MEASURES: dict[MixMeasure, str] = {

@@ -32,11 +32,7 @@ def interactions_view(findings: Findings, names: Names) -> Chapter:
         id="interactions",
         heading=HEADING,
         lead=(NEVER_MIXED,),
-        terms=(
-            *(Term(LAYER_NAMES[layer], LAYER_MEANINGS[layer]) for layer in Layer),
-            *(Term(word.value, meaning) for word, meaning in MIX_WORDS.items()),
-            *(Term(f"{word.value} of a pair", meaning) for word, meaning in PAIR_WORDS.items()),
-        ),
+        terms=tuple(Term(LAYER_NAMES[layer], LAYER_MEANINGS[layer]) for layer in Layer),
         passages=(
             _mixes(findings, names),
             *_found(findings, names),
@@ -79,7 +75,14 @@ def _found(findings: Findings, names: Names) -> tuple[Passage, ...]:
     table = mix_features(findings.mixes, names)
     if not table.rows:
         return ()
-    return (Passage("mix-features-passage", "In the mixes: which features (contrast)", tables=(table,)),)
+    return (
+        Passage(
+            "mix-features-passage",
+            "In the mixes: which features (contrast)",
+            terms=tuple(Term(word.value, meaning) for word, meaning in MIX_WORDS.items()),
+            tables=(table,),
+        ),
+    )
 
 
 def _pairs(findings: Findings, names: Names) -> tuple[Passage, ...]:
@@ -90,6 +93,7 @@ def _pairs(findings: Findings, names: Names) -> tuple[Passage, ...]:
         Passage(
             "pairs-passage",
             "In the mixes: pairs of features changed together (intervention)",
+            terms=tuple(Term(word.value, meaning) for word, meaning in PAIR_WORDS.items()),
             charts=matrix_charts(findings.mixes, names),
             tables=(table,),
         ),

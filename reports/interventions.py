@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 
 from audit.graph import downstream_claimed, graph_of
 from audit.records import (
@@ -17,18 +18,18 @@ from audit.records import (
 )
 from reports.contrasts import estimate_cell
 from reports.control import control_passage
-from reports.features import Names, cut_words, rung_cell, sham_cell
+from reports.features import Names, cut_words, headed, rung_cell, sham_cell
 from reports.interaction_words import NO_INTERVENTION
 from reports.network import network_of, network_table, network_view
-from reports.numbers import NOT_MEASURED, count, decimal, plain, plural, probability, share, visible
+from reports.numbers import NOT_MEASURED, count, decimal, interval, plain, plural, probability, share, signed, visible
 from reports.view import Cell, Chapter, Column, Passage, Row, Table, whole
 from reports.words import CONTRAST_NAMES
 
 HEADING = "Causal tests and control"
 PRINTED_SINGLES_A_CONCEPT = 2
-PRINTED_EDGES = 10
+PRINTED_EDGES = 8
 SHOWN_EDGES = 100
-PRINTED_ERRORS = 12
+PRINTED_ERRORS = 8
 
 
 def interventions_view(findings: Findings, names: Names) -> Chapter:
@@ -97,13 +98,16 @@ def _singles(causal: CausalResult, names: Names) -> Passage:
         for effects in own.values()
         for effect in sorted(effects, key=lambda e: -e.rung.height)[:PRINTED_SINGLES_A_CONCEPT]
     }
-    rows = {effect.id: _single_row(effect, names) for effect in ordered}
+    rows = [(names.title(effect.concept), _single_row(effect, names)) for effect in ordered]
+    # On paper the rung and the numbers say why; the sentence beside them is for the screen.
+    shown = [
+        (head, replace(row, note="")) for effect, (head, row) in zip(ordered, rows, strict=True) if effect.id in printed
+    ]
     table = Table(
         id="singles",
         caption="Single features: what lowering them does to the answer (nats, confirmation scenarios, exact)",
         columns=(
-            Column("Concept", detail="feature was found in"),
-            Column("Feature"),
+            Column("Feature", detail="found for"),
             Column("Effect", numeric=True, detail="95% interval"),
             Column("Set to zero", numeric=True, detail="95% interval"),
             Column("KL", numeric=True, detail="95% interval"),
@@ -112,17 +116,17 @@ def _singles(causal: CausalResult, names: Names) -> Passage:
             Column("Rung"),
             Column("n", numeric=True, detail="changed"),
         ),
-        rows=tuple(rows.values()),
-        printed=tuple(row for key, row in rows.items() if key in printed),
+        rows=headed(rows),
+        printed=headed(shown),
         cut=cut_words(
-            len(printed), len(rows), f"the first {PRINTED_SINGLES_A_CONCEPT} features of each concept, by rung,"
+            len(shown), len(rows), f"the first {PRINTED_SINGLES_A_CONCEPT} features of each concept, by rung,"
         ),
         note=(
             "“Effect” lowers the feature to its level in the matched arm, “set to zero” switches it off. KL is how far"
             " the next word's distribution moves. Shams are random directions of equal norm; they are not run where the"
             " test over scenarios already failed, or where the budget ended."
         ),
-        layout="long",
+        layout="effects",
     )
     return Passage("singles-passage", heading, tables=(table,))
 
@@ -133,10 +137,11 @@ def _in_order(own: dict[str, list[CausalEffect]], names: Names) -> list[str]:
 
 
 def _single_row(effect: CausalEffect, names: Names) -> Row:
+    feature = names.feature(effect.sae, effect.latent)
+    found = [detail for detail in (feature.detail, CONTRAST_NAMES[effect.contrast].lower()) if detail]
     return Row(
         (
-            Cell(names.title(effect.concept), detail=CONTRAST_NAMES[effect.contrast].lower()),
-            names.feature(effect.sae, effect.latent),
+            replace(feature, detail=", ".join(found)),
             estimate_cell(effect.effect, with_sign=True, places=3),
             estimate_cell(effect.effect_zero, with_sign=True, places=3),
             estimate_cell(effect.kl, places=4),
@@ -190,7 +195,7 @@ def _later(causal: CausalResult, names: Names) -> Passage:
             " rate and beyond every sham; the others are not claimed."
             + (f" {count(rest)} more are in findings.json only." if rest else "")
         ),
-        layout="long",
+        layout="effects",
     )
     return Passage("downstream-passage", heading, tables=(table,))
 
@@ -223,7 +228,7 @@ def _errors(causal: CausalResult, names: Names) -> Passage:
         columns=(
             Column("Concept"),
             Column("Instrument"),
-            Column("Effect of taking the error away", numeric=True, detail="nats, 95% interval"),
+            Column("Effect, 95% interval (nats)", numeric=True),
             Column("Share", numeric=True),
         ),
         rows=rows,
@@ -233,7 +238,7 @@ def _errors(causal: CausalResult, names: Names) -> Passage:
             "The share is |effect| over the sum of |effect| of the error and of all features that were tested alone"
             " there. A large share says that most of what happens at this place happens outside the tested features."
         ),
-        layout="long",
+        layout="effects",
     )
     return Passage("errors-passage", heading, tables=(table,))
 
@@ -243,7 +248,7 @@ def _error_row(error: ErrorNode, names: Names) -> Row:
         (
             Cell(names.title(error.concept)),
             Cell(names.instrument(error.sae).label),
-            estimate_cell(error.effect, with_sign=True, places=3),
+            Cell(f"{signed(error.effect.value, 3)} {interval(error.effect, 3)}", sort=plain(error.effect.value)),
             Cell(share(error.share), sort=plain(error.share)),
         )
     )
@@ -307,7 +312,7 @@ def _spending(causal: CausalResult) -> Passage:
                 Row((Cell(visible(item.what)), Cell(count(item.count)), Cell(visible(item.reason))))
                 for item in causal.untested
             ),
-            layout="long",
+            layout="effects",
         )
     )
     return Passage("spending-passage", heading, paragraphs=(words,), tables=(table,))

@@ -6,20 +6,15 @@ from collections import Counter
 from collections.abc import Sequence
 from enum import StrEnum
 
+from audit.graph import deciding_effect
 from audit.records import CausalPair, MixEffect, MixFinding, MixMeasure, MixResult, MixScan, MixWord, PairWord, Rung
 from reports.contrasts import estimate_cell
-from reports.features import Names, cut_words, rung_cell
+from reports.features import Names, cut_words, headed, rung_cell
 from reports.interaction_words import MEASURES
 from reports.numbers import count, decimal, listed, plain, plural, probability, share, visible
 from reports.view import Cell, Column, Row, Table, whole
 
-PRINTED_FEATURES_A_MIX = 3
-_NEEDED = {
-    MixWord.SYNERGY: {MixMeasure.ADDITIVE},
-    MixWord.SUPPRESSION: {MixMeasure.ADDITIVE, MixMeasure.ALIGNED_A, MixMeasure.ALIGNED_B},
-    MixWord.FACILITATION: {MixMeasure.ALIGNED_A, MixMeasure.ALIGNED_B},
-    MixWord.EMERGENT: {MixMeasure.EMERGENT},
-}
+PRINTED_FEATURES_A_MIX = 2
 
 
 class MixAnswer(StrEnum):
@@ -89,8 +84,7 @@ def _honest_row(mix: MixResult, names: Names) -> Row:
         (
             Cell(
                 mix_title(mix),
-                detail=f"{listed([names.title(concept) for concept in mix.concepts])};"
-                f" {plural(mix.n_confirmation, 'scenario')} for confirmation",
+                detail=f"{listed([names.title(concept) for concept in mix.concepts])}; n {count(mix.n_confirmation)}",
             ),
             _contrast_cell(mix, names),
             _pairs_cell(mix, names),
@@ -107,7 +101,8 @@ def _contrast_cell(mix: MixResult, names: Names) -> Cell:
     for scan in mix.scans:
         words = Counter(word for found in confirmed(scan) for word in found.words)
         at = names.short_place(scan.sae)
-        lines += [f"{word.value}: {count(words[word])}{at and f' ({at})'}" for word in MixWord if words[word]]
+        if words:
+            lines.append(_counts(words) + (at and f" ({at})"))
         if scan.rung is not Rung.UNRESOLVED:
             placebo.append(f"{count(scan.placebo_findings)}{at and f' ({at})'}")
     if not lines:
@@ -118,19 +113,26 @@ def _contrast_cell(mix: MixResult, names: Names) -> Cell:
 def _pairs_cell(mix: MixResult, names: Names) -> Cell:
     if not mix.pairs:
         return Cell("not tested", mark="unresolved")
-    found = Counter((pair.word, pair.sae) for pair in claimed(mix))
-    lines = [
-        f"{word.value}: {count(found[word, sae])}{at and f' ({at})'}"
-        for word in PairWord
-        for sae in names.instruments
-        if found[word, sae]
-        for at in (names.short_place(sae),)
-    ]
+    lines = []
+    for sae in names.instruments:
+        words = Counter(pair.word for pair in claimed(mix) if pair.sae == sae and pair.word is not None)
+        at = names.short_place(sae)
+        if words:
+            lines.append(_counts(words) + (at and f" ({at})"))
     if lines:
         return Cell("\n".join(lines), mark="seen")
     if len(unresolved(mix)) == len(mix.pairs):
         return Cell("no answer", mark="unresolved")
     return Cell("none", mark="absent")
+
+
+def _counts(words: Counter[MixWord] | Counter[PairWord]) -> str:
+    """Return `synergy 3, suppression 1`, in the order of the words."""
+    order: list[MixWord | PairWord] = [*MixWord, *PairWord]
+    counted: list[tuple[MixWord | PairWord, int]] = [*words.items()]
+    return ", ".join(
+        f"{word.value} {count(number)}" for word, number in sorted(counted, key=lambda item: order.index(item[0]))
+    )
 
 
 def _null_lines(mix: MixResult, names: Names) -> list[str]:
@@ -174,30 +176,31 @@ def mix_features(mixes: Sequence[MixResult], names: Names) -> Table:
     for mix in mixes:
         found = [item for scan in mix.scans for item in in_rung_order(scan.findings)]
         for place, item in enumerate(found):
+            decisive = {effect.measure for word in item.words if (effect := deciding_effect(item, word)) is not None}
             for effect in item.effects:
-                row = _feature_row(mix, item, effect, names)
+                row = mix_title(mix), _feature_row(item, effect, names)
                 rows.append(row)
-                if place < PRINTED_FEATURES_A_MIX and any(effect.measure in _NEEDED[word] for word in item.words):
+                if place < PRINTED_FEATURES_A_MIX and effect.measure in decisive:
                     printed.append(row)
     return Table(
         id="mix-features",
         caption="Features that react to a mix, with every measure, against the placebo (confirmation scenarios only)",
         columns=(
-            Column("Mix"),
             Column("Feature"),
             Column("Claim"),
+            Column("Chosen"),
             Column("Measure"),
             Column("Effect", numeric=True, detail="95% interval"),
             Column("Minus placebo's", numeric=True, detail="95% interval"),
             Column("p Holm", numeric=True, detail="p"),
             Column("n", numeric=True, detail="alone"),
         ),
-        rows=tuple(rows),
-        printed=tuple(printed),
+        rows=headed(rows),
+        printed=headed(printed),
         cut=cut_words(
             len(printed),
             len(rows),
-            f"the first {PRINTED_FEATURES_A_MIX} features of each mix by rung, with the measures of their word,",
+            f"the first {PRINTED_FEATURES_A_MIX} features of each mix by rung, with the measure that decides,",
         ),
         note=(
             "A claim needs the effect and its difference from the placebo's to pass; p is the larger of the two."
@@ -205,7 +208,7 @@ def mix_features(mixes: Sequence[MixResult], names: Names) -> Table:
             " “Alone” is the share of scenarios in which the feature fires on one concept alone."
         ),
         empty="No feature was found in any mix.",
-        layout="long",
+        layout="effects",
     )
 
 
@@ -214,17 +217,15 @@ def in_rung_order(findings: Sequence[MixFinding]) -> list[MixFinding]:
     return sorted(findings, key=lambda found: -found.rung.height)
 
 
-def _feature_row(mix: MixResult, found: MixFinding, effect: MixEffect, names: Names) -> Row:
+def _feature_row(found: MixFinding, effect: MixEffect, names: Names) -> Row:
     places = 3 if effect.measure is MixMeasure.EMERGENT else 2
-    owners = (
-        f"confirmed for {listed([names.title(owner) for owner in found.owners])}" if found.owners else "global scan"
-    )
+    owners = f"for {listed([names.title(owner) for owner in found.owners])}" if found.owners else "by the scan"
     rung = rung_cell(found.rung)
     return Row(
         (
-            Cell(mix_title(mix), detail=owners),
             names.feature(found.sae, found.latent),
             Cell(rung.text, detail=listed([word.value for word in found.words]), sort=rung.sort, mark=rung.mark),
+            Cell(owners),
             Cell(MEASURES[effect.measure]),
             estimate_cell(effect.effect, with_sign=True, places=places),
             estimate_cell(effect.against_placebo, with_sign=True, places=places),

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 from audit.records import Edge, EdgeKind, Graph, Layer, Node, NodeKind, Rung
 from reports.causal_figures import NetworkEdge, NetworkNode, network_chart
-from reports.features import Names
+from reports.features import Names, cut_words
 from reports.numbers import interval, plural, probability, share, signed
-from reports.view import Cell, Chart, Column, Row, Table, whole
+from reports.view import Cell, Chart, Column, Row, Table
 
 DRAWN_CONCEPTS = 3
-DRAWN_FEATURES = 3
-DRAWN_LATER = 2
+DRAWN_FEATURES = 2
+DRAWN_LATER = 1
+PRINTED_EDGES = 14
 _PAIRS = (EdgeKind.SYNERGY, EdgeKind.REDUNDANCY)
 _CHART = "network"
 
@@ -30,7 +31,7 @@ class Network:
 def network_of(graph: Graph) -> Network:
     """Return the part of the graph that is drawn: the first claims of the first answers that features change.
 
-    At most three answers, three features each, two later features each; every edge between what is drawn, and the
+    At most three answers, two features each, one later feature each; every edge between what is drawn, and the
     error node of each answer.
     """
     causal = [edge for edge in graph.edges if edge.kind is EdgeKind.CAUSAL]
@@ -118,23 +119,23 @@ def network_view(network: Network, names: Names) -> Chart:
 def network_table(network: Network, names: Names) -> Table:
     """Return the numbers behind the drawing, a row an edge."""
     titles = {node.id: _title(node, names, whole_name=True) for node in network.nodes}
-    return whole(
-        Table(
-            id="network-table",
-            caption="The numbers behind the drawing",
-            columns=(
-                Column("From"),
-                Column("To"),
-                Column("What was found"),
-                Column("Layer of evidence"),
-                Column("Effect, 95% interval", numeric=True),
-                Column("Unit"),
-                Column("Corrected p or q", numeric=True),
-            ),
-            rows=tuple(_row(edge, titles) for edge in network.edges),
-            query="evidence tables node, edge",
-            layout="dense",
-        )
+    rows = tuple(_row(edge, titles) for edge in network.edges)
+    return Table(
+        id="network-table",
+        caption="The numbers behind the drawing",
+        columns=(
+            Column("From"),
+            Column("To"),
+            Column("What was found"),
+            Column("Layer of evidence"),
+            Column("Effect, 95% interval", numeric=True),
+            Column("Unit"),
+            Column("Corrected p or q", numeric=True),
+        ),
+        rows=rows,
+        printed=rows[:PRINTED_EDGES],
+        cut=cut_words(min(PRINTED_EDGES, len(rows)), len(rows), "the first lines"),
+        layout="edges",
     )
 
 

@@ -7,32 +7,35 @@ from collections.abc import Sequence
 from audit.records import CausalPair, MixResult
 from reports.causal_figures import MatrixCell, matrix_chart
 from reports.contrasts import estimate_cell
-from reports.features import Names, cut_words, rung_cell, sham_cell
+from reports.features import Names, cut_words, headed, rung_cell, sham_cell
 from reports.instruments import slug
 from reports.mixes import claimed, matched, mix_title
 from reports.numbers import MINUS, count, plain, probability, signed, visible
 from reports.view import Cell, Chart, Column, Row, Table
 
-PRINTED_PAIRS = 15
-MATRICES = 2
-MATRIX_FEATURES = 16
+PRINTED_PAIRS_A_MIX = 2
+MATRICES = 1
+MATRIX_FEATURES = 12
 # Fewer pairs are read from the table at a glance.
-_PAIRS_FOR_A_MATRIX = 3
+_PAIRS_FOR_A_MATRIX = 6
 
 
 def pair_table(mixes: Sequence[MixResult], names: Names) -> Table:
     """Return a row a pair, claims first; every value is exact."""
-    pairs = sorted(
-        ((mix, pair) for mix in mixes for pair in mix.pairs),
-        key=lambda item: (-item[1].rung.height, -abs(item[1].interaction.value), item[1].id),
-    )
-    rows = tuple(_row(mix, pair, names) for mix, pair in pairs)
+    rows, printed = [], []
+    for mix in mixes:
+        ordered = sorted(mix.pairs, key=lambda pair: (-pair.rung.height, -abs(pair.interaction.value), pair.id))
+        for place, pair in enumerate(ordered):
+            row = mix_title(mix), _row(pair, names)
+            rows.append(row)
+            if place < PRINTED_PAIRS_A_MIX:
+                printed.append(row)
     return Table(
         id="pairs",
         caption="Pairs of features changed together: what they do to the answer beyond what each does (nats, exact)",
         columns=(
-            Column("Mix", detail="question about"),
             Column("Features"),
+            Column("Question about"),
             Column("Alone", numeric=True, detail="first; second"),
             Column("Interaction", numeric=True, detail="95% interval"),
             Column("p Holm", numeric=True),
@@ -40,25 +43,25 @@ def pair_table(mixes: Sequence[MixResult], names: Names) -> Table:
             Column("Claim"),
             Column("n", numeric=True),
         ),
-        rows=rows,
-        printed=rows[:PRINTED_PAIRS],
-        cut=cut_words(min(PRINTED_PAIRS, len(rows)), len(rows), "claims first, then by size: the first pairs"),
+        rows=headed(rows),
+        printed=headed(printed),
+        cut=cut_words(len(printed), len(rows), f"the first {PRINTED_PAIRS_A_MIX} pairs of each mix, claims first,"),
         note=(
             "Above 0 the pair is synergistic, below 0 redundant. A claim needs the sign-flip test over scenarios, Holm"
             " corrected, and more than the shams do: pairs of features that fire in the same prompts, matched in norm"
             " and in decoder cosine."
         ),
         empty="No pair of features was changed together.",
-        layout="long",
+        layout="effects",
     )
 
 
-def _row(mix: MixResult, pair: CausalPair, names: Names) -> Row:
+def _row(pair: CausalPair, names: Names) -> Row:
     rung = rung_cell(pair.rung)
     return Row(
         (
-            Cell(mix_title(mix), detail=names.title(pair.question)),
             names.pair(pair.sae, pair.first, pair.second),
+            Cell(names.title(pair.question)),
             Cell(signed(pair.first_effect.value, 3), detail=signed(pair.second_effect.value, 3)),
             estimate_cell(pair.interaction, with_sign=True, places=3),
             Cell(probability(pair.p_holm), sort=plain(pair.p_holm)),

@@ -34,9 +34,10 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One table row; the first cell is its header. `note` runs below it over the full width."""
+    """One table row; the first cell is its header. `head` runs above it over the full width, `note` below it."""
 
     cells: tuple[Cell, ...]
+    head: str = ""
     note: str = ""
     group: str = ""
 
@@ -299,11 +300,12 @@ class Cards:
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """A headed piece of a chapter: paragraphs, then each chart, then each table. `missing` says why there is none."""
+    """A headed piece of a chapter: words, charts and tables, in this order. `missing` says why there is none."""
 
     id: str
     heading: str
     paragraphs: tuple[str, ...] = ()
+    terms: tuple[Term, ...] = ()
     charts: tuple[Chart, ...] = ()
     tables: tuple[Table, ...] = ()
     missing: str = ""
