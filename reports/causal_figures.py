@@ -241,8 +241,8 @@ def _edge(axis: Axes, edge: NetworkEdge, places: dict[str, tuple[float, float]])
         },
     )
     if edge.label:
-        # At a third of the way, staggered: labels of edges that meet in one node would lie upon each other.
-        along = 0.36
+        # Beside the source, between two columns: a node in the next column would hide it. Errors start in one node.
+        along = 0.8 if edge.kind is EdgeKind.ERROR else 0.42 / max(1.0, end[0] - start[0])
         axis.text(
             start[0] + along * (end[0] - start[0]) + (0.1 if bent else 0),
             start[1] + along * (end[1] - start[1]),
@@ -293,7 +293,7 @@ def _outcome_panel(axis: Axes, panel: DosePanel) -> None:
         label="the answer to the question",
     )  # fmt: skip
     _whiskers(axis, [(point.dose, point.outcome) for point in panel.points], BLUE)
-    axis.set_title(_two_lines(panel.title), loc="left", fontsize=8, fontweight=600)
+    axis.set_title(_two_lines(panel.title), loc="left", fontsize=7.5, fontweight=600)
     axis.set_ylabel("change, nats")
 
 
@@ -316,7 +316,7 @@ def _cost_panel(axis: Axes, panel: DosePanel) -> None:
             doses, values, color=GREY, linewidth=1.0, linestyle=(0, (4, 2)), marker=marker, markersize=2.6,
             markerfacecolor=PAPER, label=name,
         )  # fmt: skip
-    axis.set_title("What it costs elsewhere", loc="left", fontsize=8, fontweight=600)
+    axis.set_title("What it costs elsewhere", loc="left", fontsize=7.5, fontweight=600)
     axis.set_ylabel("nats")
 
 
@@ -327,7 +327,7 @@ def _whiskers(axis: Axes, points: list[tuple[float, Estimate]], colour: str) -> 
 
 
 def _two_lines(text: str) -> str:
-    return textwrap.fill(text, 48, max_lines=2, placeholder="…")
+    return textwrap.fill(text, 54, max_lines=2, placeholder="…")
 
 
 def _short(value: float) -> str:

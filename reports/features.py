@@ -48,7 +48,7 @@ class Names:
     def place(self, sae: str) -> str:
         """Return how a remark about an SAE begins, such as `At layer 15`; nothing where there is no other."""
         instrument = self.instrument(sae)
-        return "" if instrument.alone else instrument.remark
+        return "" if instrument.alone else instrument.remark.replace("layer ", f"layer{NO_BREAK}")
 
     def short_place(self, sae: str) -> str:
         """Return the SAE in as few words as tell it apart, such as `layer 15`; nothing where there is no other."""
@@ -98,9 +98,9 @@ def cut_words(printed: int, total: int, what: str) -> str:
     left_out = total - printed
     if left_out <= 0:
         return ""
+    others = f"the other {count(left_out)} are" if left_out > 1 else "the other one is"
     return (
-        f"{what[:1].upper()}{what[1:]} are printed ({count(printed)} of {count(total)} rows); the other"
-        f" {count(left_out)} are in {ELSEWHERE}."
+        f"{what[:1].upper()}{what[1:]} are printed ({count(printed)} of {count(total)} rows); {others} in {ELSEWHERE}."
     )
 
 

@@ -26,7 +26,7 @@ from reports.view import Cell, Chapter, Column, Passage, Row, Table, whole
 from reports.words import CONTRAST_NAMES
 
 HEADING = "Causal tests and control"
-PRINTED_SINGLES_A_CONCEPT = 2
+PRINTED_SINGLES = 30
 PRINTED_EDGES = 8
 SHOWN_EDGES = 100
 PRINTED_ERRORS = 8
@@ -93,11 +93,8 @@ def _singles(causal: CausalResult, names: Names) -> Passage:
     ordered = [
         effect for concept in _in_order(own, names) for effect in sorted(own[concept], key=lambda e: -e.rung.height)
     ]
-    printed = {
-        effect.id
-        for effects in own.values()
-        for effect in sorted(effects, key=lambda e: -e.rung.height)[:PRINTED_SINGLES_A_CONCEPT]
-    }
+    each = max(1, PRINTED_SINGLES // len(own))
+    printed = {effect.id for effects in own.values() for effect in sorted(effects, key=lambda e: -e.rung.height)[:each]}
     rows = [(names.title(effect.concept), _single_row(effect, names)) for effect in ordered]
     # On paper the rung and the numbers say why; the sentence beside them is for the screen.
     shown = [
@@ -118,9 +115,7 @@ def _singles(causal: CausalResult, names: Names) -> Passage:
         ),
         rows=headed(rows),
         printed=headed(shown),
-        cut=cut_words(
-            len(shown), len(rows), f"the first {PRINTED_SINGLES_A_CONCEPT} features of each concept, by rung,"
-        ),
+        cut=cut_words(len(shown), len(rows), f"of each concept the first {count(each)}, by rung,"),
         note=(
             "“Effect” lowers the feature to its level in the matched arm, “set to zero” switches it off. KL is how far"
             " the next word's distribution moves. Shams are random directions of equal norm; they are not run where the"
@@ -247,7 +242,7 @@ def _error_row(error: ErrorNode, names: Names) -> Row:
     return Row(
         (
             Cell(names.title(error.concept)),
-            Cell(names.instrument(error.sae).label),
+            Cell(names.short_place(error.sae) or "the instrument"),
             Cell(f"{signed(error.effect.value, 3)} {interval(error.effect, 3)}", sort=plain(error.effect.value)),
             Cell(share(error.share), sort=plain(error.share)),
         )

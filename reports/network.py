@@ -14,7 +14,7 @@ from reports.view import Cell, Chart, Column, Row, Table
 DRAWN_CONCEPTS = 3
 DRAWN_FEATURES = 2
 DRAWN_LATER = 1
-PRINTED_EDGES = 14
+PRINTED_EDGES = 10
 _PAIRS = (EdgeKind.SYNERGY, EdgeKind.REDUNDANCY)
 _CHART = "network"
 
@@ -70,8 +70,9 @@ def _size(edge: Edge) -> float:
 def network_view(network: Network, names: Names) -> Chart:
     """Return the drawing; its text alternative names every edge."""
     layers = sorted({node.layer for node in network.nodes if node.layer is not None})
-    places = {layer: place for place, layer in enumerate(layers, start=1)}
-    last = len(layers) + 1
+    first = ("concept",) if any(node.kind is NodeKind.CONCEPT for node in network.nodes) else ()
+    places = {layer: place for place, layer in enumerate(layers, start=len(first))}
+    last = len(layers) + len(first)
     titles = {node.id: _title(node, names) for node in network.nodes}
     nodes = tuple(
         NetworkNode(
@@ -101,7 +102,7 @@ def network_view(network: Network, names: Names) -> Chart:
                 NetworkEdge(edge.source, edge.target, edge.kind, _label(edge))
                 for edge in dict.fromkeys(_strongest(network.edges))
             ),
-            ("concept", *(f"layer {layer}" for layer in layers), "answer about"),
+            (*first, *(f"layer {layer}" for layer in layers), "answer about"),
             chart_id=_CHART,
             title=f"{title}. {spoken}.",
             description="The table below has the numbers.",
