@@ -300,27 +300,24 @@ def _cofiring_edges(cofiring: CoFiring) -> Iterator[Edge]:
 
 
 def _nodes(findings: Findings, edges: tuple[Edge, ...]) -> Iterator[Node]:
-    ends = {end for edge in edges for end in (edge.source, edge.target)}
     sites = {result.record.name: result.record.site for result in findings.saes}
     labels = _labels(findings)
-    for concept in findings.concepts:
-        yield _plain(concept_node(concept.id), NodeKind.CONCEPT, concept.title)
-        if concept.outcome is not None or outcome_node(concept.id) in ends:
-            question = "" if concept.outcome is None else concept.outcome.question
-            yield _plain(outcome_node(concept.id), NodeKind.OUTCOME, question or concept.title)
-    for mix in findings.mixes:
-        if mix_node(mix.id) in ends:
-            yield _plain(mix_node(mix.id), NodeKind.MIX, mix.title)
-    for end in ends:
-        if end.startswith("error:"):
-            sae = end.removeprefix("error:")
-            site = _site(sites, sae)
-            yield Node(end, NodeKind.ERROR, sae, site, layer_of(site), None, f"error of {sae}")
-        if end.startswith("feature:"):
-            sae, _, number = end.removeprefix("feature:").rpartition("/")
+    questions = {outcome_node(c.id): c.outcome.question for c in findings.concepts if c.outcome is not None}
+    mixes = {mix_node(mix.id): mix.title for mix in findings.mixes}
+    titles = {concept_node(concept.id): concept.title for concept in findings.concepts}
+    for end in {*titles, *questions, *(end for edge in edges for end in (edge.source, edge.target))}:
+        kind, _, name = end.partition(":")
+        if kind == NodeKind.FEATURE:
+            sae, _, number = name.rpartition("/")
             site, latent = _site(sites, sae), int(number)
             label = labels.get((sae, latent), "")
             yield Node(end, NodeKind.FEATURE, sae, site, layer_of(site), latent, label)
+        elif kind == NodeKind.ERROR:
+            site = _site(sites, name)
+            yield Node(end, NodeKind.ERROR, name, site, layer_of(site), None, f"error of {name}")
+        else:
+            label = {**titles, **questions, **mixes}.get(end, name)
+            yield Node(end, NodeKind(kind), sae=None, site=None, layer=None, latent=None, label=label)
 
 
 def _site(sites: Mapping[str, str], sae: str) -> str:
@@ -332,10 +329,6 @@ def _site(sites: Mapping[str, str], sae: str) -> str:
             hint="The findings name an SAE that they do not describe; run the audit again.",
         )
     return sites[sae]
-
-
-def _plain(node: str, kind: NodeKind, label: str) -> Node:
-    return Node(node, kind, sae=None, site=None, layer=None, latent=None, label=label)
 
 
 def layer_of(site: str) -> int | None:

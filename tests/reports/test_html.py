@@ -150,8 +150,8 @@ def test_every_fragment_leads_somewhere(page: Page) -> None:
 def test_charts_have_a_text_alternative(page: Page) -> None:
     """Each chart is an image with a title and a description."""
     charts = [attributes for tag, attributes in page.tags if tag == "svg"]
-    # Three overviews, two of fidelity, two of training, and two a concept.
-    assert len(charts) == 3 + 2 + 2 + 6
+    # Three overviews, two of fidelity, two of training, two a concept; a matrix, a network and the doses.
+    assert len(charts) == 3 + 2 + 2 + 6 + 3
     assert all(chart["role"] == "img" and chart["aria-labelledby"] for chart in charts)
     assert [tag for tag, _ in page.tags].count("desc") == len(charts)
 

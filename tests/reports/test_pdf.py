@@ -207,7 +207,7 @@ def test_tables_lists_and_figures_are_tagged(pdf: pikepdf.Pdf, tree: list[Any]) 
     """Header cells have scopes and identifiers, lists hold items only, figures have text and a box on the page."""
     roles = Counter(str(element.S) for element in tree)
     assert {"/H1", "/H2", "/H3", "/H4", "/H5", "/H6", "/Table", "/TH", "/L", "/LI", "/Lbl", "/LBody"} <= set(roles)
-    assert roles["/Figure"] == 3 + 2 + 2 + 6
+    assert roles["/Figure"] == 3 + 2 + 2 + 6 + 3
     listed = {bytes(name) for name in list(pdf.Root.StructTreeRoot.IDTree.Names)[::2]}
     for element in tree:
         role = str(element.S)
