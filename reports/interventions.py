@@ -115,7 +115,7 @@ def _singles(causal: CausalResult, names: Names) -> Passage:
         ),
         rows=headed(rows),
         printed=headed(shown),
-        cut=cut_words(len(shown), len(rows), f"of each concept the first {count(each)}, by rung,"),
+        cut=cut_words(len(shown), len(rows), f"of each concept the first {plural(each, 'feature')}, by rung,"),
         note=(
             "“Effect” lowers the feature to its level in the matched arm, “set to zero” switches it off. KL is how far"
             " the next word's distribution moves. Shams are random directions of equal norm; they are not run where the"
