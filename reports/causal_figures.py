@@ -35,7 +35,7 @@ class MatrixCell:
 
 @dataclass(frozen=True, slots=True)
 class NetworkNode:
-    """One node; `column` counts from the left. `share` is printed in an error node."""
+    """One node; `column` counts from the left."""
 
     id: str
     kind: NodeKind

@@ -90,7 +90,7 @@ def cofiring_pairs(results: Sequence[CoFiring], names: Names) -> Table:
             if place < PRINTED_PAIRS:
                 printed.append(row)
     silent = [names.instrument(result.sae).label for result in results if not result.top]
-    none = f" None is listed for {listed(silent)}." if silent and rows else ""
+    none = f" No pair is listed for {listed(silent)}." if silent and rows else ""
     return Table(
         id="cofiring-pairs",
         caption="The pairs with the strongest evidence of firing together",

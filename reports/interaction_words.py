@@ -32,8 +32,8 @@ NEVER_MIXED = (
     " in the same texts (observed); does a feature react to two concepts together otherwise than to each alone"
     " (contrast); does the answer change when they are changed (intervention). A result of one layer is never counted"
     " as support for a claim in another: features that fire together need not act together, and a feature that reacts"
-    " to a mix need not be used. “None found” says that a number of things was tested and none of them passed;"
-    " “unresolved” and “untested” say that there is no answer, and are never a pass."
+    " to a mix need not be used. “Tested, none found” says that so many things were tested and that none of them"
+    " passed; “unresolved” and “untested” say that there is no answer, and are never a pass."
 )
 
 MIX_WORDS: dict[MixWord, str] = {

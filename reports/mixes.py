@@ -235,7 +235,7 @@ def _feature_row(found: MixFinding, effect: MixEffect, names: Names) -> Row:
     )
 
 
-def matched(mix: MixResult) -> str:
+def pair_words(mix: MixResult) -> str:
     """Return the measured interactions of a mix in words, for a drawing's text alternative."""
     return "; ".join(
         f"{pair.first} and {pair.second} {decimal(pair.interaction.value, 3)}"

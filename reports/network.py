@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from audit.records import Edge, EdgeKind, Graph, Layer, Node, NodeKind, Rung
 from reports.causal_figures import NetworkEdge, NetworkNode, network_chart
 from reports.features import Names, cut_words
+from reports.interaction_words import EDGES
 from reports.numbers import interval, plural, probability, share, signed
 from reports.view import Cell, Chart, Column, Row, Table
 
@@ -146,7 +147,7 @@ def _row(edge: Edge, titles: dict[str, str]) -> Row:
         (
             Cell(titles[edge.source]),
             Cell(titles[edge.target]),
-            Cell(edge.kind.value + (f", share {share(edge.share)}" if edge.share is not None else "")),
+            Cell(EDGES[edge.kind] + (f", share {share(edge.share)}" if edge.share is not None else "")),
             Cell(edge.layer.value),
             Cell(effect),
             Cell(edge.unit),

@@ -9,7 +9,7 @@ from reports.causal_figures import MatrixCell, matrix_chart
 from reports.contrasts import estimate_cell
 from reports.features import Names, cut_words, headed, rung_cell, sham_cell
 from reports.instruments import slug
-from reports.mixes import claimed, matched, mix_title
+from reports.mixes import claimed, mix_title, pair_words
 from reports.numbers import MINUS, count, plain, probability, signed, visible
 from reports.view import Cell, Chart, Column, Row, Table
 
@@ -96,7 +96,7 @@ def _matrix(mix: MixResult, names: Names) -> Chart:
     chart_id = f"matrix-{slug(mix.id)}"
     at = names.short_place(sae)
     title = f"Interactions of pairs of features in “{mix_title(mix)}”{at and f', {at}'} (nats)"
-    words = matched(mix)
+    words = pair_words(mix)
     limit = f" Of {count(len(latents))} features {count(len(drawn))} are drawn." if len(drawn) < len(latents) else ""
     return Chart(
         id=chart_id,

@@ -48,6 +48,7 @@ def line(row: Row) -> list[str]:
         (MixWord, words.MIX_WORDS),
         (PairWord, words.PAIR_WORDS),
         (MixMeasure, words.MEASURES),
+        (EdgeKind, words.EDGES),
     ],
 )
 def test_every_case_has_words(enum: type, known: dict[object, object]) -> None:
@@ -188,7 +189,7 @@ def test_cofiring_shows_chance_and_the_naive_count(view: ReportView) -> None:
     assert [cell.text for cell in counts.rows[0].cells[3:]] == ["996\u202f166", "41", "0.4", "655\u202f210"]
     pairs = table(view.interactions, "cofiring-pairs")
     assert pairs.rows[3].cells[2].text == "infinite"
-    assert "None is listed for instrument 2 (layer 20)" in pairs.note
+    assert "No pair is listed for instrument 2 (layer 20)" in pairs.note
 
 
 def test_a_refused_screen_is_refused(view: ReportView) -> None:
