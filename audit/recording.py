@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from audit.evidence.store import Store
+from audit.graph import graph_of, graph_rows
 from audit.records import Findings
 
 Row = dict[str, object]
@@ -15,6 +16,9 @@ def record_findings(store: Store, findings: Findings) -> None:
     store.insert("mix_effect", _mix_effects(findings))
     store.insert("co_firing", _joint_firings(findings))
     store.insert("dose", _doses(findings))
+    drawn = graph_rows(graph_of(findings))
+    store.insert("node", drawn.nodes)
+    store.insert("edge", drawn.edges)
 
 
 def _findings(findings: Findings) -> list[Row]:
