@@ -6,9 +6,9 @@ round: what it costs while nothing else runs, on machines where something else a
 printed beside it.
 
     pip install . sae-lens
-    python benchmarks/capture.py                 # speed against the rivals, on the default model and SAE
-    python benchmarks/capture.py --part widths   # 16x, 100x and a million latents: speed a FLOP, memory
-    python benchmarks/capture.py --part growth   # how cost grows with prompts and SAEs
+    python -m benchmarks.capture                 # speed against the rivals, on the default model and SAE
+    python -m benchmarks.capture --part widths   # 16x, 100x and a million latents: speed a FLOP, memory
+    python -m benchmarks.capture --part growth   # how cost grows with prompts and SAEs
 
 Contenders of the first part:
 

@@ -4,7 +4,7 @@ The texts are those of `sae-probes` (MIT), the package of Kantamneni et al. 2025
 probes on SAE latents do not consistently beat logistic regression on the residual stream. Here the default model's
 residual stream at layer 15 and the shipped SAE stand for theirs:
 
-    OMP_NUM_THREADS=1 python benchmarks/sae_probes.py --out results.json
+    OMP_NUM_THREADS=1 python -m benchmarks.sae_probes --out results.json
 
 Without --data the package is downloaded by name with pip, and its hash is checked; its code is neither installed nor
 run. Per data set 128 texts to train and 128 to test, half of them positive, no text twice. Only a text's last 128
@@ -33,9 +33,7 @@ from typing import Any
 import click
 import numpy as np
 import pyarrow.parquet as pq
-from labelled_texts import Sample, TextTable, draw_sample, read_table
 from numpy.typing import NDArray
-from text_probes import CONTROL_K, LOGISTIC, METHODS, POOLED, WORDS, Measured, TextFeatures, measure, sparse_name
 
 from audit.capture.embedded import cache_folder
 from audit.capture.fitting import Fitted, fit_sae, stations
@@ -49,6 +47,18 @@ from audit.config import CaptureConfig, ModelConfig
 from audit.digests import digest_file
 from audit.errors import AffidavitError, CorpusError, DigestMismatch, EnvironmentProblem
 from audit.training.sequences import TextSequence
+from benchmarks.labelled_texts import Sample, TextTable, draw_sample, read_table
+from benchmarks.text_probes import (
+    CONTROL_K,
+    LOGISTIC,
+    METHODS,
+    POOLED,
+    WORDS,
+    Measured,
+    TextFeatures,
+    measure,
+    sparse_name,
+)
 from probes.texts import words
 
 PACKAGE = "sae-probes==0.4.2"

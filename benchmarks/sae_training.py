@@ -10,7 +10,7 @@ SAELens is no dependency of this project and must be installed separately, best 
     python -m venv lens && lens/bin/pip install . sae-lens
     lens/bin/affidavit sae train --site resid_post.15 --corpus corpus.jsonl.zst --out sae --latents 4608 \
         --activations activations
-    OMP_NUM_THREADS=1 lens/bin/python benchmarks/sae_training.py --activations activations --updates 400000
+    OMP_NUM_THREADS=1 lens/bin/python -m benchmarks.sae_training --activations activations --updates 400000
 
 Rivals, chosen with --rival (repeatable; the first three are the default):
 

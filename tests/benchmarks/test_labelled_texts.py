@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from labelled_texts import TextTable, draw_sample, read_table
 
 from audit.errors import CorpusError
+from benchmarks.labelled_texts import TextTable, draw_sample, read_table
 
 ROWS = pd.DataFrame(
     {

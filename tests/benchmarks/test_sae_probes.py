@@ -8,8 +8,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from click.testing import CliRunner
-from sae_probes import DATASETS, METHODS, Difference, _difference, _verdict, main
-from text_probes import LOGISTIC, sparse_name
+
+from benchmarks.sae_probes import DATASETS, METHODS, Difference, _difference, _verdict, main
+from benchmarks.text_probes import LOGISTIC, sparse_name
 
 CITIES = (
     *("Lyon", "Oslo", "Bari", "Kiel", "Graz", "Bern", "York", "Bath", "Cork", "Riga", "Vigo", "Nice"),

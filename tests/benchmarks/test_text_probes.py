@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from text_probes import LOGISTIC, MEANS, METHODS, POOLED, WORDS, TextFeatures, measure, sparse_name
+
+from benchmarks.text_probes import LOGISTIC, MEANS, METHODS, POOLED, WORDS, TextFeatures, measure, sparse_name
 
 LABELS = np.tile([True, False], 40)
 CONTROL = sparse_name(20, control=True)
