@@ -19,9 +19,16 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from audit.assessment import Reader, assess
+from audit.budget import Budget, parse_limit
 from audit.capture.formats.own import CARD_FILE, CARD_SCHEMA, WEIGHTS_FILE
 from audit.capture.prompts import list_mix_questions
 from audit.causes import Causes, find_causes, record_causes
+from audit.causes.benches import Ledger, set_up
+from audit.causes.levels import LevelReader
+from audit.causes.mixes import ask_mix, hold_cases, run_pairs
+from audit.causes.pair_shams import PairShams
+from audit.causes.pairs import first_order
+from audit.causes.work import Work
 from audit.config import AnalysisConfig, AuditConfig, CausalConfig, FidelityConfig, ModelConfig, SaeConfig
 from audit.digests import digest_file
 from audit.evidence.store import answer, create_store
@@ -272,6 +279,35 @@ def test_too_few_pairs_refuse_the_screen_and_nothing_is_claimed_of_it(causes: Ca
     (features,) = [one for one in causes.result.screens if one.subject == "features"]
     assert features.spearman is not None
     assert features.compared >= 10
+
+
+def test_first_order_interactions_point_where_exact_ones_do(
+    known: tuple[Subject, tuple[ConceptResult, ...], AuditConfig],
+) -> None:
+    """On the gate the estimate has the exact sign, and the size in the limit; pairs and shams have one estimate."""
+    subject, _, config = known
+    (bench,), _ = set_up(subject, config, lambda _: None)
+    reader = LevelReader(subject, [bench.instrument], lambda _: None)
+    budget = Budget(parse_limit("unlimited", item="t"), meters=[], clock=lambda: 0.0)
+    work = Work(subject, (bench,), config, reader, budget, Ledger(), Silent())
+    gated, tokens = subject.suites[0].mixes[0], {q.prompt.concept: own for q, own in subject.questions}
+    asked = ask_mix(subject, gated, list_mix_questions(subject.suites, first_id=10_000), tokens)
+    chosen = asked.of(Split.CONFIRMATION, "direction")[:8]
+    levels = reader.read([one.cells[cell] for one in chosen for cell in (Cell.FIRST, Cell.SECOND)])
+    cases = hold_cases(bench, chosen, levels)
+    pair = (SHARED_AXIS, GATE_AXIS)
+    estimates = [float(first_order(bench, case, [pair])[0]) for case in cases]
+    exact = [run_pairs(bench, case, [pair])[0].interaction for case in cases]
+    assert all(value > 0.1 for value in [*estimates, *exact])
+    # First order in the second feature: nearly exact where that one is lowered by a hundredth.
+    slight = [replace(case, without_second={GATE_AXIS: 9.9}) for case in cases]
+    near = [float(first_order(bench, case, [pair])[0]) for case in slight]
+    assert near == pytest.approx([run_pairs(bench, case, [pair])[0].interaction for case in slight], rel=0.05)
+    shams = PairShams(bench, cases, work)
+    places = [int(np.searchsorted(shams._latents, latent)) for latent in pair]
+    assert shams._row(places[0])[places[1]] == pytest.approx(np.mean(estimates), rel=1e-5)
+    assert shams._exact([pair])[0] == pytest.approx(np.mean(exact), rel=1e-9)
+    assert shams._live.first[:, places[0]] == pytest.approx(np.full(8, 10.0), rel=1e-5)
 
 
 def test_the_direction_goes_on_to_the_later_sae(causes: Causes) -> None:
