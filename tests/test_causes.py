@@ -287,7 +287,7 @@ def test_first_order_interactions_point_where_exact_ones_do(
     """On the gate the estimate has the exact sign, and the size in the limit; pairs and shams have one estimate."""
     subject, _, config = known
     (bench,), _ = set_up(subject, config, lambda _: None)
-    reader = LevelReader(subject, [bench.instrument], lambda _: None)
+    reader = LevelReader(subject, [bench.instrument], batch_tokens=256, say=lambda _: None)
     budget = Budget(parse_limit("unlimited", item="t"), meters=[], clock=lambda: 0.0)
     work = Work(subject, (bench,), config, reader, budget, Ledger(), Silent())
     gated, tokens = subject.suites[0].mixes[0], {q.prompt.concept: own for q, own in subject.questions}

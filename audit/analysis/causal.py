@@ -36,6 +36,8 @@ FloatArray = NDArray[np.float64]
 
 # Fewer comparisons say nothing of a screen; fewer shams nothing of an edge (p = 0.05 needs 19).
 _FEWEST_COMPARED = 10
+# Four answers of two logits each, about 20 in float32 with steps of 2e-6: below this an effect is rounding.
+RESOLUTION = 1e-5
 _FEWEST_FOR_EDGES = 19
 
 
@@ -204,14 +206,15 @@ def check_screen(
         sae: whose features.
         subject: "features" or "pairs".
         estimates: (k,) first-order estimates.
-        exact: (k,) exact values. Where both are 0 nothing was changed, and nothing is compared.
+        exact: (k,) exact values, in nats. Where both are below `RESOLUTION` nothing can be compared.
         on: what the set is of, for the reason.
         limits: Spearman's coefficient and the share of equal signs that a screen must reach.
     """
-    real = (estimates != 0) | (exact != 0)
+    real = np.maximum(np.abs(estimates), np.abs(exact)) >= RESOLUTION
     compared = int(real.sum())
     if compared < _FEWEST_COMPARED:
-        return ScreenCheck(sae, subject, compared, None, None, False, f"refused: only {compared} {on} to compare")
+        few = f"refused: only {compared} of {len(exact)} {on}, do more than rounding ({RESOLUTION:g} nats)"
+        return ScreenCheck(sae, subject, compared, None, None, False, few)
     spearman = _spearman(estimates[real], exact[real])
     agreement = float((np.sign(estimates[real]) == np.sign(exact[real])).mean())
     accepted = spearman is not None and spearman >= limits.screen_spearman and agreement >= limits.screen_agreement

@@ -64,7 +64,8 @@ def find_causes(
     """
     ledger = Ledger()
     benches, unfit = set_up(subject, config, progress.say)
-    reader = LevelReader(subject, [bench.instrument for bench in benches], progress.say)
+    batch_tokens = config.capture.batch_tokens or subject.model.batch_tokens
+    reader = LevelReader(subject, [bench.instrument for bench in benches], batch_tokens=batch_tokens, say=progress.say)
     limit = parse_limit(config.causal.budget, item="causal.budget")
     meters = [reader.spent, *(bench.spent for bench in benches)]
     budget = Budget(limit, meters=meters, clock=clock)

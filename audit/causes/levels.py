@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
+from audit.capture.batches import make_batches, share_prefix
 from audit.capture.fitting import stations
-from audit.capture.jobs import plan_jobs, run_halving
+from audit.capture.jobs import run_halving
 from audit.capture.prompts import Prompt, TokenisedPrompt, tokenise
 from audit.gathering import Instrument, Subject
 from audit.records import Contrast
@@ -21,8 +22,11 @@ Levels = Mapping[tuple[str, int], Mapping[int, float]]
 class LevelReader:
     """Reads the largest activation of every feature in prompts, for all instruments in one pass up to the last site."""
 
-    def __init__(self, subject: Subject, instruments: Sequence[Instrument], say: Callable[[str], None]) -> None:
+    def __init__(
+        self, subject: Subject, instruments: Sequence[Instrument], *, batch_tokens: int, say: Callable[[str], None]
+    ) -> None:
         self._subject = subject
+        self._batch_tokens = batch_tokens
         self._stations = stations([one.fitted for one in instruments], subject.calibrations)
         self._say = say
         self._read = 0
@@ -40,8 +44,11 @@ class LevelReader:
         if not levels:
             return levels
         model = self._subject.model
-        for job in plan_jobs(model, self._stations, prompts, batch_tokens=model.batch_tokens):
-            for block in run_halving(model, self._stations, job.batch, say=self._say).rows:
+        highest = max((site for station in self._stations for site in station.sites), key=lambda site: site.depth)
+        # Not packed: to try whether a model may be packed costs more than these few prompts have in common.
+        prefix = share_prefix(model, prompts, upto=highest)
+        for batch in make_batches(prompts, batch_tokens=self._batch_tokens, prefix=prefix):
+            for block in run_halving(model, self._stations, batch, say=self._say).rows:
                 pairs, where = np.unique(np.stack([block.prompt, block.latent]), axis=1, return_inverse=True)
                 largest = np.zeros(pairs.shape[1])
                 np.maximum.at(largest, where.reshape(-1), block.activation)

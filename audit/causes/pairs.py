@@ -92,9 +92,10 @@ def first_order(bench: Bench, case: PairCase, pairs: Sequence[tuple[int, int]]) 
 
 
 def check_pairs(bench: Bench, screened: Sequence[Screened], config: AuditConfig, ledger: Ledger) -> ScreenCheck:
-    """Compare first-order interactions with exact ones on random combinations of all mixes."""
+    """Compare first-order interactions with exact ones on random combinations of all mixes that change something."""
     rng = np.random.default_rng(seed_of(config.analysis.seed, bench.name, "pairs"))
-    every = [(one, place) for one in screened for place in range(len(one.combinations))]
+    # Where a feature is nowhere above its level both values are 0 by construction and say nothing of the estimate.
+    every = [(one, place) for one in screened for place in np.flatnonzero(one.estimates.data).tolist()]
     chosen = sorted(rng.permutation(len(every))[: config.causal.screen_sample].tolist())
     estimates, exact = [], []
     for part, place in (every[n] for n in chosen):
@@ -118,9 +119,13 @@ def check_pairs(bench: Bench, screened: Sequence[Screened], config: AuditConfig,
 
 
 def choose(screened: Screened, *, count: int, accepted: bool) -> tuple[Combination, ...]:
-    """Return the combinations to measure: the largest estimates where the screen was accepted, else the first ranks."""
+    """Return the combinations to measure: the largest estimates where the screen was accepted, else the first ranks.
+
+    By rank too, those come first of which both features have something to lower on discovery scenarios.
+    """
     if not accepted:
-        return screened.combinations[:count]
+        idle = screened.estimates.data == 0
+        return tuple(screened.combinations[n] for n in np.argsort(idle, kind="stable")[:count])
     return tuple(screened.combinations[n] for n in strongest_pairs(screened.estimates.data, count=count))
 
 

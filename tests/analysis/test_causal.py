@@ -232,8 +232,8 @@ def test_a_screen_just_below_the_bound_is_refused() -> None:
 
 
 def test_pairs_that_change_nothing_say_nothing_of_a_screen() -> None:
-    """Zero against zero is no agreement; fewer than ten others are too few."""
-    exact = np.concatenate([np.arange(1.0, 10.0), np.zeros(50)])
+    """Zero against zero is no agreement, nor is rounding against rounding; fewer than ten others are too few."""
+    exact = np.concatenate([np.arange(1.0, 10.0), np.zeros(50), np.full(50, 4e-6)])
     found = check_screen("s", "pairs", exact, exact, on="pairs", limits=CausalConfig())
     assert (found.compared, found.spearman, found.accepted) == (9, None, False)
     constant = check_screen("s", "pairs", np.arange(1.0, 21.0), np.ones(20), on="pairs", limits=CausalConfig())
