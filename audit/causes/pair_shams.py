@@ -54,6 +54,7 @@ class PairShams:
         count = min(_ESTIMATED_SCENARIOS, len(cases))
         self._estimated = tuple(n * len(cases) // count for n in range(count))
         self._rows: dict[int, FloatArray] = {}
+        self._untouched: dict[int, FloatArray] = {}
         self._answers: dict[tuple[int, int], float] = {}
 
     def test(self, pair: MeasuredPair, claim: str, *, screened: bool) -> Shams | str:
@@ -103,18 +104,21 @@ class PairShams:
             latent = int(self._latents[place])
             total = np.zeros(len(self._latents))
             for n in self._estimated:
-                total += self._estimates(self._cases[n], self._codes[n], latent)
+                total += self._estimates(n, latent)
             self._rows[place] = total / len(self._estimated)
         return self._rows[place]
 
-    def _estimates(self, case: PairCase, codes: _Codes, latent: int) -> FloatArray:
+    def _estimates(self, n: int, latent: int) -> FloatArray:
         """Return (live,) delta_l . [g(x + delta_k) - g(x)] of one case, for one k and every l."""
+        case, codes = self._cases[n], self._codes[n]
         delta = case.first(latent)
         if delta.empty:
             return np.zeros(len(self._latents))
-        nothing = Delta.none(case.held.fired.source.shape[1])
-        untouched, changed = self._bench.engine.gradient(case.held, [nothing, delta]).double().numpy()
-        turn = (changed - untouched)[case.held.fired.kept.cpu().numpy()]
+        wanted = [delta] if n in self._untouched else [delta, Delta.none(case.held.fired.source.shape[1])]
+        changed, *untouched = self._bench.engine.gradient(case.held, wanted).double().numpy()
+        if untouched:
+            (self._untouched[n],) = untouched
+        turn = (changed - self._untouched[n])[case.held.fired.kept.cpu().numpy()]
         place = np.searchsorted(self._latents, codes.latent)
         # What is added points against the feature.
         products = -codes.second * np.einsum("rd,rd->r", self._directions[place], turn[codes.token])
