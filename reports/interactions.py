@@ -52,8 +52,8 @@ def interaction_sentence(findings: Findings) -> str:
     no_answer = sum(len(unresolved(mix)) for mix in findings.mixes)
     changed = (
         f" Of {plural(pairs, 'pair')} of features that {'was' if pairs == 1 else 'were'} changed together"
-        f" {count(found)} did to the answer what neither explains; for {count(pairs - found - no_answer)} nothing was"
-        f" found, and for {count(no_answer)} there is no answer."
+        f" {count(found)} moved the answer more, or less, than both alone add up to; for"
+        f" {count(pairs - found - no_answer)} nothing was found, and for {count(no_answer)} there is no answer."
         if pairs
         else " No pair of features was changed together."
     )

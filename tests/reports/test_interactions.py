@@ -111,7 +111,7 @@ def test_the_summary_counts_answers_nulls_and_gaps(findings: Findings, view: Rep
     mixes, causal = interaction_sentence(findings), causal_sentence(findings)
     assert "Where 3 mixes of two concepts were read" in mixes
     assert "confirmed in 1, none was found in 1, and 1 could not be answered" in mixes
-    assert "Of 7 pairs of features that were changed together 2 did" in mixes
+    assert "Of 7 pairs of features that were changed together 2 moved the answer more, or less" in mixes
     assert "for 4 nothing was found, and for 1 there is no answer" in mixes
     assert "In 6 tests" in causal
     assert "in 3 the answer changed" in causal
