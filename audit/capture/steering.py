@@ -228,17 +228,21 @@ class Steerer:
 
         with replaced_site(self._model.layers, self._entry, enter):
             clean = self._read(batch, loss=loss)
-        changed = []
-        with self._above(batch, entering[0]):
-            for push in pushes:
-                with self.pushed(push, batch.content):
-                    changed.append(self._read(batch, loss=loss))
-        found = []
-        for n, prompt in enumerate(batch.prompts):
-            tokens = wanted[prompt.id]
-            answers = [_answer(reading, clean, n, tokens) for reading in (clean, *changed)]
-            found.append(SteeredPrompt(prompt.id, answers[0], tuple(answers[1:])))
-        return found
+        if self._resumes is None:
+            run = partial(self._log_probabilities, batch)
+            self._resumes = can_resume(self._model.layers, self._entry.layer, run, entering[0])
+        # Several pushes side by side: a batch of few prompts alone would leave the device idle.
+        size = max(1, self._batch_tokens // batch.ids.numel())
+        answers: list[list[Answer]] = [[_answer(clean, clean, n, n, wanted[p.id])] for n, p in enumerate(batch.prompts)]
+        for start in range(0, len(pushes), size):
+            some = torch.stack(list(pushes[start : start + size]))
+            wide = _repeated(batch, len(some))
+            with self._above(entering[0], len(some)), self.pushed(some.repeat(len(batch.prompts), 1), wide.content):
+                reading = self._read(wide, loss=loss)
+            for row, prompt in enumerate(wide.prompts):
+                n = row // len(some)
+                answers[n].append(_answer(reading, clean, row, n, wanted[prompt.id]))
+        return [SteeredPrompt(p.id, own[0], tuple(own[1:])) for p, own in zip(batch.prompts, answers, strict=True)]
 
     def _read(self, batch: Batch[TokenisedPrompt], *, loss: bool) -> _Reading:
         """Return what the model predicts at the last positions, and how well it predicts the prompts' own words."""
@@ -265,11 +269,10 @@ class Steerer:
             )
         return reading
 
-    def _above(self, batch: Batch[TokenisedPrompt], entering: Tensor) -> contextlib.AbstractContextManager[None]:
-        layers, layer = self._model.layers, self._entry.layer
-        if self._resumes is None:
-            self._resumes = can_resume(layers, layer, partial(self._log_probabilities, batch), entering)
-        return resumed_at(layers, layer, entering) if self._resumes else contextlib.nullcontext()
+    def _above(self, entering: Tensor, times: int) -> contextlib.AbstractContextManager[None]:
+        if not self._resumes:
+            return contextlib.nullcontext()
+        return resumed_at(self._model.layers, self._entry.layer, entering.repeat_interleave(times, dim=0))
 
     def _log_probabilities(self, batch: Batch[TokenisedPrompt]) -> Tensor:
         return torch.log_softmax(self._read(batch, loss=False).ends, dim=-1)
@@ -326,9 +329,9 @@ def _mean_losses(logits: Tensor, batch: Batch[TokenisedPrompt]) -> list[float]:
     return [float(part.mean()) if len(part) else 0.0 for part in torch.split(losses, counts)]
 
 
-def _answer(reading: _Reading, clean: _Reading, row: int, tokens: OutcomeTokens) -> Answer:
+def _answer(reading: _Reading, clean: _Reading, row: int, clean_row: int, tokens: OutcomeTokens) -> Answer:
     logits = reading.ends[row]
-    before, after = (torch.log_softmax(r.ends[row].double(), dim=-1) for r in (clean, reading))
+    before, after = (torch.log_softmax(ends.double(), dim=-1) for ends in (clean.ends[clean_row], logits))
     divergence = float((before.exp() * (before - after)).sum())
     # Rounding can put it a hair below the least that a divergence can be.
     return Answer(float(logits[tokens.target] - logits[tokens.foil]), max(0.0, divergence), reading.losses[row])
