@@ -47,7 +47,7 @@ class SteeringSize:
 
 
 # A concept of a full audit takes about 6 s on two cores with the default model: docs/control.md has the figures.
-WITHIN_AN_AUDIT = SteeringSize(scenarios=10, sham_sets=10, sham_scenarios=2, texts=4)
+WITHIN_AN_AUDIT = SteeringSize(scenarios=8, sham_sets=10, sham_scenarios=2, texts=3)
 ON_DEMAND = SteeringSize(scenarios=24, sham_sets=20, sham_scenarios=4, texts=12)
 
 
