@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 
 from audit.arrays import FloatArray
 from audit.capture.fitting import Fitted, stations_within
-from audit.capture.interventions import Delta, Interventions, combined
+from audit.capture.held_prompts import Delta, combined
+from audit.capture.interventions import Interventions
 from audit.capture.model import LoadedModel
 from audit.capture.prompts import Prompt, TokenisedPrompt, outcome_tokens, tokenise
 from audit.capture.runner import Advance, calibrate
