@@ -130,7 +130,7 @@ def measure_suppression(
 
     Args:
         steerer: model and SAE.
-        pairs: of one concept, confirmation scenarios only; at least one.
+        pairs: of one concept, confirmation scenarios only; at least two.
         plan: what and how strongly.
         withheld: the suite's texts are kept out of records: no text is kept, nor what the model wrote after it.
         advance: called with the number of scenarios finished.
@@ -139,14 +139,15 @@ def measure_suppression(
         `n_scenarios` are those that the set itself was run on; sham sets run on the first `sham_scenarios` of them.
 
     Raises:
-        UsageError: there are no pairs, a feature never fired in the audit, or too few others did for sham sets.
+        UsageError: there are fewer than two pairs, a feature never fired in the audit, or too few others did for sham
+            sets.
         EvidenceError: a prediction is NaN or infinite.
     """
-    if not pairs:
+    if len(pairs) < 2:
         raise UsageError(
             item="concept",
-            expected="a question about both arms of at least one confirmation scenario",
-            found="none",
+            expected="a question about both arms of at least two confirmation scenarios",
+            found=str(len(pairs)),
             hint="Give the concept an outcome, and its scenarios a control arm.",
         )
     own = _spread(pairs, plan.size.scenarios)
