@@ -46,8 +46,8 @@ class SteeringSize:
     shown: int = 3
 
 
-# A concept of a full audit takes about 6 s on two cores with the default model: docs/control.md has the figures.
-WITHIN_AN_AUDIT = SteeringSize(scenarios=8, sham_sets=10, sham_scenarios=2, texts=3)
+# What a concept costs within an audit: docs/control.md. Random sets differ far more from each other than scenarios do.
+WITHIN_AN_AUDIT = SteeringSize(scenarios=6, sham_sets=10, sham_scenarios=1, texts=3)
 ON_DEMAND = SteeringSize(scenarios=24, sham_sets=20, sham_scenarios=4, texts=12)
 
 
