@@ -135,14 +135,16 @@ class CausalConfig:
     """What is intervened on, and how much work it may take.
 
     `budget`: "unlimited", "none", a number of forward-equivalents such as "40000 forwards", or "10 minutes"; the last
-    makes the result depend on the machine. `shams`: meaningless interventions that an effect must exceed.
-    `pairs_per_mix`: how many pairs are measured exactly, chosen by the screen. `screen_spearman`, `screen_agreement`:
-    a first-order screen that agrees less with exact values on a random set is refused. `doses`: of the control test,
-    in units of the largest activation seen. `new_tokens`: how many the control test lets the model write.
+    makes the result depend on the machine. `shams`: meaningless interventions that an effect must exceed,
+    `sham_scenarios`: on how many scenarios they run. `pairs_per_mix`: how many pairs are measured exactly, chosen by
+    the screen. `screen_spearman`, `screen_agreement`: a first-order screen that agrees less with exact values on a
+    random set is refused. `doses`: of the control test, in units of the largest activation seen. `new_tokens`: how
+    many the control test lets the model write.
     """
 
     budget: str = "unlimited"
     shams: int = 199
+    sham_scenarios: int = 8
     pairs_per_mix: int = 20
     screen_sample: int = 60
     screen_spearman: float = 0.8
@@ -200,6 +202,7 @@ _LIMITS: dict[str, tuple[float, float]] = {
     "interaction.listed_pairs": (0, 1e5),
     "interaction.emergent_single_firing": (0.0, 1.0),
     "causal.shams": (19, 1e5),
+    "causal.sham_scenarios": (2, 1e4),
     "causal.pairs_per_mix": (0, 1e4),
     "causal.screen_sample": (20, 1e5),
     "causal.screen_spearman": (0.0, 1.0),

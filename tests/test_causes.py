@@ -32,7 +32,8 @@ from audit.causes.work import Work
 from audit.config import AnalysisConfig, AuditConfig, CausalConfig, FidelityConfig, ModelConfig, SaeConfig
 from audit.digests import digest_file
 from audit.evidence.store import answer, create_store
-from audit.gathering import Subject, fill_store, gather, load_subject
+from audit.filling import fill_store
+from audit.gathering import Subject, gather, load_subject
 from audit.progress import Silent
 from audit.records import CausalEffect, ConceptResult, PairWord, Rung
 from probes.schema import (
@@ -294,7 +295,7 @@ def test_first_order_interactions_point_where_exact_ones_do(
     asked = ask_mix(subject, gated, list_mix_questions(subject.suites, first_id=10_000), tokens)
     chosen = asked.of(Split.CONFIRMATION, "direction")[:8]
     levels = reader.read([one.cells[cell] for one in chosen for cell in (Cell.FIRST, Cell.SECOND)])
-    cases = hold_cases(bench, chosen, levels)
+    (cases,) = hold_cases([bench], chosen, levels)
     pair = (SHARED_AXIS, GATE_AXIS)
     estimates = [float(first_order(bench, case, [pair])[0]) for case in cases]
     exact = [run_pairs(bench, case, [pair])[0].interaction for case in cases]
@@ -387,7 +388,8 @@ def test_every_printed_figure_follows_from_the_rows(causes: Causes, tmp_path: Pa
         if pair.shams is not None:
             own = shams[shams["claim"] == pair.id]
             assert len(own) == pair.shams.exact
-            exceeding = (own["effect"].abs() >= abs(pair.interaction.value) * (1 - 1e-9)).sum()
+            exceeding = (own["effect"].abs() >= abs(pair.shams.effect) * (1 - 1e-9)).sum()
+            assert {len(scenarios) for scenarios in own["scenarios"]} == {pair.shams.n_scenarios}
             assert exceeding == pair.shams.exceeding
     falls = {(r.concept, r.latent, r.downstream_latent): r.effect for r in edges.itertuples()}
     for edge in causes.result.edges:

@@ -84,7 +84,11 @@ class PairRuns:
 
 @dataclass(frozen=True, slots=True)
 class EdgeRuns:
-    """The fall of a downstream feature's maximum, (n,) over held-out scenarios, and its mean under each sham run."""
+    """The fall of a downstream feature's maximum, (n,) over held-out scenarios.
+
+    Args:
+        beside: mean fall on the scenarios on which shams ran; shams: the same under each sham that was run.
+    """
 
     concept: str
     sae: str
@@ -92,6 +96,7 @@ class EdgeRuns:
     downstream_sae: str
     downstream_latent: int
     fall: Confirmation[FloatArray]
+    beside: float
     shams: tuple[float, ...]
 
 
@@ -154,7 +159,13 @@ def causal_effect(
 
 
 def causal_pair(
-    runs: PairRuns, tested: SignFlip, shams: ShamTest | None, *, without: str, config: AnalysisConfig
+    runs: PairRuns,
+    tested: SignFlip,
+    shams: ShamTest | None,
+    *,
+    without: str,
+    stopped: bool = False,
+    config: AnalysisConfig,
 ) -> CausalPair:
     """Place the interaction of two features on the ladder.
 
@@ -166,6 +177,7 @@ def causal_pair(
         tested: its sign-flip test.
         shams: its sham test, or None.
         without: why there is no sham test, where the sign-flip test passed.
+        stopped: the interaction was within rounding on the first scenarios, and the others were not run.
         config: level and resamples.
     """
     first, second, interaction = _means((runs.first_effect, runs.second_effect, runs.interaction), config)
@@ -176,6 +188,11 @@ def causal_pair(
             rung = Rung.CAUSAL if shams.p_value <= config.alpha else Rung.ASSOCIATED
         reason = "together they do another thing than the sum of each alone"
         reason += _beside(shams, "matched pairs of features", without, config)
+    if stopped:
+        reason = (
+            f"no interaction: on {len(runs.interaction.data)} held-out scenarios it is within rounding"
+            f" ({RESOLUTION:g} nats), so the others were not run"
+        )
     word = PairWord.SYNERGY if interaction.value > 0 else PairWord.REDUNDANCY
     return CausalPair(
         id=f"{runs.mix}/{runs.question}/{runs.sae}/{runs.first}+{runs.second}",
@@ -246,7 +263,7 @@ def downstream_edges(runs: Sequence[EdgeRuns], config: AnalysisConfig) -> tuple[
                 effect=effect,
                 p_value=float(own),
                 q_value=float(q),
-                exceeds_shams=abs(effect.value) > max(map(abs, one.shams)) if enough else None,
+                exceeds_shams=abs(one.beside) > max(map(abs, one.shams)) if enough else None,
             )
         )
     return tuple(edges)
@@ -301,9 +318,10 @@ def _beside(shams: ShamTest | None, kind: str, without: str, config: AnalysisCon
     if shams is None:
         return f"; not claimed as causal: {without}"
     if shams.exceeding:
-        # Beyond the level the runs ended early.
-        least = "at least " if shams.p_value > config.alpha else ""
-        return f"; {least}{shams.exceeding} of {shams.count} {kind} do as much (p {shams.p_value:.3g})"
+        # Beyond the level the runs ended early, or none was run.
+        least = "at least " if shams.p_value > config.alpha and shams.exact else ""
+        how = "" if shams.exact else ", by their first-order estimates"
+        return f"; {least}{shams.exceeding} of {shams.count} {kind} do as much{how} (p {shams.p_value:.3g})"
     return f", and none of {shams.count} {kind} does as much (p {shams.p_value:.3g})"
 
 

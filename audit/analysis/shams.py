@@ -8,13 +8,14 @@ was accepted, a sham is run only if its estimate comes near the effect.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import floor
 
 import numpy as np
 from numpy.typing import NDArray
 
+from audit.arrays import Confirmation
 from audit.records import ShamTest
 
 FloatArray = NDArray[np.float64]
@@ -36,13 +37,24 @@ class Shams:
     means: Mapping[int, float]
 
 
+def spread(places: Sequence[int], count: int) -> tuple[int, ...]:
+    """Return at most so many of the places, spread evenly: a choice that no answer of the model decides."""
+    count = min(count, len(places))
+    return tuple(places[n * len(places) // count] for n in range(count))
+
+
 def sham_test(
-    effect: float, measure: Measure, *, count: int, alpha: float, estimates: FloatArray | None = None
+    effects: Confirmation[FloatArray],
+    measure: Measure,
+    *,
+    count: int,
+    alpha: float,
+    estimates: FloatArray | None = None,
 ) -> Shams:
     """Compare an effect with those of shams of equal size, by absolute value; a tie exceeds.
 
     Args:
-        effect: the mean over scenarios that is claimed.
+        effects: (n,) what is claimed, on the scenarios on which the shams run.
         measure: runs the shams of the given numbers, 0 to count - 1, and returns the mean effect of each.
         count: how many shams there are.
         alpha: the level.
@@ -52,12 +64,16 @@ def sham_test(
     Returns:
         The p-value is exact up to the level. Above it, it is a lower bound: runs ended when the level was exceeded.
     """
-    order = np.arange(count)
-    if estimates is not None:
-        order = np.argsort(-np.abs(estimates), kind="stable")
-        order = order[np.abs(estimates[order]) >= NEAR * abs(effect)]
+    effect, scenarios = float(effects.data.mean()), len(effects.data)
     # (1 + exceeding) / (1 + count) > alpha from here on.
     enough = floor(alpha * (1 + count) + _TIE)
+    order = np.arange(count)
+    if estimates is not None:
+        above = int((np.abs(estimates) >= abs(effect)).sum())
+        if above >= enough:
+            return Shams(ShamTest(count, 0, above, (1 + above) / (1 + count), effect, scenarios), {})
+        order = np.argsort(-np.abs(estimates), kind="stable")
+        order = order[np.abs(estimates[order]) >= NEAR * abs(effect)]
     means: dict[int, float] = {}
     exceeding = 0
     while exceeding < enough and len(means) < len(order):
@@ -66,7 +82,8 @@ def sham_test(
         found = measure(numbers)
         means |= dict(zip(numbers, found.tolist(), strict=True))
         exceeding += int((np.abs(found) >= abs(effect) * (1 - _TIE)).sum())
-    return Shams(ShamTest(count, len(means), exceeding, (1 + exceeding) / (1 + count)), means)
+    test = ShamTest(count, len(means), exceeding, (1 + exceeding) / (1 + count), effect, scenarios)
+    return Shams(test, means)
 
 
 @dataclass(frozen=True, slots=True)

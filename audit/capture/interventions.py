@@ -25,10 +25,10 @@ from audit.capture.model import LoadedModel
 from audit.capture.prompts import OutcomeTokens, TokenisedPrompt
 from audit.capture.runner import Station
 from audit.capture.sites import Change, Site, SiteKind
-from audit.capture.upper_layers import UpperLayers, upto
+from audit.capture.upper_layers import CleanPass, UpperLayers, upto
 from audit.errors import ConfigError, SaeInvalid, ShapeMismatch
 
-__all__ = ["Delta", "Held", "Interventions", "Responses", "combined"]
+__all__ = ["Delta", "Held", "Interventions", "Responses", "combined", "hold_together"]
 
 # Keys, values and answers of clean prompts that are kept for the next call; others are computed again.
 _KEPT_BYTES = 1 << 28
@@ -119,10 +119,8 @@ class Interventions:
         Raises:
             EvidenceError: NaN or infinity, or a prompt without a kept position.
         """
-        if not prompts:
-            return ()
-        prefix = self._common_prefix([prompt for prompt, _ in prompts])
-        return tuple(self._hold(prompt, tokens, prefix) for prompt, tokens in prompts)
+        (held,) = hold_together((self,), prompts)
+        return held
 
     def run(self, held: Held, deltas: Sequence[Delta]) -> Responses:
         """Return the exact answers under each change, in the order given. A change of nothing costs nothing.
@@ -183,12 +181,9 @@ class Interventions:
                 gradients[torch.tensor(own.numbers)[:, None], kept] = part[:, kept - start]
         return gradients
 
-    def _hold(self, prompt: TokenisedPrompt, tokens: OutcomeTokens, prefix: SharedPrefix) -> Held:
-        upper = self._upper_layers(prompt)
-        sites = {upper.site, upper.entering} | ({self._downstream.site} if self._downstream is not None else set())
-        ids = torch.tensor(prompt.ids[prefix.length :], device=self._model.device)
-        seen = upper.clean(ids, prefix, sites=sites)
-        later = self._downstream
+    def take(self, prompt: TokenisedPrompt, tokens: OutcomeTokens, prefix: SharedPrefix, seen: CleanPass) -> Held:
+        """Keep of an untouched pass what interventions at this site need; `hold_together` makes the pass."""
+        upper, later = self.upper_layers(prompt), self._downstream
         held = Held(
             prompt=prompt,
             tokens=tokens,
@@ -200,11 +195,23 @@ class Interventions:
         )
         self._held_prompts += 1
         self._held_tokens += held.positions
-        self._work += len(self._model.layers) * len(ids)
         self._keep(held, _Clean(seen.past, torch.log_softmax(seen.logits.double(), dim=-1)))
         return held
 
-    def _upper_layers(self, prompt: TokenisedPrompt) -> UpperLayers:
+    def sites(self, prompt: TokenisedPrompt) -> set[Site]:
+        """Return what an untouched pass has to read."""
+        upper = self.upper_layers(prompt)
+        later = set() if self._downstream is None else {self._downstream.site}
+        return {upper.site, upper.entering} | later
+
+    def clean(self, prompt: TokenisedPrompt, prefix: SharedPrefix, sites: set[Site]) -> CleanPass:
+        """Run an untouched prompt behind a prefix and return what its sites read."""
+        ids = torch.tensor(prompt.ids[prefix.length :], device=self._model.device)
+        self._work += len(self._model.layers) * len(ids)
+        return self.upper_layers(prompt).clean(ids, prefix, sites=sites)
+
+    def upper_layers(self, prompt: TokenisedPrompt) -> UpperLayers:
+        """Return the layers that run again; the first prompt is the one on which that is tried."""
         if self._upper is None:
             ids = torch.tensor(prompt.ids, device=self._model.device)
             later = self._downstream
@@ -217,7 +224,8 @@ class Interventions:
         entry = 0 if self._upper is None else self._upper.entry
         return len(self._model.layers) - entry
 
-    def _common_prefix(self, prompts: Sequence[TokenisedPrompt]) -> SharedPrefix:
+    def common_prefix(self, prompts: Sequence[TokenisedPrompt]) -> SharedPrefix:
+        """Return what all prompts begin with, that of the prompts before where these begin alike."""
         length = self._prefix.length
         fits = all(p.ids[:length] == self._prefix_ids and not any(p.content[:length]) for p in prompts)
         if not length or not fits:
@@ -231,7 +239,7 @@ class Interventions:
         if found is not None:
             self._clean.move_to_end(held.prompt.ids)
             return found
-        upper = self._upper_layers(held.prompt)
+        upper = self.upper_layers(held.prompt)
         ids = torch.tensor(held.prompt.ids[held.prefix.length :], device=self._model.device)
         again = upper.clean(ids, held.prefix, sites=(), entering=held.entering)
         self._work += self._layers_run * len(ids)
@@ -255,7 +263,7 @@ class Interventions:
                 found=f"{first} to {last}",
                 hint="What prompts share in front of their own words is not changed.",
             )
-        return first if self._upper_layers(held.prompt).keeps_past else held.prefix.length
+        return first if self.upper_layers(held.prompt).keeps_past else held.prefix.length
 
     def _groups(self, held: Held, deltas: Sequence[Delta]) -> list[ChangeGroup]:
         starts = {n: self._first(held, delta) for n, delta in enumerate(deltas) if not delta.empty}
@@ -271,7 +279,7 @@ class Interventions:
     def _logits(self, group: ChangeGroup, clean: _Clean, change: Change, observe: Mapping[Site, Change]) -> Tensor:
         held, start = group.held, group.start
         entering = None if held.entering is None else held.entering[start - held.prefix.length :]
-        return self._upper_layers(held.prompt).changed(
+        return self.upper_layers(held.prompt).changed(
             torch.tensor(held.prompt.ids[start:], device=self._model.device),
             upto(clean.past, start),
             entering=entering,
@@ -331,6 +339,27 @@ def _maxima(group: ChangeGroup, later: Fired, activation: Tensor) -> Tensor:
     where = fired.token // count * latents + fired.latent
     largest.view(-1).scatter_reduce_(0, where, fired.activation, "amax")
     return largest
+
+
+def hold_together(
+    engines: Sequence[Interventions], prompts: Sequence[tuple[TokenisedPrompt, OutcomeTokens]]
+) -> tuple[tuple[Held, ...], ...]:
+    """Run untouched prompts once for several sites of one model; return for each engine what `hold` returns.
+
+    Raises:
+        EvidenceError: NaN or infinity, or a prompt without a kept position.
+    """
+    if not prompts or not engines:
+        return ((),) * len(engines)
+    prefix = engines[0].common_prefix([prompt for prompt, _ in prompts])
+    found: list[list[Held]] = [[] for _ in engines]
+    for prompt, tokens in prompts:
+        # The lowest one keeps keys and values of all layers that any of them runs again.
+        lowest = min(engines, key=lambda engine: engine.upper_layers(prompt).entry)
+        seen = lowest.clean(prompt, prefix, set().union(*(engine.sites(prompt) for engine in engines)))
+        for engine, own in zip(engines, found, strict=True):
+            own.append(engine.take(prompt, tokens, prefix, seen))
+    return tuple(tuple(own) for own in found)
 
 
 def _require_place(model: LoadedModel, station: Station, downstream: Station | None) -> None:

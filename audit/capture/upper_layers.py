@@ -148,7 +148,8 @@ class UpperLayers:
                 hooks.enter_context(resumed_at(model.layers, self.entry, entering))
             for site, change in changes.items():
                 hooks.enter_context(replaced_site(model.layers, site, change))
-            if self._last_mlp is not None:
+            # Only where nothing else of the last layer is read.
+            if self._last_mlp is not None and all(site.layer < len(model.layers) - 1 for site in changes):
                 hooks.enter_context(_at_the_last_position(self._last_mlp))
             output = model.model(
                 input_ids=ids, attention_mask=mask, past_key_values=cache, use_cache=cache is not None, **keep

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from audit.capture.interventions import Delta, Held, combined
+from audit.capture.interventions import Delta, Held, combined, hold_together
 from audit.capture.prompts import OutcomeTokens, Prompt, TokenisedPrompt, tokenise
 from audit.causes.benches import Bench
 from audit.causes.levels import Levels
@@ -142,18 +142,25 @@ def _strongest(result: ConceptResult, sae: str, alpha: float) -> tuple[int, ...]
     return tuple(dict.fromkeys(latent for _, _, latent in ranked))[:_CANDIDATES]
 
 
-def hold_cases(bench: Bench, questions: Sequence[AskedScenario], levels: Levels) -> tuple[PairCase, ...]:
-    """Run the questions about both clauses and keep what interventions on them need."""
-    held = bench.engine.hold([(one.cells[Cell.BOTH], one.tokens) for one in questions])
+def hold_cases(
+    benches: Sequence[Bench], questions: Sequence[AskedScenario], levels: Levels
+) -> tuple[tuple[PairCase, ...], ...]:
+    """Run the questions about both clauses once and return for each bench what interventions on them need."""
+    every = hold_together(
+        [bench.engine for bench in benches], [(one.cells[Cell.BOTH], one.tokens) for one in questions]
+    )
     return tuple(
-        PairCase(
-            one.scenario,
-            one.asked,
-            item,
-            without_first=levels[bench.name, one.cells[Cell.SECOND].id],
-            without_second=levels[bench.name, one.cells[Cell.FIRST].id],
+        tuple(
+            PairCase(
+                one.scenario,
+                one.asked,
+                item,
+                without_first=levels[bench.name, one.cells[Cell.SECOND].id],
+                without_second=levels[bench.name, one.cells[Cell.FIRST].id],
+            )
+            for one, item in zip(questions, held, strict=True)
         )
-        for one, item in zip(questions, held, strict=True)
+        for bench, held in zip(benches, every, strict=True)
     )
 
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+
 from audit.analysis.causal import SignFlip, by_sae, causal_pair, sign_flips
 from audit.analysis.signflip import exact_p
+from audit.arrays import Confirmation, FloatArray
 from audit.capture.prompts import TokenisedPrompt, list_mix_questions
 from audit.causes.mixes import AskedScenario, Combination, MixQuestions, ask_mix, combinations, hold_cases
 from audit.causes.pair_shams import PairShams
-from audit.causes.pairs import MeasuredPair, Screened, check_pairs, choose, measure_pairs, screen_mix, screened_part
+from audit.causes.pairs import MeasuredPair, PairRunner, Screened, check_pairs, choose, pilot, screened, screened_part
 from audit.causes.work import Work
 from audit.records import CausalPair, ConceptResult, ScreenCheck, ShamTest, Untested
 from probes.schema import Cell, Mix, Split
@@ -58,7 +61,14 @@ def inquire_pairs(work: Work, concepts: Sequence[ConceptResult]) -> PairFindings
     pairs: dict[str, list[CausalPair]] = {mix.id: [] for suite in work.subject.suites for mix in suite.mixes}
     for claim in claims:
         pairs[claim.pair.runs.mix].append(
-            causal_pair(claim.pair.runs, claim.tested, claim.shams, without=claim.without, config=work.config.analysis)
+            causal_pair(
+                claim.pair.runs,
+                claim.tested,
+                claim.shams,
+                without=claim.without,
+                stopped=claim.pair.stopped,
+                config=work.config.analysis,
+            )
         )
     return PairFindings(
         {mix: tuple(own) for mix, own in pairs.items()},
@@ -115,21 +125,29 @@ class _Inquiry:
         return []
 
     def screen(self, plans: Sequence[_Plan]) -> dict[int, ScreenCheck]:
-        """Estimate every combination on discovery scenarios; return the check of each SAE's estimates."""
+        """Hold some discovery scenarios of every mix and check on random pairs whether estimates may choose."""
         with self._work.progress.stage("screening pairs", total=len(plans)) as advance:
             for plan in plans:
                 if self._budget.may_begin():
-                    wanted = screened_part(plan.questions)
-                    levels = self._work.reader.read(_single_clauses(wanted))
-                    for place, found in plan.combinations.items():
-                        plan.screened[place] = screen_mix(self._benches[place], plan.mix, wanted, found, levels=levels)
+                    self._screen(plan)
                 advance(1)
-        checks = {}
-        for place, bench in enumerate(self._benches):
-            own = [plan.screened[place] for plan in plans if place in plan.screened]
-            if own and self._budget.may_begin():
-                checks[place] = check_pairs(bench, own, self._work.config, self._work.ledger)
+            checks = {}
+            for place, bench in enumerate(self._benches):
+                own = [plan.screened[place] for plan in plans if place in plan.screened]
+                if own and self._budget.may_begin():
+                    checks[place] = check_pairs(bench, own, self._work.config, self._work.ledger)
         return checks
+
+    def _screen(self, plan: _Plan) -> None:
+        wanted = screened_part(plan.questions)
+        levels = self._work.reader.read(_single_clauses(wanted))
+        places = list(plan.combinations)
+        benches = [self._benches[place] for place in places]
+        questions = dict.fromkeys(one.asked for one in wanted)
+        held = {q: hold_cases(benches, [one for one in wanted if one.asked == q], levels) for q in questions}
+        for number, place in enumerate(places):
+            own = {question: cases[number] for question, cases in held.items()}
+            plan.screened[place] = screened(plan.mix, plan.combinations[place], own)
 
     def measure(self, plans: Sequence[_Plan], checks: Mapping[int, ScreenCheck]) -> list[tuple[int, MeasuredPair]]:
         """Measure the chosen combinations of one mix after the other."""
@@ -145,39 +163,61 @@ class _Inquiry:
         return found
 
     def _measure(self, plan: _Plan, checks: Mapping[int, ScreenCheck]) -> list[tuple[int, MeasuredPair]]:
+        chosen = self._choose(plan, checks)
+        runners = {
+            place: PairRunner(self._benches[place], plan.mix, own, self._work.ledger) for place, own in chosen.items()
+        }
+        going_on: dict[int, tuple[Combination, ...]] = {}
+        for asked in sorted({one.asked for own in chosen.values() for one in own}):
+            first, rest = pilot(plan.questions.of(Split.CONFIRMATION, asked))
+            self._run(runners, {place: _asking(own, asked) for place, own in chosen.items()}, first)
+            further = {place: _asking(runners[place].going_on, asked) for place in chosen}
+            self._run(runners, further, rest)
+            going_on = {place: (*going_on.get(place, ()), *own) for place, own in further.items()}
+        return [
+            (place, self._slim(runners[place].measured(one, stopped=one not in going_on[place])))
+            for place, own in chosen.items()
+            for one in own
+        ]
+
+    def _run(
+        self,
+        runners: Mapping[int, PairRunner],
+        wanted: Mapping[int, tuple[Combination, ...]],
+        questions: Sequence[AskedScenario],
+    ) -> None:
+        places = [place for place, own in wanted.items() if own]
+        if not places:
+            return
+        levels = self._work.reader.read(_single_clauses(questions))
+        held = hold_cases([self._benches[place] for place in places], questions, levels)
+        for place, cases in zip(places, held, strict=True):
+            runners[place].run(wanted[place], cases)
+
+    def _choose(self, plan: _Plan, checks: Mapping[int, ScreenCheck]) -> dict[int, tuple[Combination, ...]]:
         chosen = {}
         for number, place in enumerate(plan.combinations):
             # The number is of the mix: its SAEs share it evenly.
             share, rest = divmod(self._work.config.causal.pairs_per_mix, len(plan.combinations))
             count, accepted = share + (number < rest), checks[place].accepted
-            chosen[place] = choose(plan.screened[place], count=count, accepted=accepted)
+            chosen[place] = choose(self._benches[place], plan.screened[place], count=count, accepted=accepted)
             left = len(plan.combinations[place]) - len(chosen[place])
             if left:
                 how = "screened out: their first-order estimates are smaller"
                 how = how if accepted else "beyond causal.pairs_per_mix; chosen by rank, as the screen was refused"
                 self._leave(plan.mix, f"pairs with a question through {self._benches[place].name}", left, how)
-        wanted = {one.asked for own in chosen.values() for one in own}
-        questions = {asked: plan.questions.of(Split.CONFIRMATION, asked) for asked in sorted(wanted)}
-        levels = self._work.reader.read(_single_clauses([one for own in questions.values() for one in own]))
-        found: list[tuple[int, MeasuredPair]] = []
-        for place, own in chosen.items():
-            bench = self._benches[place]
-            asked = dict.fromkeys(one.asked for one in own)
-            cases = {question: hold_cases(bench, questions[question], levels) for question in asked}
-            measured = measure_pairs(bench, plan.mix, own, cases, self._work.ledger)
-            found += [(place, self._slim(pair)) for pair in measured]
-        return found
+        return chosen
 
     def _slim(self, pair: MeasuredPair) -> MeasuredPair:
         """Return the pair without its prompts where its test fails even uncorrected: it gets no shams."""
-        fails = exact_p(pair.runs.interaction.data) > self._work.alpha
+        fails = pair.stopped or exact_p(pair.runs.interaction.data) > self._work.alpha
         return replace(pair, cases=()) if fails else pair
 
     def test(self, measured: Sequence[tuple[int, MeasuredPair]]) -> list[_Claim]:
         """Test every pair, in one family an SAE; the order stays."""
         claims: dict[int, _Claim] = {}
         for places in by_sae([pair.runs.sae for _, pair in measured]).values():
-            tests = sign_flips([measured[n][1].runs.interaction for n in places])
+            tests = sign_flips([_tested(measured[n][1]) for n in places])
             claims |= {n: _Claim(*measured[n], test) for n, test in zip(places, tests, strict=True)}
         return [claims[n] for n in range(len(measured))]
 
@@ -208,6 +248,16 @@ class _Inquiry:
 
     def _leave(self, mix: Mix, what: str, count: int, reason: str) -> None:
         self.untested.setdefault(mix.id, []).append(Untested(f"{what} in {mix.id}", count, reason))
+
+
+def _tested(pair: MeasuredPair) -> Confirmation[FloatArray]:
+    """Return the interactions to test; a pair that was stopped counts in the family and is not tested: p = 1."""
+    values = pair.runs.interaction
+    return Confirmation(np.zeros_like(values.data)) if pair.stopped else values
+
+
+def _asking(combinations: Sequence[Combination], asked: str) -> tuple[Combination, ...]:
+    return tuple(one for one in combinations if one.asked == asked)
 
 
 def _single_clauses(questions: Sequence[AskedScenario]) -> tuple[TokenisedPrompt, ...]:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from audit.analysis.shams import LiveFeatures, Shams, matched_pairs, sham_test
+from audit.analysis.shams import LiveFeatures, Shams, matched_pairs, sham_test, spread
+from audit.arrays import Confirmation
 from audit.capture.interventions import Delta
 from audit.causes.benches import Bench
 from audit.causes.mixes import PairCase, run_pairs
@@ -17,9 +18,6 @@ from audit.causes.work import Work
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
-
-# Estimates of shams are means over so many of the scenarios, spread evenly.
-_ESTIMATED_SCENARIOS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,16 +41,15 @@ class PairShams:
 
     def __init__(self, bench: Bench, cases: Sequence[PairCase], work: Work) -> None:
         self._bench = bench
-        self._cases = tuple(cases)
         self._config = work.config
+        self._places = spread(range(len(cases)), work.config.causal.sham_scenarios)
+        self._cases = tuple(cases[n] for n in self._places)
         self._ledger = work.ledger
-        self._codes = tuple(_codes(case) for case in cases)
+        self._codes = tuple(_codes(case) for case in self._cases)
         self._latents: IntArray = np.unique(np.concatenate([code.latent for code in self._codes]))
         rows = bench.instrument.sae.w_dec[self._latents.tolist()]
         self._directions = rows.double().cpu().numpy()
         self._live = self._live_features()
-        count = min(_ESTIMATED_SCENARIOS, len(cases))
-        self._estimated = tuple(n * len(cases) // count for n in range(count))
         self._rows: dict[int, FloatArray] = {}
         self._untouched: dict[int, FloatArray] = {}
         self._answers: dict[tuple[int, int], float] = {}
@@ -66,6 +63,8 @@ class PairShams:
             return f"only {len(matched)} of {wanted} matched pairs of features fire in these prompts"
         latents = [(int(self._latents[one]), int(self._latents[other])) for one, other in matched]
 
+        scenarios = [case.scenario for case in self._cases]
+
         def measure(numbers: tuple[int, ...]) -> FloatArray:
             means = self._exact([latents[n] for n in numbers])
             self._ledger.sham.extend(
@@ -77,13 +76,14 @@ class PairShams:
                     "downstream_sae": None,
                     "downstream_latent": None,
                     "effect": mean,
+                    "scenarios": scenarios,
                 }
                 for number, mean in zip(numbers, means.tolist(), strict=True)
             )
             return means
 
         return sham_test(
-            float(runs.interaction.data.mean()),
+            Confirmation(runs.interaction.data[list(self._places)]),
             measure,
             count=wanted,
             alpha=self._config.analysis.alpha,
@@ -99,13 +99,13 @@ class PairShams:
         return np.array([self._answers[pair] for pair in pairs])
 
     def _row(self, place: int) -> FloatArray:
-        """Return (live,) first-order interactions of one feature with each other one, means over some scenarios."""
+        """Return (live,) first-order interactions of one feature with each other one, means over scenarios."""
         if place not in self._rows:
             latent = int(self._latents[place])
             total = np.zeros(len(self._latents))
-            for n in self._estimated:
+            for n in range(len(self._cases)):
                 total += self._estimates(n, latent)
-            self._rows[place] = total / len(self._estimated)
+            self._rows[place] = total / len(self._cases)
         return self._rows[place]
 
     def _estimates(self, n: int, latent: int) -> FloatArray:

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from audit.analysis.causal import PairRuns, check_screen, strongest_pairs
+from audit.analysis.causal import RESOLUTION, PairRuns, check_screen, strongest_pairs
+from audit.analysis.shams import spread
 from audit.arrays import Confirmation, Discovery
 from audit.capture.interventions import Delta
 from audit.causes.benches import Bench, Ledger, seed_of
-from audit.causes.levels import Levels
-from audit.causes.mixes import AskedScenario, Combination, MixQuestions, PairAnswers, PairCase, hold_cases, run_pairs
+from audit.causes.mixes import AskedScenario, Combination, MixQuestions, PairAnswers, PairCase, run_pairs
 from audit.config import AuditConfig
 from audit.records import ScreenCheck
 from probes.schema import Mix, Split
@@ -21,30 +21,37 @@ from probes.schema import Mix, Split
 FloatArray = NDArray[np.float64]
 
 # Estimates are means over so many discovery scenarios: a gradient costs as much as three exact runs.
-_SCREENED_SCENARIOS = 4
+_SCREENED_SCENARIOS = 2
+# A pair that does nothing beyond rounding on so many held-out scenarios is not measured on the others.
+_PILOT_SCENARIOS = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Screened:
-    """First-order interactions of the combinations of one mix through one SAE, means over discovery scenarios.
+    """The combinations of one mix through one SAE, with the discovery scenarios on which they are screened.
 
     Args:
-        cases: concept -> its question about the scenarios that were screened.
-        estimates: (combinations,) in nats.
+        cases: concept -> its question about these scenarios.
+        moves: (combinations,) whether both features have something to lower in one of them.
     """
 
     mix: Mix
     combinations: tuple[Combination, ...]
     cases: Mapping[str, tuple[PairCase, ...]]
-    estimates: Discovery[FloatArray]
+    moves: NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
 class MeasuredPair:
-    """Exact runs on one pair, with the cases that its shams run on."""
+    """Exact runs on one pair, with the cases that its shams run on.
+
+    Args:
+        stopped: the interaction was within rounding on the first scenarios, so the others were not run.
+    """
 
     runs: PairRuns
     cases: tuple[PairCase, ...]
+    stopped: bool
 
 
 def screened_part(questions: MixQuestions) -> tuple[AskedScenario, ...]:
@@ -57,19 +64,28 @@ def screened_part(questions: MixQuestions) -> tuple[AskedScenario, ...]:
     return tuple(found)
 
 
-def screen_mix(
-    bench: Bench, mix: Mix, asked: Sequence[AskedScenario], found: tuple[Combination, ...], *, levels: Levels
-) -> Screened:
-    """Estimate the interaction of every combination to first order in the given discovery scenarios."""
-    cases = {}
-    estimates = np.zeros(len(found))
-    for question in dict.fromkeys(one.asked for one in found):
-        cases[question] = hold_cases(bench, [one for one in asked if one.asked == question], levels)
-        places = [n for n, one in enumerate(found) if one.asked == question]
-        pairs = [(found[n].first, found[n].second) for n in places]
-        for case in cases[question]:
-            estimates[places] += first_order(bench, case, pairs) / len(cases[question])
-    return Screened(mix, found, cases, Discovery(estimates))
+def screened(mix: Mix, found: tuple[Combination, ...], cases: Mapping[str, tuple[PairCase, ...]]) -> Screened:
+    """Return combinations with their cases, and which of them change anything there."""
+    lowered: dict[tuple[str, str, int], list[bool]] = {}
+    for asked, own in cases.items():
+        for latent in {one.first for one in found}:
+            lowered[asked, "first", latent] = [not case.first(latent).empty for case in own]
+        for latent in {one.second for one in found}:
+            lowered[asked, "second", latent] = [not case.second(latent).empty for case in own]
+    moves = [
+        any(map(all, zip(lowered[c.asked, "first", c.first], lowered[c.asked, "second", c.second], strict=True)))
+        for c in found
+    ]
+    return Screened(mix, found, cases, np.array(moves, dtype=np.bool_))
+
+
+def estimate(bench: Bench, part: Screened, places: Sequence[int]) -> Discovery[FloatArray]:
+    """Return the first-order interactions of some combinations, means over the screened scenarios, in nats."""
+    estimates = np.zeros(len(places))
+    for asked, own, pairs in _by_question(part, places):
+        for case in part.cases[asked]:
+            estimates[own] += first_order(bench, case, pairs) / len(part.cases[asked])
+    return Discovery(estimates)
 
 
 def first_order(bench: Bench, case: PairCase, pairs: Sequence[tuple[int, int]]) -> FloatArray:
@@ -91,58 +107,110 @@ def first_order(bench: Bench, case: PairCase, pairs: Sequence[tuple[int, int]]) 
     )
 
 
-def check_pairs(bench: Bench, screened: Sequence[Screened], config: AuditConfig, ledger: Ledger) -> ScreenCheck:
+def check_pairs(bench: Bench, parts: Sequence[Screened], config: AuditConfig, ledger: Ledger) -> ScreenCheck:
     """Compare first-order interactions with exact ones on random combinations of all mixes that change something."""
     rng = np.random.default_rng(seed_of(config.analysis.seed, bench.name, "pairs"))
     # Where a feature is nowhere above its level both values are 0 by construction and say nothing of the estimate.
-    every = [(one, place) for one in screened for place in np.flatnonzero(one.estimates.data).tolist()]
+    every = [(number, place) for number, part in enumerate(parts) for place in np.flatnonzero(part.moves).tolist()]
     chosen = sorted(rng.permutation(len(every))[: config.causal.screen_sample].tolist())
-    estimates, exact = [], []
-    for part, place in (every[n] for n in chosen):
-        one = part.combinations[place]
-        cases = part.cases[one.asked]
-        values = [run_pairs(bench, case, [(one.first, one.second)])[0].interaction for case in cases]
-        estimates.append(float(part.estimates.data[place]))
-        exact.append(float(np.mean(values)) if values else 0.0)
-        ledger.screen.append(
-            {
-                "sae": bench.name,
-                "subject": "pairs",
-                "number": len(exact) - 1,
-                "member": f"{part.mix.id}/{one.asked}/{bench.name}/{one.first}+{one.second}",
-                "estimate": estimates[-1],
-                "exact": exact[-1],
-            }
-        )
+    wanted: dict[int, list[int]] = {}
+    for number, place in (every[n] for n in chosen):
+        wanted.setdefault(number, []).append(place)
+    estimates: list[float] = []
+    exact: list[float] = []
+    for number, places in wanted.items():
+        part = parts[number]
+        values = np.zeros(len(places))
+        for asked, own, pairs in _by_question(part, places):
+            for case in part.cases[asked]:
+                values[own] += [one.interaction for one in run_pairs(bench, case, pairs)]
+            values[own] /= len(part.cases[asked])
+        for place, one, other in zip(places, estimate(bench, part, places).data, values, strict=True):
+            ledger.screen.append(_screen_row(bench, part, place, len(exact), (float(one), float(other))))
+            estimates.append(float(one))
+            exact.append(float(other))
     on = f"random pairs, means over at most {_SCREENED_SCENARIOS} discovery scenarios"
     return check_screen(bench.name, "pairs", np.array(estimates), np.array(exact), on=on, limits=config.causal)
 
 
-def choose(screened: Screened, *, count: int, accepted: bool) -> tuple[Combination, ...]:
+def choose(bench: Bench, part: Screened, *, count: int, accepted: bool) -> tuple[Combination, ...]:
     """Return the combinations to measure: the largest estimates where the screen was accepted, else the first ranks.
 
     By rank too, those come first of which both features have something to lower on discovery scenarios.
     """
     if not accepted:
-        idle = screened.estimates.data == 0
-        return tuple(screened.combinations[n] for n in np.argsort(idle, kind="stable")[:count])
-    return tuple(screened.combinations[n] for n in strongest_pairs(screened.estimates.data, count=count))
+        return tuple(part.combinations[n] for n in np.argsort(~part.moves, kind="stable")[:count])
+    estimates = np.zeros(len(part.combinations))
+    places = np.flatnonzero(part.moves)
+    estimates[places] = estimate(bench, part, places.tolist()).data
+    return tuple(part.combinations[n] for n in strongest_pairs(estimates, count=count))
 
 
-def measure_pairs(
-    bench: Bench, mix: Mix, chosen: Sequence[Combination], cases: Mapping[str, tuple[PairCase, ...]], ledger: Ledger
-) -> tuple[MeasuredPair, ...]:
-    """Run the chosen combinations exactly on held-out scenarios, in the order in which they were chosen."""
-    answers: dict[Combination, list[PairAnswers]] = {one: [] for one in chosen}
-    for asked, own in cases.items():
-        combos = [one for one in chosen if one.asked == asked]
-        pairs = [(one.first, one.second) for one in combos]
-        for case in own:
-            found = run_pairs(bench, case, pairs)
-            for one, answer in zip(combos, found, strict=True):
-                answers[one].append(answer)
-            ledger.intervention.extend(_rows(bench, mix, case, pairs, found))
-    return tuple(MeasuredPair(_runs(bench, mix, one, answers[one]), cases[one.asked]) for one in chosen)
+def pilot(scenarios: Sequence[AskedScenario]) -> tuple[tuple[AskedScenario, ...], tuple[AskedScenario, ...]]:
+    """Return the scenarios on which every pair is measured, spread evenly, and the others."""
+    first = set(spread(range(len(scenarios)), _PILOT_SCENARIOS))
+    return (
+        tuple(one for n, one in enumerate(scenarios) if n in first),
+        tuple(one for n, one in enumerate(scenarios) if n not in first),
+    )
+
+
+class PairRunner:
+    """Measures chosen combinations of one question about one mix, through one SAE, on more and more scenarios."""
+
+    def __init__(self, bench: Bench, mix: Mix, chosen: Sequence[Combination], ledger: Ledger) -> None:
+        self._bench = bench
+        self._mix = mix
+        self._ledger = ledger
+        self._answers: dict[Combination, list[PairAnswers]] = {one: [] for one in chosen}
+        self._cases: dict[Combination, list[PairCase]] = {one: [] for one in chosen}
+
+    def run(self, combinations: Sequence[Combination], cases: Sequence[PairCase]) -> None:
+        """Run some of the combinations exactly on more scenarios."""
+        pairs = [(one.first, one.second) for one in combinations]
+        for case in cases if pairs else ():
+            found = run_pairs(self._bench, case, pairs)
+            for one, answer in zip(combinations, found, strict=True):
+                self._answers[one].append(answer)
+                self._cases[one].append(case)
+            self._ledger.intervention.extend(_rows(self._bench, self._mix, case, pairs, found))
+
+    @property
+    def going_on(self) -> tuple[Combination, ...]:
+        """Return the combinations whose mean interaction so far is more than rounding."""
+        return tuple(
+            one
+            for one, answers in self._answers.items()
+            if answers and abs(np.mean([answer.interaction for answer in answers])) >= RESOLUTION
+        )
+
+    def measured(self, one: Combination, *, stopped: bool) -> MeasuredPair:
+        """Return what was measured of a combination."""
+        return MeasuredPair(_runs(self._bench, self._mix, one, self._answers[one]), tuple(self._cases[one]), stopped)
+
+
+def _by_question(part: Screened, places: Sequence[int]) -> list[tuple[str, list[int], list[tuple[int, int]]]]:
+    """Return for each question: its concept, where in `places` its combinations stand, and their features."""
+    found = []
+    for asked in dict.fromkeys(part.combinations[place].asked for place in places):
+        own = [n for n, place in enumerate(places) if part.combinations[place].asked == asked]
+        combos = [part.combinations[places[n]] for n in own]
+        found.append((asked, own, [(one.first, one.second) for one in combos]))
+    return found
+
+
+def _screen_row(
+    bench: Bench, part: Screened, place: int, number: int, values: tuple[float, float]
+) -> dict[str, object]:
+    one = part.combinations[place]
+    return {
+        "sae": bench.name,
+        "subject": "pairs",
+        "number": number,
+        "member": f"{part.mix.id}/{one.asked}/{bench.name}/{one.first}+{one.second}",
+        "estimate": values[0],
+        "exact": values[1],
+    }
 
 
 def _runs(bench: Bench, mix: Mix, one: Combination, answers: Sequence[PairAnswers]) -> PairRuns:

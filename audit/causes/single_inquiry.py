@@ -153,6 +153,7 @@ def _edges(claim: _Claim) -> list[EdgeRuns]:
             downstream_sae=later.sae.record.name,
             downstream_latent=latent,
             fall=Confirmation(claim.single.falls[:, column]),
+            beside=0.0 if claim.shams is None else float(claim.shams.beside[column]),
             shams=() if claim.shams is None else tuple(claim.shams.falls[:, column].tolist()),
         )
         for column, latent in enumerate(claim.part.downstream)

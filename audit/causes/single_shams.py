@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
 from audit.analysis.causal import check_screen
-from audit.analysis.shams import Shams, sham_test
+from audit.analysis.shams import Shams, sham_test, spread
+from audit.arrays import Confirmation
 from audit.capture.interventions import Delta, Held
 from audit.capture.sae import random_decoder
 from audit.causes.benches import Bench, seed_of
@@ -20,15 +21,18 @@ from audit.records import ScreenCheck
 
 FloatArray = NDArray[np.float64]
 
-# The first-order estimate is checked on means over so many scenarios.
-_CHECKED_SCENARIOS = 8
-
 
 @dataclass(frozen=True, slots=True)
 class ShammedSingle:
-    """The sham test of one feature, and the fall of each downstream feature under each sham that was run."""
+    """The sham test of one feature, and what its shams did to features of the later SAE.
+
+    Args:
+        beside: (downstream,) mean fall of each on the shams' scenarios under the feature itself.
+        falls: (shams run, downstream) mean falls under shams.
+    """
 
     shams: Shams
+    beside: FloatArray
     falls: FloatArray
 
 
@@ -56,7 +60,7 @@ class SingleShams:
         estimates: list[float] = []
         exact: list[float] = []
         for place, numbers in sorted(wanted.items()):
-            part = _first(singles[place], _CHECKED_SCENARIOS)
+            part = self._part(singles[place])
             chosen = list(dict.fromkeys(numbers))
             estimated = self._estimates(part)[chosen]
             measured, _ = self._run(part, chosen, ())
@@ -73,7 +77,8 @@ class SingleShams:
                 )
                 estimates.append(one)
                 exact.append(other)
-        on = f"random directions of features' norms, means over at most {_CHECKED_SCENARIOS} scenarios"
+        most = self._config.causal.sham_scenarios
+        on = f"random directions of features' norms, means over at most {most} scenarios"
         return check_screen(
             self._bench.name, "features", np.array(estimates), np.array(exact), on=on, limits=self._config.causal
         )
@@ -81,21 +86,33 @@ class SingleShams:
     def test(self, single: Single, claim: str, downstream: tuple[int, ...], *, screened: bool) -> ShammedSingle:
         """Run the sham test of one feature; `screened` says whether estimates may choose what is run."""
         falls: list[FloatArray] = []
+        part = self._part(single)
 
         def measure(numbers: tuple[int, ...]) -> FloatArray:
-            means, fallen = self._run(single, numbers, downstream)
+            means, fallen = self._run(part, numbers, downstream)
             falls.append(fallen)
-            self._note(claim, numbers, means, fallen, downstream)
+            self._note(claim, part, dict(zip(numbers, means.tolist(), strict=True)), fallen, downstream)
             return means
 
         shams = sham_test(
-            float(single.runs.effect.data.mean()),
+            part.runs.effect,
             measure,
             count=self._config.causal.shams,
             alpha=self._config.analysis.alpha,
-            estimates=self._estimates(single) if screened else None,
+            estimates=self._estimates(part) if screened else None,
         )
-        return ShammedSingle(shams, np.concatenate([np.zeros((0, len(downstream))), *falls]))
+        return ShammedSingle(shams, part.falls.mean(axis=0), np.concatenate([np.zeros((0, len(downstream))), *falls]))
+
+    def _part(self, single: Single) -> Single:
+        """Return the scenarios on which shams run: of those in which there was anything to lower."""
+        changed = [n for n, delta in enumerate(single.deltas) if not delta.empty]
+        places = list(spread(changed, self._config.causal.sham_scenarios))
+        return Single(
+            replace(single.runs, effect=Confirmation(single.runs.effect.data[places])),
+            tuple(single.held[n] for n in places),
+            tuple(single.deltas[n] for n in places),
+            single.falls[places],
+        )
 
     def _run(self, single: Single, numbers: Sequence[int], downstream: Sequence[int]) -> tuple[FloatArray, FloatArray]:
         """Return the mean effect of each sham and, (shams, downstream), the mean fall of each later feature."""
@@ -143,10 +160,11 @@ class SingleShams:
         return random_decoder(self._config.causal.shams, self._width, seed=seed)
 
     def _note(
-        self, claim: str, numbers: Sequence[int], means: FloatArray, falls: FloatArray, downstream: Sequence[int]
+        self, claim: str, part: Single, means: Mapping[int, float], falls: FloatArray, downstream: Sequence[int]
     ) -> None:
+        scenarios = [held.prompt.prompt.scenario for held in part.held]
         later = self._bench.later
-        for number, mean, fallen in zip(numbers, means.tolist(), falls.tolist(), strict=True):
+        for (number, mean), fallen in zip(means.items(), falls.tolist(), strict=True):
             own: list[tuple[str | None, int | None, float]] = [(None, None, mean)]
             if later is not None:
                 own += [(later.sae.record.name, latent, fall) for latent, fall in zip(downstream, fallen, strict=True)]
@@ -159,17 +177,7 @@ class SingleShams:
                     "downstream_sae": sae,
                     "downstream_latent": latent,
                     "effect": effect,
+                    "scenarios": scenarios,
                 }
                 for sae, latent, effect in own
             )
-
-
-def _first(single: Single, count: int) -> Single:
-    """Return the first scenarios in which there was anything to lower."""
-    places = [n for n, delta in enumerate(single.deltas) if not delta.empty][:count]
-    return Single(
-        single.runs,
-        tuple(single.held[n] for n in places),
-        tuple(single.deltas[n] for n in places),
-        single.falls[places],
-    )

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from audit.analysis.causal import FeatureRuns
 from audit.arrays import Confirmation
-from audit.capture.interventions import Delta, Held, Responses
+from audit.capture.interventions import Delta, Held, Responses, hold_together
 from audit.causes.benches import Bench, Ledger
 from audit.causes.levels import REFERENCE, reference_questions
 from audit.causes.work import Work
@@ -87,9 +87,8 @@ def measure_concept(work: Work, concept: Concept, result: ConceptResult) -> tupl
         and question[0].prompt.split is Split.CONFIRMATION
     ]
     found = []
-    for bench in work.benches:
-        if not findings[bench.name]:
-            continue
+    benches = [bench for bench in work.benches if findings[bench.name]]
+    for bench, every in zip(benches, hold_together([bench.engine for bench in benches], asked), strict=True):
         cases = [
             _Case(
                 held.prompt.prompt.scenario,
@@ -100,7 +99,7 @@ def measure_concept(work: Work, concept: Concept, result: ConceptResult) -> tupl
                     if (held.prompt.prompt.scenario, arm) in references
                 },
             )
-            for held in bench.engine.hold(asked)
+            for held in every
         ]
         later = bench.later
         behind = () if later is None else confirmed(result, later.sae.record.name)

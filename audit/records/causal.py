@@ -20,14 +20,18 @@ class ShamTest:
     """How many meaningless interventions of the same size did as much: p = (1 + exceeding) / (1 + count).
 
     For one feature a sham is a random direction of equal norm at every position; for a pair, two features that fire in
-    the same prompts, matched in norm and decoder cosine. `exact` of them were run; the rest were left out because their
-    first-order estimate was far below the effect, which is allowed only where the screen was accepted.
+    the same prompts, matched in norm and decoder cosine. Shams run on `n_scenarios` of the scenarios, and `effect`
+    (nats) is the mean on these of what is claimed. `exact` of the shams were run. Where the screen was accepted the
+    others' first-order estimates were far below the effect; or, with `exact` 0, so many estimates were above it that
+    nothing can be claimed, and `exceeding` counts these.
     """
 
     count: int
     exact: int
     exceeding: int
     p_value: float
+    effect: float
+    n_scenarios: int
 
 
 @dataclass(frozen=True, slots=True)

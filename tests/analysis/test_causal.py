@@ -83,8 +83,8 @@ def test_a_planted_effect_beyond_every_sham_is_causal() -> None:
     effect = rng.normal(1.0, 0.3, SCENARIOS)
     (tested,) = sign_flips([Confirmation(effect)])
     measure, _ = shams_of(rng.normal(0, 0.01, SHAMS))
-    shams = sham_test(float(effect.mean()), measure, count=SHAMS, alpha=0.05).test
-    assert shams == ShamTest(SHAMS, SHAMS, 0, 1 / 200)
+    shams = sham_test(Confirmation(effect), measure, count=SHAMS, alpha=0.05).test
+    assert shams == ShamTest(SHAMS, SHAMS, 0, 1 / 200, float(effect.mean()), len(effect))
     found = causal_effect(feature(effect), tested, shams, without="", config=CONFIG)
     assert found.rung is Rung.CAUSAL
     assert found.effect.value == pytest.approx(effect.mean())
@@ -100,7 +100,7 @@ def test_an_effect_no_larger_than_random_is_refused() -> None:
     (tested,) = sign_flips([Confirmation(effect)])
     assert tested.p_holm < 0.001
     measure, asked = shams_of(np.where(np.arange(SHAMS) % 2 == 0, -0.2, 0.05))
-    shams = sham_test(float(effect.mean()), measure, count=SHAMS, alpha=0.05).test
+    shams = sham_test(Confirmation(effect), measure, count=SHAMS, alpha=0.05).test
     found = causal_effect(feature(effect), tested, shams, without="", config=CONFIG)
     assert (shams.exceeding, shams.p_value) == (10, 11 / 200)
     # Ten that exceed make p > 0.05 certain: the nineteenth sham is the tenth of them.
@@ -117,7 +117,7 @@ def test_null_effects_make_no_claim_beyond_the_level() -> None:
         effects = rng.normal(size=(SHAMS + 1, SCENARIOS))
         (tested,) = sign_flips([Confirmation(effects[0])])
         measure, _ = shams_of(effects[1:].mean(axis=1))
-        shams = sham_test(float(effects[0].mean()), measure, count=SHAMS, alpha=0.05).test
+        shams = sham_test(Confirmation(effects[0]), measure, count=SHAMS, alpha=0.05).test
         claims += causal_effect(feature(effects[0]), tested, shams, without="", config=CONFIG).rung is Rung.CAUSAL
     assert claims <= 600 * 0.05 + 2 * np.sqrt(600 * 0.05 * 0.95)
 
@@ -128,7 +128,7 @@ def test_early_stopping_never_changes_the_verdict() -> None:
     for _ in range(300):
         values, effect = rng.normal(size=SHAMS), float(rng.normal(0, 2))
         measure, _ = shams_of(values)
-        stopped = sham_test(effect, measure, count=SHAMS, alpha=0.05).test
+        stopped = sham_test(Confirmation(np.array([effect])), measure, count=SHAMS, alpha=0.05).test
         whole = (1 + int((np.abs(values) >= abs(effect)).sum())) / (1 + SHAMS)
         assert (stopped.p_value <= 0.05) is (whole <= 0.05)
         assert stopped.p_value == whole or stopped.p_value > 0.05
@@ -138,17 +138,28 @@ def test_estimates_choose_which_shams_run_largest_first() -> None:
     """Of exact estimates only those from half of the effect on are run; the p-value is that of all."""
     values = np.linspace(0.0, 1.0, SHAMS)
     measure, asked = shams_of(values)
-    found = sham_test(0.975, measure, count=SHAMS, alpha=0.05, estimates=-values)
+    found = sham_test(Confirmation(np.array([0.975])), measure, count=SHAMS, alpha=0.05, estimates=-values)
     assert found.test.exceeding == int((values >= 0.975).sum())
     assert asked[:3] == [198, 197, 196]
     assert found.test.exact == len(asked) == int((values >= 0.4875).sum())
     assert found.means[198] == 1.0
 
 
+def test_too_many_estimates_above_the_effect_refuse_without_a_run() -> None:
+    """Ten estimates above the effect put p above 5%: nothing is claimed and nothing is run; nine decide nothing."""
+    values = np.concatenate([np.full(10, 2.0), np.zeros(SHAMS - 10)])
+    measure, asked = shams_of(np.zeros(SHAMS))
+    refused = sham_test(Confirmation(np.array([1.0])), measure, count=SHAMS, alpha=0.05, estimates=values).test
+    assert (refused.exact, refused.exceeding, refused.p_value, asked) == (0, 10, 11 / 200, [])
+    values[0] = 0.0
+    run = sham_test(Confirmation(np.array([1.0])), measure, count=SHAMS, alpha=0.05, estimates=values).test
+    assert (run.exact, run.exceeding, run.p_value) == (9, 0, 1 / 200)
+
+
 def test_a_tie_with_a_sham_exceeds() -> None:
     """A sham that does exactly as much is one that does as much."""
     measure, _ = shams_of(np.full(SHAMS, -0.3))
-    assert sham_test(0.3, measure, count=SHAMS, alpha=0.05).test.p_value > 0.05
+    assert sham_test(Confirmation(np.array([0.3])), measure, count=SHAMS, alpha=0.05).test.p_value > 0.05
 
 
 def test_an_effect_of_nothing_is_no_claim() -> None:
@@ -180,9 +191,9 @@ def test_holm_is_over_the_family() -> None:
 @pytest.mark.parametrize(
     ("sign", "shams", "rung", "word"),
     [
-        (1, ShamTest(199, 30, 0, 0.005), Rung.CAUSAL, PairWord.SYNERGY),
-        (-1, ShamTest(199, 30, 0, 0.005), Rung.CAUSAL, PairWord.REDUNDANCY),
-        (1, ShamTest(199, 30, 10, 0.055), Rung.ASSOCIATED, None),
+        (1, ShamTest(199, 30, 0, 0.005, 1.0, 8), Rung.CAUSAL, PairWord.SYNERGY),
+        (-1, ShamTest(199, 30, 0, 0.005, 1.0, 8), Rung.CAUSAL, PairWord.REDUNDANCY),
+        (1, ShamTest(199, 30, 10, 0.055, 1.0, 8), Rung.ASSOCIATED, None),
         (1, None, Rung.CONFIRMED, None),
     ],
 )
@@ -249,8 +260,8 @@ def test_edges_are_tested_together_and_against_shams() -> None:
     """One real edge among 40 null ones is found; whether it exceeds the shams is told from 19 shams on."""
     rng = np.random.default_rng(4)
     balanced = Confirmation(np.tile([1.0, -1.0], SCENARIOS // 2))
-    null = [EdgeRuns("c", "s", 1, "later", n, balanced, ()) for n in range(40)]
-    real = EdgeRuns("c", "s", 1, "later", 99, Confirmation(rng.normal(2, 0.5, SCENARIOS)), (0.1, -0.2) * 10)
+    null = [EdgeRuns("c", "s", 1, "later", n, balanced, 0.0, ()) for n in range(40)]
+    real = EdgeRuns("c", "s", 1, "later", 99, Confirmation(rng.normal(2, 0.5, SCENARIOS)), 2.0, (0.1, -0.2) * 10)
     few = replace(real, shams=(0.1,) * 18)
     loud = replace(real, shams=(-5.0, *[0.1] * 18))
     edges = downstream_edges([*null, real, few, loud], CONFIG)

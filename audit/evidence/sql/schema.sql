@@ -225,7 +225,7 @@ CREATE TABLE downstream (
     changed DOUBLE NOT NULL
 );
 
--- one row a claim and sham that was run: mean effect over scenarios, on the answer (nats; the interaction, of a pair), or on the
+-- one row a claim and sham that was run: mean effect over the named scenarios, on the answer (nats; the interaction, of a pair), or on the
 -- maximum of a later SAE's feature where one is named. first, second: the sham's latents, of a pair
 CREATE TABLE sham (
     claim VARCHAR NOT NULL,
@@ -234,7 +234,8 @@ CREATE TABLE sham (
     second INTEGER,
     downstream_sae VARCHAR,
     downstream_latent INTEGER,
-    effect DOUBLE NOT NULL
+    effect DOUBLE NOT NULL,
+    scenarios VARCHAR[] NOT NULL
 );
 
 -- one row an SAE, subject ('features' or 'pairs') and member of the random set on which the first-order estimate was checked:
