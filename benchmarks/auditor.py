@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from audit.analysis.association import MIN_COMPARED
 from audit.analysis.effects import cohens_dz
 from audit.analysis.two_steps import Selected, Tested, confirm, select
 from audit.arrays import Halves, ScenarioScores
@@ -17,8 +18,6 @@ from benchmarks.synthetic import Shape, Texts, draw_texts, random_directions, ra
 
 # The max-T is printed beside the tests and decides nothing.
 CONFIG = AnalysisConfig(flips=1)
-# The bar is the largest effect among at least this many control latents (docs/method.md).
-_COMPARED = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +83,6 @@ class Auditor:
         chosen, _ = self._both_steps(controls)
         bars = []
         for part, own, other in zip(controls, chosen.concepts, trained.concepts, strict=True):
-            compared = own.ranked[: max(_COMPARED, len(own.latents), len(other.latents))]
+            compared = own.ranked[: max(MIN_COMPARED, len(own.latents), len(other.latents))]
             bars.append(float(np.abs(cohens_dz(part.confirmation.data.columns(compared))).max(initial=0.0)))
         return bars

@@ -83,7 +83,7 @@ def _panel(result: ContrastResult, instrument: Instrument) -> EffectPanel:
             for finding in in_order(result.findings)[:CHARTED_FEATURES]
         ),
         probe=result.probe.d_z,
-        random=result.bar,
+        bar=result.bar,
     )
 
 

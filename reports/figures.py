@@ -42,7 +42,7 @@ class EffectPanel:
     title: str
     rows: tuple[EffectRow, ...]
     probe: Estimate
-    random: float | None
+    bar: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Readers:
 
     probe: Estimate
     feature: Estimate | None
-    random: float | None
+    bar: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,8 +219,8 @@ def fidelity_chart(
 
 def _effect_panel(axis: Axes, panel: EffectPanel, *, height: int) -> None:
     axis.axvline(0, color=QUIET, linewidth=0.8)
-    if panel.random is not None:
-        for limit in (-panel.random, panel.random):
+    if panel.bar is not None:
+        for limit in (-panel.bar, panel.bar):
             axis.axvline(limit, color=GREY, linewidth=1.0, linestyle=(0, (4, 2)))
     _mark(axis, panel.probe, 0, colour=VERMILION, marker="D")
     for place, row in enumerate(panel.rows, start=1):
@@ -255,8 +255,8 @@ def _overview_panel(axis: Axes, readers: tuple[Readers | None, ...]) -> None:
         _mark(axis, row.probe, place - 0.17, colour=VERMILION, marker="D")
         if row.feature is not None:
             _mark(axis, row.feature, place + 0.17, colour=BLUE, marker="o")
-        if row.random is not None:
-            axis.plot([row.random], [place], color=GREY, marker="x", markersize=5, linestyle="none")
+        if row.bar is not None:
+            axis.plot([row.bar], [place], color=GREY, marker="x", markersize=5, linestyle="none")
     axis.set_xlim(-0.02, 1.02)
     axis.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "0.25", "0.5", "0.75", "1"])
     axis.set_xlabel("AUROC (0.5: coin toss; 1: always right)")

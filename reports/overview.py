@@ -83,7 +83,7 @@ def _spoken(readers: Readers | None) -> str:
     return (
         f"linear probe {decimal(readers.probe.value)}, first SAE feature "
         f"{decimal(readers.feature.value) if readers.feature else NOT_MEASURED}, best latent of a control "
-        f"{decimal(readers.random)}"
+        f"{decimal(readers.bar)}"
     )
 
 

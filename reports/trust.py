@@ -183,7 +183,7 @@ def controls_view(findings: Findings, instruments: Sequence[Instrument]) -> Cont
             Fact("Measured false positive rate", share(control.rate)),
             Fact("Limit", share(control.limit)),
         ),
-        random=whole(
+        saes=whole(
             Table(
                 id="control-saes",
                 caption="Control SAEs of the same number of latents, through the same procedure",

@@ -330,7 +330,7 @@ class Controls:
     permutation: str
     permutation_mark: Cell
     permutation_facts: tuple[Fact, ...]
-    random: Table
+    saes: Table
 
 
 @dataclass(frozen=True, slots=True)

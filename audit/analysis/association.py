@@ -33,7 +33,7 @@ from audit.records import (
 FloatArray = NDArray[np.float64]
 
 # Control latents that set the bar even where discovery chose none: one alone would be no bar.
-_MIN_COMPARED = 20
+MIN_COMPARED = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +232,7 @@ def _controls(
         chosen = select([half.discovery for half in halves], config, first).concepts
         tested = confirm([half.confirmation for half in halves], chosen, config, second)
         for n, half in enumerate(halves):
-            compared = chosen[n].ranked[: max(_MIN_COMPARED, len(chosen[n].latents), len(trained[n].latents))]
+            compared = chosen[n].ranked[: max(MIN_COMPARED, len(chosen[n].latents), len(trained[n].latents))]
             score = half.confirmation.data.columns(compared)
             aurocs = paired_auroc(score)
             results[n].append(

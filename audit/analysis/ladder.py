@@ -50,7 +50,7 @@ class Gate:
 def permutation_control(families: Sequence[FamilyEffects]) -> PermutationControl:
     """Return the measured false positive rates of both steps on relabelled data.
 
-    Relabelled runs need neither the same sign on both splits nor to exceed the random directions, so the true rates
+    Relabelled runs need neither the same sign on both splits nor to exceed the controls, so the true rates
     are lower. Discovery may choose something in 5% of the runs of each contrast; both steps together in 5% of the
     runs. Each limit has two binomial standard errors on top.
     """

@@ -81,8 +81,8 @@ def test_what_was_not_measured_says_so(view: ReportView) -> None:
     table = view.fidelity.parts[0].table
     row = next(row for row in table.rows if row.cells[0].text == "Insider trading")
     assert [cell.text for cell in row.cells[5:9]] == ["not measured"] * 4
-    columns = [column.label for column in view.controls.random.columns]
-    control = next(row for row in view.controls.random.rows if row.cells[columns.index("Selected")].text == "0")
+    columns = [column.label for column in view.controls.saes.columns]
+    control = next(row for row in view.controls.saes.rows if row.cells[columns.index("Selected")].text == "0")
     assert [cell.text for cell in control.cells[-2:]] == ["not measured"] * 2
     assert "None" not in "\n".join(texts(view))
 
@@ -124,7 +124,7 @@ def test_an_instrument_without_a_frozen_decoder_says_so(
     findings: Findings, view: ReportView, view_of: Callable[[Findings], ReportView]
 ) -> None:
     """The controls chapter names the instruments for which a control was not measured, and no others."""
-    assert "was not measured" not in view.controls.random.note
+    assert "was not measured" not in view.controls.saes.note
     concepts = tuple(
         replace(
             concept,
@@ -135,7 +135,7 @@ def test_an_instrument_without_a_frozen_decoder_says_so(
         )
         for concept in findings.concepts
     )
-    note = view_of(replace(findings, concepts=concepts)).controls.random.note
+    note = view_of(replace(findings, concepts=concepts)).controls.saes.note
     assert "For instrument 2 (layer 20) the control “frozen random decoder” was not measured" in note
     assert "the control “random directions” was not measured" not in note
 
@@ -279,13 +279,13 @@ def test_each_contrast_has_a_block_an_instrument(view: ReportView, lone_view: Re
 
 def test_tables_over_all_contrasts_name_the_instrument(view: ReportView, lone_view: ReportView) -> None:
     """Two rows of one concept and contrast can be told apart; one instrument needs no column."""
-    for table, own in ((view.summary.chart_table, 1), (view.controls.random, 2)):
+    for table, own in ((view.summary.chart_table, 1), (view.controls.saes, 2)):
         assert [column.label for column in table.columns][:3] == ["Concept", "Contrast", "Instrument"]
         keys = [tuple(cell.text for cell in row.cells[:3]) for row in table.rows]
         assert len(set(keys)) == 11
         # Each control has a row of its own.
         assert len(keys) == 11 * own
-    for table in (lone_view.summary.chart_table, lone_view.controls.random):
+    for table in (lone_view.summary.chart_table, lone_view.controls.saes):
         assert "Instrument" not in [column.label for column in table.columns]
 
 
