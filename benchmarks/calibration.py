@@ -122,7 +122,16 @@ def null_share(auditor: Auditor, contrast: Contrast, kind: NullKind, *, audits: 
         counts += (result.selected.total > 0, any(map(np.any, result.passing)), any(map(np.any, result.confirmed)))
     limit = LEVEL + 2 * sqrt(LEVEL * (1 - LEVEL) / audits)
     bounded = counts[1] if kind is NullKind.NOT_REPLICATED else counts[0]
-    return NullShare(contrast.value, kind, audits, *(int(n) for n in counts), limit, bool(bounded > limit * audits))
+    return NullShare(
+        contrast=contrast.value,
+        kind=kind,
+        audits=audits,
+        with_selection=int(counts[0]),
+        with_passing=int(counts[1]),
+        with_confirmed=int(counts[2]),
+        limit=limit,
+        exceeded=bool(bounded > limit * audits),
+    )
 
 
 def measure_power(auditor: Auditor, contrast: Contrast, *, effect: float, audits: int, concepts: int) -> Power:
@@ -152,10 +161,23 @@ def measure_power(auditor: Auditor, contrast: Contrast, *, effect: float, audits
         )
 
     bar = float(np.mean(bars))
+    chosen, passing, confirmed = (float(share) for share in shares)
     return Power(
-        contrast.value, concepts, effect, audits, planted * concepts * audits, *(float(share) for share in shares),
-        float(false[0] / audits), int(false[1]), int(false[2]), bar, predict(0.0), predict(bar),
-    )  # fmt: skip
+        contrast=contrast.value,
+        concepts=concepts,
+        effect=effect,
+        audits=audits,
+        planted=planted * concepts * audits,
+        chosen=chosen,
+        passing=passing,
+        confirmed=confirmed,
+        false_discoveries=float(false[0] / audits),
+        false_passing=int(false[1]),
+        false_confirmed=int(false[2]),
+        bar=bar,
+        predicted=predict(0.0),
+        predicted_beyond_bar=predict(bar),
+    )
 
 
 def measure_uniformity(rng: np.random.Generator, *, tests: int) -> list[Uniformity]:
@@ -230,8 +252,12 @@ def main(
             f"exceed {test.critical:.4f}"
         )
     if path is not None:
-        figures = {"null": shares, "power": powers, "uniformity": uniformity}
-        path.write_text(json.dumps({name: [asdict(one) for one in part] for name, part in figures.items()}, indent=1))
+        figures = {
+            "null": [asdict(one) for one in shares],
+            "power": [asdict(one) for one in powers],
+            "uniformity": [asdict(one) for one in uniformity],
+        }
+        path.write_text(json.dumps(figures, indent=1))
     sys.exit(int(any(share.exceeded for share in shares)))
 
 

@@ -106,9 +106,11 @@ class Workload:
     def forward(self) -> Steps:
         """Return the forward passes up to the highest site, and nothing else."""
         model, sites = self.model, self.sites
-        return [
-            lambda job=job: read_sites(model.model, model.layers, sites, job.batch.inputs(model)) for job in self.jobs
-        ]
+
+        def read(job: Job) -> object:
+            return read_sites(model.model, model.layers, sites, job.batch.inputs(model))
+
+        return [partial(read, job) for job in self.jobs]
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +127,7 @@ class Timed:
     @property
     def scatter(self) -> float:
         """Return the median round over the quiet time: how much the machine was disturbed."""
-        return statistics.median(sum(times) for times in zip(*self.seconds, strict=True)) / self.quiet
+        return float(statistics.median(sum(times) for times in zip(*self.seconds, strict=True))) / self.quiet
 
 
 def measure(contenders: dict[str, Steps], *, rounds: int) -> dict[str, Timed]:
@@ -190,7 +192,7 @@ def floor_flop(work: Workload, saes: Sequence[Sae], *, distinct: bool) -> float:
         run = read = sum(map(len, places))
         seen = sum(place + 1 for own in places for place in own)
     # Each query meets the keys before it, and then the values: 2 products of 2 FLOP.
-    return 2.0 * (run * weights + read * encoders) + layers * 4.0 * heads * seen
+    return float(2.0 * (run * weights + read * encoders) + layers * 4.0 * heads * seen)
 
 
 def random_sae(fitted: Fitted, sample: Tensor, *, latents: int, rule: str, active: int, seed: int) -> Sae:
@@ -305,7 +307,11 @@ def _bare_forward(work: Workload) -> Steps:
             module.__class__ = nn.Linear
     body: Any = bare.model.get_decoder()  # type: ignore[operator]
     body.layers = body.layers[: max(site.layer for site in work.sites) + 1]
-    return [lambda job=job: body(**job.batch.inputs(bare)) for job in work.jobs]
+
+    def run(job: Job) -> object:
+        return body(**job.batch.inputs(bare))
+
+    return [partial(run, job) for job in work.jobs]
 
 
 def _lens_steps(work: Workload) -> dict[str, Steps]:

@@ -199,7 +199,7 @@ class LensTraining:
         self._batches = sides.train.replay()
         self._trainer = SAETrainer(cfg=config, sae=sae, data_provider=self._batches)
         if scaled:
-            blocks = sample.split(recipe.batch)
+            blocks = torch.split(sample, recipe.batch)
             self._trainer.activation_scaler.estimate_scaling_factor(sample.shape[1], iter(blocks), len(blocks))
 
     def step(self) -> None:
@@ -211,7 +211,8 @@ class LensTraining:
     def reconstruct(self, residual: Tensor) -> Tensor:
         """Return x_hat by the float32 weights as they stand."""
         scaler = self._trainer.activation_scaler
-        return scaler.unscale(self._trainer.sae(scaler.scale(residual)))
+        rebuilt: Tensor = scaler.unscale(self._trainer.sae(scaler.scale(residual)))
+        return rebuilt
 
 
 @click.command()
@@ -325,7 +326,7 @@ def _race(contenders: Sequence[Contender], sides: Sides, *, steps: int, block: i
 
 @torch.no_grad()
 def _fvu(contender: Contender, residual: Tensor) -> float:
-    missed = sum(float((contender.reconstruct(rows) - rows).pow(2).sum()) for rows in residual.split(2048))
+    missed = sum(float((contender.reconstruct(rows) - rows).pow(2).sum()) for rows in torch.split(residual, 2048))
     return missed / float((residual - residual.mean(0)).pow(2).sum())
 
 

@@ -166,7 +166,7 @@ def _halves(arms: FloatArray, shape: Shape, flips: FloatArray | None) -> Halves[
     signs = np.ones(arms.shape[1]) if flips is None else flips
     score = signs[:, None] * (arms[0] - arms[1])
     firing = signs[:, None] * (fires[0].astype(np.float64) - fires[1])
-    either = fires.any(axis=0)
+    either: NDArray[np.bool_] = np.logical_or.reduce(fires, axis=0)
 
     def part(rows: slice) -> ScenarioScores:
         fired = either[rows].sum(axis=0)
