@@ -281,6 +281,7 @@ def _questions(suite: Suite, mix: Mix, concept: Concept, outcome: Outcome) -> li
             arm=Cell.BOTH,
             frame=OUTCOME_FRAME,
             text=outcome.ask(scenario.text(Cell.BOTH, Order.A_FIRST)),
+            told=outcome.place(scenario.text(Cell.BOTH, Order.A_FIRST)),
             asked=concept.id,
         )
         for number, scenario in enumerate(mix.in_split(Split.CONFIRMATION))

@@ -72,7 +72,8 @@ def assess_mixes(
                 own = fidelity[reader.sae.name]
                 scans.append(_scan(store, mix, reader, assessment, fidelity=own, seed=seed, config=config))
                 advance(1)
-            results.append(_result(suite, mix, tuple(fidelity.values()), tuple(scans)))
+            silent = _silent(mix, assessment, scans, config)
+            results.append(_result(suite, mix, tuple(fidelity.values()), tuple(scans), silent))
     return Mixing(tuple(cofiring), tuple(results))
 
 
@@ -131,6 +132,17 @@ def confirmed_owners(assessment: Assessment, mix: Mix, *, sae: str) -> dict[int,
     return owners
 
 
+def _silent(mix: Mix, assessment: Assessment, scans: Sequence[MixScan], config: AuditConfig) -> tuple[str, ...]:
+    """Return which confirmed features were not tested, since they hardly fire in the mix."""
+    found = []
+    for scan in scans:
+        left = len(confirmed_owners(assessment, mix, sae=scan.sae)) - scan.confirmed_tested
+        if left:
+            few = f"they fire in fewer than {config.analysis.min_firing_scenarios} discovery scenarios"
+            found.append(f"{left} confirmed features of {scan.sae}: {few}")
+    return tuple(found)
+
+
 def _fidelity(store: Store, mix: Mix, assessment: Assessment, config: AuditConfig) -> dict[str, Fidelity]:
     return {
         sae: part_fidelity(sae, mix.id, read_fidelity(store, sae=sae, concept=mix.id), overall, config=config.fidelity)
@@ -138,7 +150,9 @@ def _fidelity(store: Store, mix: Mix, assessment: Assessment, config: AuditConfi
     }
 
 
-def _result(suite: Suite, mix: Mix, fidelity: tuple[Fidelity, ...], scans: tuple[MixScan, ...]) -> MixResult:
+def _result(
+    suite: Suite, mix: Mix, fidelity: tuple[Fidelity, ...], scans: tuple[MixScan, ...], untested: tuple[str, ...]
+) -> MixResult:
     return MixResult(
         id=mix.id,
         title=mix.title,
@@ -151,5 +165,5 @@ def _result(suite: Suite, mix: Mix, fidelity: tuple[Fidelity, ...], scans: tuple
         fidelity=fidelity,
         scans=scans,
         pairs=(),
-        untested=(),
+        untested=untested,
     )

@@ -145,7 +145,7 @@ def _analyse(
     mixing = assess_mixes(
         store, subject.suites, config, readers, assessment=assessment, decoders=decoders, progress=progress
     )
-    causes = find_causes(subject, assessment.concepts, config, progress=progress, clock=clock)
+    causes = find_causes(subject, assessment.concepts, mixing.mixes, config, progress=progress, clock=clock)
     record_causes(store, causes.ledger)
     held = suppress_causes(store, subject, causes.concepts, config, progress)
     result = replace(causes.result, suppressions=held.found, untested=(*causes.result.untested, *held.untested))
@@ -210,7 +210,7 @@ def _conclude(
         concepts=assessment.concepts,
         cofiring=results.mixing.cofiring,
         mixes=tuple(
-            replace(mix, pairs=causes.pairs.get(mix.id, ()), untested=causes.untested.get(mix.id, ()))
+            replace(mix, pairs=causes.pairs.get(mix.id, ()), untested=(*mix.untested, *causes.untested.get(mix.id, ())))
             for mix in results.mixing.mixes
         ),
         causal=causes.result,

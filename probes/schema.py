@@ -66,6 +66,11 @@ class Outcome:
         """Return the question about a text."""
         return self.template.replace("{text}", text)
 
+    def place(self, text: str) -> tuple[int, int]:
+        """Return where in the question the text stands: its first character and the one behind its last."""
+        begin = self.template.index("{text}")
+        return begin, begin + len(text)
+
 
 @dataclass(frozen=True, slots=True)
 class Rule:

@@ -210,7 +210,7 @@ def run(known: tuple[Subject, tuple[ConceptResult, ...], AuditConfig], budget: s
     """Return the causal tests under a budget."""
     subject, concepts, config = known
     config = replace(config, causal=replace(config.causal, budget=budget))
-    return find_causes(subject, concepts, config, progress=Silent(), clock=lambda: 0.0)
+    return find_causes(subject, concepts, (), config, progress=Silent(), clock=lambda: 0.0)
 
 
 @pytest.fixture(scope="module")

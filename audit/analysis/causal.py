@@ -15,6 +15,7 @@ from scipy.stats import rankdata
 
 from audit.analysis.effects import Bootstrap
 from audit.analysis.multiplicity import benjamini_hochberg, holm
+from audit.analysis.shams import NEAR
 from audit.analysis.signflip import exact_p
 from audit.arrays import Confirmation
 from audit.config import AnalysisConfig, CausalConfig
@@ -38,7 +39,9 @@ FloatArray = NDArray[np.float64]
 _FEWEST_COMPARED = 10
 # Four answers of two logits each, about 20 in float32 with steps of 2e-6: below this an effect is rounding.
 RESOLUTION = 1e-5
-_FEWEST_FOR_EDGES = 19
+FEWEST_FOR_EDGES = 19
+# So large a share of exact values must be within what an estimate may hide.
+_WITHIN = 0.9
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,7 @@ class PairRuns:
         question: the concept whose question was asked.
         first_effect: outcome untouched minus the one with the first feature lowered, y11 - y01; second_effect likewise.
         interaction: y11 - y10 - y01 + y00, of which y00 has both lowered (Harsanyi dividend).
+        confirmed: whether both features are confirmed, each for its concept.
     """
 
     mix: str
@@ -80,6 +84,7 @@ class PairRuns:
     first_effect: Confirmation[FloatArray]
     second_effect: Confirmation[FloatArray]
     interaction: Confirmation[FloatArray]
+    confirmed: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,29 +119,47 @@ def sign_flips(family: Sequence[Confirmation[FloatArray]]) -> tuple[SignFlip, ..
     return tuple(SignFlip(float(own), float(adjusted)) for own, adjusted in zip(p, holm(p), strict=True))
 
 
+def decidable(changed: Sequence[int], *, alpha: float) -> NDArray[np.bool_]:
+    """Return which features could pass the sign-flip test with Holm over those that could.
+
+    Decided by the number of scenarios in which there was anything to lower, before any answer is looked at: with k of
+    them p is at least 2^(1 - k), even with every sign alike.
+    """
+    least = 2.0 ** (1.0 - np.asarray(changed, dtype=np.float64))
+    could = np.ones(len(least), dtype=np.bool_)
+    while (beyond := could & (least * could.sum() > alpha)).any():
+        could &= ~beyond
+    return could
+
+
 def causal_effect(
-    runs: FeatureRuns, tested: SignFlip, shams: ShamTest | None, *, without: str, config: AnalysisConfig
+    runs: FeatureRuns, tested: SignFlip | None, shams: ShamTest | None, *, without: str, config: AnalysisConfig
 ) -> CausalEffect:
     """Place one intervention on the ladder.
 
     Args:
         runs: what was measured.
-        tested: its sign-flip test.
+        tested: its sign-flip test; None where there was too little to lower for any (`decidable`).
         shams: its sham test, or None.
         without: why there is no sham test, where the sign-flip test passed.
         config: level and resamples.
     """
     finding = runs.finding
-    rung, reason = (
-        finding.rung,
-        f"at the level of the {runs.reference} arm it does not change the answer: "
-        + _failed(tested, len(runs.effect.data), config),
-    )
-    if tested.p_holm <= config.alpha:
-        stands = shams is not None and shams.p_value <= config.alpha
+    scenarios = len(runs.effect.data)
+    rung, reason = finding.rung, f"at the level of the {runs.reference} arm no change of the answer was found: "
+    if tested is None:
+        rung = Rung.UNRESOLVED
+        reason = (
+            f"no causal test: in {runs.changed} of {scenarios} scenarios only it stands above its level in the"
+            f" {runs.reference} arm, so that there is too little to lower for any test to pass"
+        )
+    elif tested.p_holm > config.alpha:
+        reason += _failed(tested, scenarios, config)
+    else:
+        stands = shams is not None and shams.p_value <= shams.level
         rung = Rung.CAUSAL if stands else finding.rung
         moves = f"lowering it to the level of the {runs.reference} arm changes the answer"
-        reason = f"{moves}{_beside(shams, 'random directions of equal norm', without, config)}"
+        reason = f"{moves}{_beside(shams, 'random directions of equal norm', without)}"
     effect, effect_zero, kl = _means((runs.effect, runs.effect_zero, runs.kl), config)
     return CausalEffect(
         id=f"{finding.id}/causal",
@@ -148,12 +171,12 @@ def causal_effect(
         effect=effect,
         effect_zero=effect_zero,
         kl=kl,
-        p_value=tested.p,
-        p_holm=tested.p_holm,
+        p_value=1.0 if tested is None else tested.p,
+        p_holm=1.0 if tested is None else tested.p_holm,
         shams=shams,
         rung=rung,
         reason=reason,
-        n_scenarios=len(runs.effect.data),
+        n_scenarios=scenarios,
         n_changed=runs.changed,
     )
 
@@ -169,8 +192,8 @@ def causal_pair(
 ) -> CausalPair:
     """Place the interaction of two features on the ladder.
 
-    Without the sign-flip test it is observed; with it, but with shams that do as much, associated; with it and without
-    enough shams confirmed; with both causal, and only then it has a word.
+    Without the sign-flip test it is observed; with it associated; with a sham test too, and both features confirmed,
+    causal, and only then it has a word.
 
     Args:
         runs: what was measured.
@@ -183,11 +206,12 @@ def causal_pair(
     first, second, interaction = _means((runs.first_effect, runs.second_effect, runs.interaction), config)
     rung, reason = Rung.OBSERVED, "no interaction: " + _failed(tested, len(runs.interaction.data), config)
     if tested.p_holm <= config.alpha:
-        rung = Rung.CONFIRMED
-        if shams is not None:
-            rung = Rung.CAUSAL if shams.p_value <= config.alpha else Rung.ASSOCIATED
+        rung = Rung.ASSOCIATED
+        if shams is not None and runs.confirmed:
+            rung = Rung.CAUSAL if shams.p_value <= shams.level else Rung.ASSOCIATED
         reason = "together they do another thing than the sum of each alone"
-        reason += _beside(shams, "matched pairs of features", without, config)
+        reason += _beside(shams, "matched pairs of features", without)
+        reason += "" if runs.confirmed else "; not both features are confirmed beyond the controls"
     if stopped:
         reason = (
             f"no interaction: on {len(runs.interaction.data)} held-out scenarios it is within rounding"
@@ -231,13 +255,18 @@ def check_screen(
     compared = int(real.sum())
     if compared < _FEWEST_COMPARED:
         few = f"refused: only {compared} of {len(exact)} {on}, do more than rounding ({RESOLUTION:g} nats)"
-        return ScreenCheck(sae, subject, compared, None, None, False, few)
+        return ScreenCheck(sae, subject, compared, None, None, None, False, few)
     spearman = _spearman(estimates[real], exact[real])
     agreement = float((np.sign(estimates[real]) == np.sign(exact[real])).mean())
-    accepted = spearman is not None and spearman >= limits.screen_spearman and agreement >= limits.screen_agreement
+    within = float((np.abs(exact[real]) * NEAR <= np.abs(estimates[real])).mean())
+    agrees = spearman is not None and spearman >= limits.screen_spearman and agreement >= limits.screen_agreement
+    accepted = agrees and within >= _WITHIN
     verdict = "accepted" if accepted else "refused"
     needed = f"needed are Spearman {limits.screen_spearman:g} and {limits.screen_agreement:.0%} equal signs"
-    return ScreenCheck(sae, subject, compared, spearman, agreement, accepted, f"{verdict} on {compared} {on}; {needed}")
+    needed += f" and {_WITHIN:.0%} of exact values at most {1 / NEAR:g} times their estimate"
+    return ScreenCheck(
+        sae, subject, compared, spearman, agreement, within, accepted, f"{verdict} on {compared} {on}; {needed}"
+    )
 
 
 def strongest_pairs(estimates: FloatArray, *, count: int) -> NDArray[np.int64]:
@@ -252,7 +281,7 @@ def downstream_edges(runs: Sequence[EdgeRuns], config: AnalysisConfig) -> tuple[
     edges = []
     for one, own, q in zip(runs, p, benjamini_hochberg(p), strict=True):
         (effect,) = _means((one.fall,), config)
-        enough = len(one.shams) >= _FEWEST_FOR_EDGES
+        enough = len(one.shams) >= FEWEST_FOR_EDGES
         edges.append(
             DownstreamEdge(
                 concept=one.concept,
@@ -286,7 +315,9 @@ def with_causal_rungs(concepts: Sequence[ConceptResult], effects: Iterable[Causa
         effect = by_place.get((finding.concept, finding.contrast, finding.sae, finding.latent))
         if effect is None:
             return finding
-        return replace(finding, rung=effect.rung, reason=f"{finding.reason}; {effect.reason}")
+        # What could not be tested takes nothing from what was confirmed.
+        rung = finding.rung if effect.rung is Rung.UNRESOLVED else effect.rung
+        return replace(finding, rung=rung, reason=f"{finding.reason}; {effect.reason}")
 
     return tuple(
         replace(
@@ -314,15 +345,16 @@ def _failed(tested: SignFlip, scenarios: int, config: AnalysisConfig) -> str:
     return f"Holm p {tested.p_holm:.3g} over {scenarios} held-out scenarios, above {config.alpha:g}"
 
 
-def _beside(shams: ShamTest | None, kind: str, without: str, config: AnalysisConfig) -> str:
+def _beside(shams: ShamTest | None, kind: str, without: str) -> str:
     if shams is None:
         return f"; not claimed as causal: {without}"
+    p = f"p {shams.p_value:.3g}, level {shams.level:.3g}"
     if shams.exceeding:
         # Beyond the level the runs ended early, or none was run.
-        least = "at least " if shams.p_value > config.alpha and shams.exact else ""
+        least = "at least " if shams.p_value > shams.level and shams.exact else ""
         how = "" if shams.exact else ", by their first-order estimates"
-        return f"; {least}{shams.exceeding} of {shams.count} {kind} do as much{how} (p {shams.p_value:.3g})"
-    return f", and none of {shams.count} {kind} does as much (p {shams.p_value:.3g})"
+        return f"; {least}{shams.exceeding} of {shams.count} {kind} do as much{how} ({p})"
+    return f", and none of {shams.count} {kind} does as much ({p})"
 
 
 def _spearman(one: FloatArray, other: FloatArray) -> float | None:

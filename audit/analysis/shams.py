@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import floor
+from math import ceil, floor
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,7 +57,7 @@ def sham_test(
         effects: (n,) what is claimed, on the scenarios on which the shams run.
         measure: runs the shams of the given numbers, 0 to count - 1, and returns the mean effect of each.
         count: how many shams there are.
-        alpha: the level.
+        alpha: the level that p must not exceed.
         estimates: (count,) first-order mean effects, where they may choose what is run: largest first, those from
             `NEAR` times the effect on; the others count as not exceeding. None: all are run, in order.
 
@@ -71,7 +71,7 @@ def sham_test(
     if estimates is not None:
         above = int((np.abs(estimates) >= abs(effect)).sum())
         if above >= enough:
-            return Shams(ShamTest(count, 0, above, (1 + above) / (1 + count), effect, scenarios), {})
+            return Shams(ShamTest(count, 0, above, (1 + above) / (1 + count), alpha, effect, scenarios), {})
         order = np.argsort(-np.abs(estimates), kind="stable")
         order = order[np.abs(estimates[order]) >= NEAR * abs(effect)]
     means: dict[int, float] = {}
@@ -82,8 +82,22 @@ def sham_test(
         found = measure(numbers)
         means |= dict(zip(numbers, found.tolist(), strict=True))
         exceeding += int((np.abs(found) >= abs(effect) * (1 - _TIE)).sum())
-    test = ShamTest(count, len(means), exceeding, (1 + exceeding) / (1 + count), effect, scenarios)
+    test = ShamTest(count, len(means), exceeding, (1 + exceeding) / (1 + count), alpha, effect, scenarios)
     return Shams(test, means)
+
+
+def sham_numbers(tests: int, *, shams: int, alpha: float) -> tuple[int, float]:
+    """Return how many shams each of several tests needs, and the level of each: Bonferroni over the tests.
+
+    So many that one sham may do as much at that level.
+
+    Args:
+        tests: how many sham tests there are.
+        shams: the fewest of a test.
+        alpha: of all together.
+    """
+    level = alpha / max(1, tests)
+    return max(shams, ceil(2 / level) - 1), level
 
 
 @dataclass(frozen=True, slots=True)

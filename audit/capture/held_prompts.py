@@ -120,11 +120,17 @@ class Held:
         found = self.fired.rows.activation[self.fired.rows.latent == latent]
         return float(found.max()) if len(found) else 0.0
 
-    def lowering(self, latent: int, ceiling: float) -> Delta:
-        """Return what brings a latent down to a ceiling wherever it is above: x' = x - max(0, a - ceiling) d.
+    @property
+    def told(self) -> NDArray[np.bool_]:
+        """Return (k,) which of the kept positions belong to the scenario's own text, not to the question about it."""
+        own: NDArray[np.bool_] = np.array(self.prompt.scenario_text)[self.fired.kept.cpu().numpy()]
+        return own
 
-        The other latents' share of the activation and the SAE's error stay what they are. Nothing where the latent is
-        nowhere above.
+    def lowering(self, latent: int, ceiling: float) -> Delta:
+        """Return what brings a latent down to a ceiling in the scenario's text: x' = x - max(0, a - ceiling) d.
+
+        The words of a question are left as they are: they name the concept in the matched arm too. The other latents'
+        share of the activation and the SAE's error stay what they are. Nothing where the latent is nowhere above.
 
         Args:
             latent: which.
@@ -132,6 +138,7 @@ class Held:
         """
         fired = self.fired
         own = (fired.rows.latent == latent) & (fired.rows.activation > ceiling)
+        own &= torch.from_numpy(self.told).to(own.device)[fired.rows.token]
         token = fired.rows.token[own]
         excess = (fired.rows.activation[own] - ceiling) * fired.sae.token_scale(fired.source[token])
         return Delta(fired.kept[token], -excess[:, None] * fired.sae.w_dec[latent])

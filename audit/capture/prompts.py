@@ -22,6 +22,7 @@ class Prompt:
         frame: its name; the order of a mix; `OUTCOME_FRAME` where a question is asked.
         second_at: where in the text the second clause of a mix begins, in characters; None for concepts.
         asked: the concept whose question is asked; None where none is.
+        told: where in the text of a question the scenario's own text stands, in characters; None where none is asked.
     """
 
     id: int
@@ -35,6 +36,7 @@ class Prompt:
     text: str
     second_at: int | None = None
     asked: str | None = None
+    told: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,7 @@ class TokenisedPrompt:
         pieces: the text of each token.
         content: which tokens belong to the prompt's own text; False for BOS and template tokens.
         second: position of the first token of a mix's second clause; None for concepts.
+        told: of a question, which tokens belong to the scenario's own text; None where none is asked.
     """
 
     prompt: Prompt
@@ -53,6 +56,12 @@ class TokenisedPrompt:
     pieces: tuple[str, ...]
     content: tuple[bool, ...]
     second: int | None = None
+    told: tuple[bool, ...] | None = None
+
+    @property
+    def scenario_text(self) -> tuple[bool, ...]:
+        """Return which tokens belong to the scenario's own text: the content, without the words of a question."""
+        return self.content if self.told is None else self.told
 
     @property
     def id(self) -> int:
@@ -90,7 +99,7 @@ def list_outcome_prompts(suites: Iterable[Suite], *, first_id: int) -> tuple[Pro
         for scenario in concept.scenarios
         for arm in (Arm.CONCEPT, Arm.CONTROL)
     ]
-    asked = [(s, c, o.ask(sc.arms[arm]), sc, arm) for s, c, o, sc, arm in rows if o is not None]
+    asked = [(s, c, o, sc.arms[arm], sc, arm) for s, c, o, sc, arm in rows if o is not None]
     return tuple(
         Prompt(
             first_id + n,
@@ -101,10 +110,11 @@ def list_outcome_prompts(suites: Iterable[Suite], *, first_id: int) -> tuple[Pro
             sc.split,
             arm,
             OUTCOME_FRAME,
-            text,
+            outcome.ask(text),
             asked=concept.id,
+            told=outcome.place(text),
         )
-        for n, (suite, concept, text, sc, arm) in enumerate(asked)
+        for n, (suite, concept, outcome, text, sc, arm) in enumerate(asked)
     )
 
 
@@ -163,6 +173,7 @@ def list_mix_questions(suites: Iterable[Suite], *, first_id: int) -> tuple[Promp
             frame=OUTCOME_FRAME,
             text=outcome.ask(scenario.text(cell, Order.A_FIRST)),
             asked=asked,
+            told=outcome.place(scenario.text(cell, Order.A_FIRST)),
         )
         for number, (suite, mix, scenario, cell, asked, outcome) in enumerate(rows)
     )
@@ -217,7 +228,11 @@ def tokenise(model: LoadedModel, prompt: Prompt, prompt_format: PromptFormat) ->
         for token, (left, right) in zip(ids, spans, strict=True)
     )
     pieces = tuple(text[left:right] for left, right in spans)
-    return TokenisedPrompt(prompt, tuple(ids), pieces, content, _second_clause(prompt, start, spans))
+    told = None
+    if prompt.told is not None:
+        begin, behind = (start + place for place in prompt.told)
+        told = tuple(own and left < behind and right > begin for own, (left, right) in zip(content, spans, strict=True))
+    return TokenisedPrompt(prompt, tuple(ids), pieces, content, _second_clause(prompt, start, spans), told)
 
 
 def _second_clause(prompt: Prompt, start: int, spans: Sequence[tuple[int, int]]) -> int | None:

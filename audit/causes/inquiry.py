@@ -19,7 +19,7 @@ from audit.config import AuditConfig
 from audit.evidence.store import Store
 from audit.gathering import Subject
 from audit.progress import Progress
-from audit.records import CausalPair, CausalResult, CausalSpending, ConceptResult
+from audit.records import CausalPair, CausalResult, CausalSpending, ConceptResult, MixResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,7 @@ class Causes:
 def find_causes(
     subject: Subject,
     concepts: Sequence[ConceptResult],
+    mixes: Sequence[MixResult],
     config: AuditConfig,
     *,
     progress: Progress,
@@ -54,6 +55,7 @@ def find_causes(
     Args:
         subject: what was audited.
         concepts: what the association tests found.
+        mixes: what the factorial found.
         config: budget, levels, numbers of shams and pairs, seed.
         progress: listener.
         clock: monotonic seconds; it decides something only where the budget is one of time.
@@ -71,7 +73,7 @@ def find_causes(
     budget = Budget(limit, meters=meters, clock=clock)
     work = Work(subject, benches, config, reader, budget, ledger, progress)
     singles = inquire_singles(work, concepts)
-    pairs = inquire_pairs(work, concepts)
+    pairs = inquire_pairs(work, concepts, mixes)
     result = CausalResult(
         effects=singles.effects,
         screens=(*singles.screens, *pairs.screens),

@@ -1,4 +1,4 @@
-"""How high features stand in the texts that a concept is compared with: the level that interventions lower them to."""
+"""How high features stand in the texts that a concept is compared with: the level that they are lowered to."""
 
 from __future__ import annotations
 
@@ -37,7 +37,10 @@ class LevelReader:
         return self._read * (highest + 1) / len(self._subject.model.layers)
 
     def read(self, prompts: Sequence[TokenisedPrompt]) -> Levels:
-        """Return (SAE, id of the prompt) -> latent -> its largest activation over kept positions; silent ones not."""
+        """Return (SAE, id of the prompt) -> latent -> its largest activation in the scenario's own text.
+
+        Silent ones are not there. The words of a question are left out: they name the concept in every arm.
+        """
         levels: dict[tuple[str, int], dict[int, float]] = {
             (sae.record.name, prompt.id): {} for station in self._stations for sae in station.saes for prompt in prompts
         }
@@ -48,10 +51,15 @@ class LevelReader:
         # Not packed: to try whether a model may be packed costs more than these few prompts have in common.
         prefix = share_prefix(model, prompts, upto=highest)
         for batch in make_batches(prompts, batch_tokens=self._batch_tokens, prefix=prefix):
+            own = {(prompt.id, n) for prompt in batch.prompts for n, told in enumerate(prompt.scenario_text) if told}
             for block in run_halving(model, self._stations, batch, say=self._say).rows:
-                pairs, where = np.unique(np.stack([block.prompt, block.latent]), axis=1, return_inverse=True)
+                places = zip(block.prompt.tolist(), block.position.tolist(), strict=True)
+                told = np.fromiter((place in own for place in places), dtype=np.bool_, count=len(block.prompt))
+                pairs, where = np.unique(
+                    np.stack([block.prompt[told], block.latent[told]]), axis=1, return_inverse=True
+                )
                 largest = np.zeros(pairs.shape[1])
-                np.maximum.at(largest, where.reshape(-1), block.activation)
+                np.maximum.at(largest, where.reshape(-1), block.activation[told])
                 for (prompt, latent), value in zip(pairs.T.tolist(), largest.tolist(), strict=True):
                     levels[block.sae, prompt][latent] = value
         self._read += len(prompts)
@@ -80,6 +88,7 @@ def reference_questions(
             arm=arm,
             frame=OUTCOME_FRAME,
             text=concept.outcome.ask(scenario.arms[arm]),
+            told=concept.outcome.place(scenario.arms[arm]),
             asked=concept.id,
         )
         found[scenario.id, arm] = tokenise(subject.model, prompt, subject.prompt_format)

@@ -66,12 +66,18 @@ class PairCase:
 
 @dataclass(frozen=True, slots=True)
 class Combination:
-    """Two features, and the concept whose question is asked; `rank` orders them where no estimate may."""
+    """Two features, and the concept whose question is asked.
+
+    Args:
+        rank: orders them where no estimate may.
+        confirmed: whether both are confirmed, each for its concept, beyond the controls.
+    """
 
     asked: str
     first: int
     second: int
     rank: int
+    confirmed: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,26 +126,32 @@ def combinations(
     mix: Mix, results: Mapping[str, ConceptResult], sae: str, *, asked: Sequence[str], alpha: float
 ) -> tuple[Combination, ...]:
     """Return every pair of strong features of the two concepts with every question, strongest ranks first."""
-    first, second = (_strongest(results[concept], sae, alpha) if concept in results else () for concept in mix.concepts)
+    first, second = (_strongest(results[concept], sae, alpha) if concept in results else {} for concept in mix.concepts)
     found: dict[tuple[frozenset[int], str], Combination] = {}
-    for rank_first, one in enumerate(first):
-        for rank_second, other in enumerate(second):
+    for rank_first, (one, sure) in enumerate(first.items()):
+        for rank_second, (other, also) in enumerate(second.items()):
             for question in asked:
                 if one != other:
-                    new = Combination(question, one, other, rank_first + rank_second)
+                    new = Combination(question, one, other, rank_first + rank_second, sure and also)
                     found.setdefault((frozenset((one, other)), question), new)
     return tuple(sorted(found.values(), key=lambda c: c.rank))
 
 
-def _strongest(result: ConceptResult, sae: str, alpha: float) -> tuple[int, ...]:
-    """Return the features that pass their test, by rank on discovery; of claims that are capped none is taken."""
+def _strongest(result: ConceptResult, sae: str, alpha: float) -> dict[int, bool]:
+    """Return the features that pass their test, by rank on discovery, and whether each is confirmed.
+
+    Of claims that are capped none is taken.
+    """
     ranked = sorted(
-        (rank, order, finding.latent)
+        (rank, order, finding.latent, finding.rung.height >= Rung.CONFIRMED.height)
         for order, contrast in enumerate(c for c in result.contrasts if c.sae == sae)
         for rank, finding in enumerate(contrast.findings)
         if finding.p_holm <= alpha and finding.rung.height >= Rung.ASSOCIATED.height
     )
-    return tuple(dict.fromkeys(latent for _, _, latent in ranked))[:_CANDIDATES]
+    found: dict[int, bool] = {}
+    for _, _, latent, sure in ranked:
+        found[latent] = found.get(latent, False) or sure
+    return dict(list(found.items())[:_CANDIDATES])
 
 
 def hold_cases(

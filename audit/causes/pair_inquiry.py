@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from audit.analysis.causal import SignFlip, by_sae, causal_pair, sign_flips
+from audit.analysis.shams import sham_numbers
 from audit.analysis.signflip import exact_p
 from audit.arrays import Confirmation, FloatArray
 from audit.capture.prompts import TokenisedPrompt, list_mix_questions
@@ -15,7 +17,7 @@ from audit.causes.mixes import AskedScenario, Combination, MixQuestions, ask_mix
 from audit.causes.pair_shams import PairShams
 from audit.causes.pairs import MeasuredPair, PairRunner, Screened, check_pairs, choose, pilot, screened, screened_part
 from audit.causes.work import Work
-from audit.records import CausalPair, ConceptResult, ScreenCheck, ShamTest, Untested
+from audit.records import CausalPair, ConceptResult, MixResult, Rung, ScreenCheck, ShamTest, Untested
 from probes.schema import Cell, Mix, Split
 
 
@@ -52,9 +54,13 @@ class _Claim:
         return f"{runs.mix}/{runs.question}/{runs.sae}/{runs.first}+{runs.second}"
 
 
-def inquire_pairs(work: Work, concepts: Sequence[ConceptResult]) -> PairFindings:
-    """Screen the pairs of every mix, measure the strongest of each, then run the sham tests of those that pass."""
-    inquiry = _Inquiry(work)
+def inquire_pairs(work: Work, concepts: Sequence[ConceptResult], mixes: Sequence[MixResult]) -> PairFindings:
+    """Screen the pairs of every mix, measure the strongest of each, then run the sham tests of those that pass.
+
+    A mix is left out of an SAE for which its factorial is unresolved: where the instrument is red, or finds too much in
+    exchanged data, no feature-level claim is made.
+    """
+    inquiry = _Inquiry(work, mixes)
     plans = inquiry.plan({result.id: result for result in concepts})
     screens = inquiry.screen(plans)
     claims = inquiry.sham(inquiry.test(inquiry.measure(plans, screens)), screens)
@@ -78,8 +84,11 @@ def inquire_pairs(work: Work, concepts: Sequence[ConceptResult]) -> PairFindings
 
 
 class _Inquiry:
-    def __init__(self, work: Work) -> None:
+    def __init__(self, work: Work, mixes: Sequence[MixResult]) -> None:
         self._work = work
+        self._capped = {
+            (mix.id, scan.sae): scan.reason for mix in mixes for scan in mix.scans if scan.rung is Rung.UNRESOLVED
+        }
         self._benches = work.benches
         self._budget = work.budget
         self.untested: dict[str, list[Untested]] = {}
@@ -93,10 +102,15 @@ class _Inquiry:
         for mix in (mix for suite in subject.suites for mix in suite.mixes):
             asked = [concept for concept in mix.concepts if concept in tokens]
             foreign = [concept for concept in mix.concepts if concept not in results]
+            for bench in self._benches:
+                if reason := self._capped.get((mix.id, bench.name)):
+                    self._leave(mix, f"pairs of features of {bench.name}", 1, reason)
             found = {
                 place: own
                 for place, bench in enumerate(self._benches)
-                if not foreign and (own := combinations(mix, results, bench.name, asked=asked, alpha=self._work.alpha))
+                if not foreign
+                and (mix.id, bench.name) not in self._capped
+                and (own := combinations(mix, results, bench.name, asked=asked, alpha=self._work.alpha))
             }
             if foreign:
                 self._leave(mix, "pairs of features", 1, f"{', '.join(foreign)} is no concept of this audit")
@@ -229,6 +243,7 @@ class _Inquiry:
             runs = claims[n].pair.runs
             groups.setdefault((runs.mix, runs.question, claims[n].bench), []).append(n)
         found = list(claims)
+        tests = Counter(claims[n].bench for n in passing)
         with self._work.progress.stage("shams of pairs", total=len(passing)) as advance:
             for (_, _, place), own in groups.items():
                 shams = None
@@ -237,7 +252,12 @@ class _Inquiry:
                         found[n] = replace(claims[n], without=self._budget.reason)
                         continue
                     shams = shams or PairShams(self._benches[place], claims[n].pair.cases, self._work)
-                    tested = shams.test(claims[n].pair, claims[n].id, screened=checks[place].accepted)
+                    count, level = sham_numbers(
+                        tests[place], shams=self._work.config.causal.shams, alpha=self._work.alpha
+                    )
+                    tested = shams.test(
+                        claims[n].pair, claims[n].id, count=count, level=level, screened=checks[place].accepted
+                    )
                     found[n] = (
                         replace(claims[n], without=tested)
                         if isinstance(tested, str)

@@ -54,9 +54,20 @@ class PairShams:
         self._untouched: dict[int, FloatArray] = {}
         self._answers: dict[tuple[int, int], float] = {}
 
-    def test(self, pair: MeasuredPair, claim: str, *, screened: bool) -> Shams | str:
-        """Return the sham test of a pair whose features both change something, or why there is none."""
-        runs, wanted = pair.runs, self._config.causal.shams
+    def test(self, pair: MeasuredPair, claim: str, *, count: int, level: float, screened: bool) -> Shams | str:
+        """Return the sham test of a pair, or why there is none.
+
+        Args:
+            pair: what was measured.
+            claim: its id, for the rows.
+            count: how many shams there must be.
+            level: what p must not exceed.
+            screened: whether first-order estimates may choose what is run.
+        """
+        runs, wanted = pair.runs, count
+        if not any(case.first(runs.first).positions.numel() and case.second(runs.second).positions.numel()
+                   for case in self._cases):  # fmt: skip
+            return f"nothing to lower in both on the {len(self._cases)} scenarios on which shams run"
         first, second = (int(np.searchsorted(self._latents, latent)) for latent in (runs.first, runs.second))
         matched = matched_pairs(self._live, (first, second), count=wanted)
         if len(matched) < wanted:
@@ -86,7 +97,7 @@ class PairShams:
             Confirmation(runs.interaction.data[list(self._places)]),
             measure,
             count=wanted,
-            alpha=self._config.analysis.alpha,
+            alpha=level,
             estimates=np.array([self._row(one)[other] for one, other in matched]) if screened else None,
         )
 
@@ -140,8 +151,10 @@ def _codes(case: PairCase) -> _Codes:
     activation = fired.rows.activation.double().cpu().numpy()
     scale = fired.sae.token_scale(fired.source).double().cpu().numpy()[token]
 
+    told = case.held.told[token]
+
     def change(levels: Mapping[int, float]) -> FloatArray:
         ceiling = np.array([levels.get(one, 0.0) for one in latent.tolist()])
-        return np.asarray(np.maximum(0.0, activation - ceiling) * scale, dtype=np.float64)
+        return np.asarray(np.maximum(0.0, activation - ceiling) * scale * told, dtype=np.float64)
 
     return _Codes(token, latent, change(case.without_first), change(case.without_second))

@@ -226,6 +226,7 @@ def _runs(bench: Bench, mix: Mix, one: Combination, answers: Sequence[PairAnswer
         first_effect=array(lambda answer: answer.y11 - answer.y01),
         second_effect=array(lambda answer: answer.y11 - answer.y10),
         interaction=array(lambda answer: answer.interaction),
+        confirmed=one.confirmed,
     )
 
 

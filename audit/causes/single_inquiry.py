@@ -10,13 +10,15 @@ from audit.analysis.causal import (
     SignFlip,
     by_sae,
     causal_effect,
+    decidable,
     downstream_edges,
     error_node,
     sign_flips,
 )
+from audit.analysis.shams import sham_numbers
 from audit.analysis.signflip import exact_p
 from audit.arrays import Confirmation
-from audit.causes.single_shams import ShammedSingle, SingleShams
+from audit.causes.single_shams import ShammedSingle, ShamPlan, SingleShams
 from audit.causes.singles import ConceptSingles, Single, confirmed, measure_concept
 from audit.causes.work import Work
 from audit.config import AuditConfig
@@ -40,13 +42,16 @@ class _Claim:
 
     part: ConceptSingles
     single: Single
-    tested: SignFlip
+    tested: SignFlip | None
     shams: ShammedSingle | None = None
     without: str = ""
 
     @property
     def id(self) -> str:
         return f"{self.single.runs.finding.id}/causal"
+
+    def passes(self, alpha: float) -> bool:
+        return self.tested is not None and self.tested.p_holm <= alpha
 
 
 def inquire_singles(work: Work, concepts: Sequence[ConceptResult]) -> SingleFindings:
@@ -57,8 +62,7 @@ def inquire_singles(work: Work, concepts: Sequence[ConceptResult]) -> SingleFind
     screens: list[ScreenCheck] = []
     for places in by_sae([part.bench.name for part, _ in singles]).values():
         own = [singles[n] for n in places]
-        tests = sign_flips([single.runs.effect for _, single in own])
-        family = [_Claim(part, single, test) for (part, single), test in zip(own, tests, strict=True)]
+        family = [_Claim(part, single, test) for (part, single), test in zip(own, _tests(own, work), strict=True)]
         checked, shammed = _sham(family, work)
         claims += shammed
         screens += checked
@@ -79,6 +83,13 @@ def inquire_singles(work: Work, concepts: Sequence[ConceptResult]) -> SingleFind
         errors=_errors(parts, effects, work.config),
         untested=untested,
     )
+
+
+def _tests(own: Sequence[tuple[ConceptSingles, Single]], work: Work) -> list[SignFlip | None]:
+    """Test, in one family, the features that any test could find; None for the others."""
+    could = decidable([single.runs.changed for _, single in own], alpha=work.alpha).tolist()
+    tests = iter(sign_flips([single.runs.effect for (_, single), mark in zip(own, could, strict=True) if mark]))
+    return [next(tests) if mark else None for mark in could]
 
 
 def _measure(work: Work, concepts: Sequence[ConceptResult]) -> tuple[list[ConceptSingles], tuple[Untested, ...]]:
@@ -112,19 +123,21 @@ def _slim(part: ConceptSingles, alpha: float) -> ConceptSingles:
 
 
 def _sham(family: Sequence[_Claim], work: Work) -> tuple[list[ScreenCheck], list[_Claim]]:
-    passing = [claim for claim in family if claim.tested.p_holm <= work.alpha]
+    passing = [claim for claim in family if claim.passes(work.alpha)]
     if not passing or not work.budget.may_begin():
         return [], [replace(claim, without=work.budget.reason) for claim in family]
     shams = SingleShams(passing[0].part.bench, work)
     check = shams.check([claim.single for claim in passing])
+    count, level = sham_numbers(len(passing), shams=work.config.causal.shams, alpha=work.alpha)
     found = []
     with work.progress.stage("shams of features", total=len(passing)) as advance:
         for claim in family:
-            if claim.tested.p_holm > work.alpha:
+            if not claim.passes(work.alpha):
                 found.append(claim)
                 continue
             if work.budget.may_begin():
-                tested = shams.test(claim.single, claim.id, claim.part.downstream, screened=check.accepted)
+                own = ShamPlan(claim.id, count, level, claim.part.downstream, screened=check.accepted)
+                tested = shams.test(claim.single, own)
                 found.append(replace(claim, shams=tested))
             else:
                 found.append(replace(claim, without=work.budget.reason))
@@ -133,9 +146,9 @@ def _sham(family: Sequence[_Claim], work: Work) -> tuple[list[ScreenCheck], list
 
 
 def _once(claims: Sequence[_Claim]) -> list[_Claim]:
-    """Return each feature of a concept once: of two contrasts the first speaks for its edges."""
+    """Return each feature of a concept once: of two contrasts the first with shams speaks for its edges."""
     found: dict[tuple[str, str, int], _Claim] = {}
-    for claim in claims:
+    for claim in sorted(claims, key=lambda claim: claim.shams is None):
         finding = claim.single.runs.finding
         found.setdefault((finding.concept, finding.sae, finding.latent), claim)
     return list(found.values())
@@ -165,7 +178,7 @@ def _errors(
 ) -> tuple[ErrorNode, ...]:
     means: dict[tuple[str, str], dict[int, float]] = {}
     for effect in effects:
-        means.setdefault((effect.concept, effect.sae), {}).setdefault(effect.latent, effect.effect.value)
+        means.setdefault((effect.concept, effect.sae), {}).setdefault(effect.latent, effect.effect_zero.value)
     alone: Mapping[tuple[str, str], Mapping[int, float]] = means
     return tuple(
         error_node(

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from audit.analysis.causal import check_screen
+from audit.analysis.causal import FEWEST_FOR_EDGES, check_screen
 from audit.analysis.shams import Shams, sham_test, spread
 from audit.arrays import Confirmation
 from audit.capture.interventions import Delta, Held
@@ -34,6 +34,25 @@ class ShammedSingle:
     shams: Shams
     beside: FloatArray
     falls: FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class ShamPlan:
+    """How one feature is held against shams.
+
+    Args:
+        claim: its id, for the rows.
+        count: how many shams there are.
+        level: what p must not exceed.
+        downstream: features of the later SAE that are read under shams.
+        screened: whether first-order estimates may choose which shams are run.
+    """
+
+    claim: str
+    count: int
+    level: float
+    downstream: tuple[int, ...]
+    screened: bool
 
 
 class SingleShams:
@@ -62,8 +81,8 @@ class SingleShams:
         for place, numbers in sorted(wanted.items()):
             part = self._part(singles[place])
             chosen = list(dict.fromkeys(numbers))
-            estimated = self._estimates(part)[chosen]
-            measured, _ = self._run(part, chosen, ())
+            estimated = self._estimates(part, self._config.causal.shams)[chosen]
+            measured, _ = self._run(part, chosen, (), self._config.causal.shams)
             for number, one, other in zip(chosen, estimated.tolist(), measured.tolist(), strict=True):
                 self._ledger.screen.append(
                     {
@@ -83,25 +102,29 @@ class SingleShams:
             self._bench.name, "features", np.array(estimates), np.array(exact), on=on, limits=self._config.causal
         )
 
-    def test(self, single: Single, claim: str, downstream: tuple[int, ...], *, screened: bool) -> ShammedSingle:
-        """Run the sham test of one feature; `screened` says whether estimates may choose what is run."""
-        falls: list[FloatArray] = []
+    def test(self, single: Single, plan: ShamPlan) -> ShammedSingle:
+        """Run the sham test of one feature."""
         part = self._part(single)
+        means: dict[int, float] = {}
+        falls = np.zeros((0, len(plan.downstream)))
+        if plan.downstream:
+            # Of features of the later SAE an estimate on the answer says nothing: the first ones, whatever they do.
+            means, falls = self._measured(part, tuple(range(FEWEST_FOR_EDGES)), plan)
 
         def measure(numbers: tuple[int, ...]) -> FloatArray:
-            means, fallen = self._run(part, numbers, downstream)
-            falls.append(fallen)
-            self._note(claim, part, dict(zip(numbers, means.tolist(), strict=True)), fallen, downstream)
-            return means
+            missing = tuple(number for number in numbers if number not in means)
+            if missing:
+                means.update(self._measured(part, missing, plan)[0])
+            return np.array([means[number] for number in numbers])
 
         shams = sham_test(
             part.runs.effect,
             measure,
-            count=self._config.causal.shams,
-            alpha=self._config.analysis.alpha,
-            estimates=self._estimates(part) if screened else None,
+            count=plan.count,
+            alpha=plan.level,
+            estimates=self._estimates(part, plan.count) if plan.screened else None,
         )
-        return ShammedSingle(shams, part.falls.mean(axis=0), np.concatenate([np.zeros((0, len(downstream))), *falls]))
+        return ShammedSingle(shams, part.falls.mean(axis=0), falls)
 
     def _part(self, single: Single) -> Single:
         """Return the scenarios on which shams run: of those in which there was anything to lower."""
@@ -114,9 +137,17 @@ class SingleShams:
             single.falls[places],
         )
 
-    def _run(self, single: Single, numbers: Sequence[int], downstream: Sequence[int]) -> tuple[FloatArray, FloatArray]:
+    def _measured(self, part: Single, numbers: tuple[int, ...], plan: ShamPlan) -> tuple[dict[int, float], FloatArray]:
+        effects, falls = self._run(part, numbers, plan.downstream, plan.count)
+        means = dict(zip(numbers, effects.tolist(), strict=True))
+        self._note(plan.claim, part, means, falls, plan.downstream)
+        return means, falls
+
+    def _run(
+        self, single: Single, numbers: Sequence[int], downstream: Sequence[int], count: int
+    ) -> tuple[FloatArray, FloatArray]:
         """Return the mean effect of each sham and, (shams, downstream), the mean fall of each later feature."""
-        directions = self._directions(single)
+        directions = self._directions(single, count)
         effects = np.zeros(len(numbers))
         falls = np.zeros((len(numbers), len(downstream)))
         for held, like in zip(single.held, single.deltas, strict=True):
@@ -129,7 +160,7 @@ class SingleShams:
                 falls += held.downstream[columns].astype(np.float64) - responses.downstream[:, columns]
         return effects / len(single.held), falls / len(single.held)
 
-    def _estimates(self, single: Single) -> FloatArray:
+    def _estimates(self, single: Single, count: int) -> FloatArray:
         """Return (shams,) first-order mean effects: a change adds its product with the gradient to the answer."""
         total = np.zeros(self._width)
         for held, like in zip(single.held, single.deltas, strict=True):
@@ -138,7 +169,7 @@ class SingleShams:
             gradient = self._gradient(held)[like.positions.cpu().numpy()]
             norms = like.vectors.norm(dim=1).double().cpu().numpy()
             total += norms @ gradient
-        directions = self._directions(single).double().numpy()
+        directions = self._directions(single, count).double().numpy()
         estimates: FloatArray = -(directions @ total) / len(single.held)
         return estimates
 
@@ -155,9 +186,9 @@ class SingleShams:
     def _width(self) -> int:
         return self._bench.instrument.sae.w_dec.shape[1]
 
-    def _directions(self, single: Single) -> Tensor:
+    def _directions(self, single: Single, count: int) -> Tensor:
         seed = seed_of(self._config.analysis.seed, single.runs.finding.id, "shams")
-        return random_decoder(self._config.causal.shams, self._width, seed=seed)
+        return random_decoder(count, self._width, seed=seed)
 
     def _note(
         self, claim: str, part: Single, means: Mapping[int, float], falls: FloatArray, downstream: Sequence[int]

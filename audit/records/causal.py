@@ -23,13 +23,15 @@ class ShamTest:
     the same prompts, matched in norm and decoder cosine. Shams run on `n_scenarios` of the scenarios, and `effect`
     (nats) is the mean on these of what is claimed. `exact` of the shams were run. Where the screen was accepted the
     others' first-order estimates were far below the effect; or, with `exact` 0, so many estimates were above it that
-    nothing can be claimed, and `exceeding` counts these.
+    nothing can be claimed, and `exceeding` counts these. `level` is what p must not exceed: that of the audit over the
+    number of sham tests of the SAE (Bonferroni).
     """
 
     count: int
     exact: int
     exceeding: int
     p_value: float
+    level: float
     effect: float
     n_scenarios: int
 
@@ -42,7 +44,7 @@ class CausalEffect:
     the changed one, mean over confirmation scenarios: above 0 the feature speaks for the target. `effect_zero` is the
     same with the feature set to zero. `kl` (nats) is of the next-token distribution, untouched from changed.
     `reference` names the matched arm. `shams` is None where the sign-flip test already failed, or where the budget
-    ended.
+    ended. Where there was anything to lower in so few scenarios that no test could pass, the rung is `unresolved`.
     """
 
     id: str
@@ -93,7 +95,9 @@ class CausalPair:
 class ScreenCheck:
     """Whether the first-order estimate may choose what is measured: it agrees with exact values on a random set.
 
-    `subject` is "features" or "pairs". `agreement` is the share of equal signs. None where nothing could be compared.
+    `subject` is "features" or "pairs". `agreement` is the share of equal signs, `within` that of exact values at most
+    twice their estimate: a larger one could hide behind an estimate that is not run. None where nothing could be
+    compared.
     """
 
     sae: str
@@ -101,6 +105,7 @@ class ScreenCheck:
     compared: int
     spearman: float | None
     agreement: float | None
+    within: float | None
     accepted: bool
     reason: str
 

@@ -17,12 +17,13 @@ from audit.analysis.causal import (
     causal_effect,
     causal_pair,
     check_screen,
+    decidable,
     downstream_edges,
     error_node,
     sign_flips,
     strongest_pairs,
 )
-from audit.analysis.shams import LiveFeatures, matched_pairs, sham_test
+from audit.analysis.shams import LiveFeatures, matched_pairs, sham_numbers, sham_test
 from audit.arrays import Confirmation
 from audit.config import AnalysisConfig, CausalConfig
 from audit.records import Contrast, Estimate, Finding, Lexical, PairWord, Rung, ShamTest
@@ -63,7 +64,9 @@ def feature(effect: FloatArray) -> FeatureRuns:
 def pair(interaction: FloatArray) -> PairRuns:
     """Return runs of a pair of which each feature does 1 and 2."""
     ones = np.ones(len(interaction))
-    return PairRuns("m", "c", "s", 3, 5, Confirmation(ones), Confirmation(2 * ones), Confirmation(interaction))
+    return PairRuns(
+        "m", "c", "s", 3, 5, Confirmation(ones), Confirmation(2 * ones), Confirmation(interaction), confirmed=True
+    )
 
 
 def shams_of(values: FloatArray) -> tuple[Callable[[tuple[int, ...]], FloatArray], list[int]]:
@@ -84,7 +87,7 @@ def test_a_planted_effect_beyond_every_sham_is_causal() -> None:
     (tested,) = sign_flips([Confirmation(effect)])
     measure, _ = shams_of(rng.normal(0, 0.01, SHAMS))
     shams = sham_test(Confirmation(effect), measure, count=SHAMS, alpha=0.05).test
-    assert shams == ShamTest(SHAMS, SHAMS, 0, 1 / 200, float(effect.mean()), len(effect))
+    assert shams == ShamTest(SHAMS, SHAMS, 0, 1 / 200, 0.05, float(effect.mean()), len(effect))
     found = causal_effect(feature(effect), tested, shams, without="", config=CONFIG)
     assert found.rung is Rung.CAUSAL
     assert found.effect.value == pytest.approx(effect.mean())
@@ -171,6 +174,33 @@ def test_an_effect_of_nothing_is_no_claim() -> None:
     assert (found.effect.low, found.effect.high) == (None, None)
 
 
+def test_too_little_to_lower_is_no_test() -> None:
+    """With k scenarios that change p is at least 2^(1 - k): what could not pass is left out of the family, blindly."""
+    assert decidable([24, 24, 5, 0], alpha=0.05).tolist() == [True, True, False, False]
+    # Five of twenty-two can reach 2^-21 x 5; with six changed scenarios 2^-5 x 6 is too much, alone it is not.
+    assert decidable([22] * 5 + [6], alpha=0.05).tolist() == [True] * 5 + [False]
+    assert decidable([6], alpha=0.05).tolist() == [True]
+    found = causal_effect(feature(np.zeros(SCENARIOS)), None, None, without="", config=CONFIG)
+    assert found.rung is Rung.UNRESOLVED
+    assert "too little to lower" in found.reason
+
+
+def test_sham_tests_share_the_level() -> None:
+    """One test has the whole level and 199 shams; of twenty each has a twentieth, with shams enough to reach it."""
+    assert sham_numbers(1, shams=199, alpha=0.05) == (199, 0.05)
+    count, level = sham_numbers(20, shams=199, alpha=0.05)
+    assert (count, level) == (799, 0.0025)
+    assert 2 / (1 + count) <= level < 3 / (1 + count)
+
+
+def test_a_pair_of_unconfirmed_features_is_never_causal() -> None:
+    """The sham test passed; one of the two features does not exceed the controls."""
+    runs = replace(pair(np.linspace(0.5, 1.5, SCENARIOS)), confirmed=False)
+    (tested,) = sign_flips([runs.interaction])
+    found = causal_pair(runs, tested, ShamTest(199, 30, 0, 0.005, 0.05, 1.0, 8), without="", config=CONFIG)
+    assert (found.rung, found.word) == (Rung.ASSOCIATED, None)
+
+
 def test_without_shams_nothing_is_causal() -> None:
     """The budget ended: the reason is told, the rung stays."""
     found = causal_effect(
@@ -191,16 +221,16 @@ def test_holm_is_over_the_family() -> None:
 @pytest.mark.parametrize(
     ("sign", "shams", "rung", "word"),
     [
-        (1, ShamTest(199, 30, 0, 0.005, 1.0, 8), Rung.CAUSAL, PairWord.SYNERGY),
-        (-1, ShamTest(199, 30, 0, 0.005, 1.0, 8), Rung.CAUSAL, PairWord.REDUNDANCY),
-        (1, ShamTest(199, 30, 10, 0.055, 1.0, 8), Rung.ASSOCIATED, None),
-        (1, None, Rung.CONFIRMED, None),
+        (1, ShamTest(199, 30, 0, 0.005, 0.05, 1.0, 8), Rung.CAUSAL, PairWord.SYNERGY),
+        (-1, ShamTest(199, 30, 0, 0.005, 0.05, 1.0, 8), Rung.CAUSAL, PairWord.REDUNDANCY),
+        (1, ShamTest(199, 30, 10, 0.055, 0.05, 1.0, 8), Rung.ASSOCIATED, None),
+        (1, None, Rung.ASSOCIATED, None),
     ],
 )
 def test_a_pair_has_a_word_only_when_it_is_causal(
     sign: int, shams: ShamTest | None, rung: Rung, word: PairWord | None
 ) -> None:
-    """Above 0 synergy, below redundancy; a failed control reads lower than a missing one."""
+    """Above 0 synergy, below redundancy; neither a failed control nor a missing one gives it."""
     runs = pair(sign * np.linspace(0.5, 1.5, SCENARIOS))
     (tested,) = sign_flips([runs.interaction])
     found = causal_pair(runs, tested, shams, without="only 12 of 199 matched pairs", config=CONFIG)
