@@ -190,7 +190,8 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> tuple[Subject, tuple[Conc
     config = AuditConfig(
         model=ModelConfig(source=str(save_model(root / "model"))),
         sae=SaeConfig(sources=sources, controls=()),
-        analysis=AnalysisConfig(permutations=20, bootstrap=200),
+        # So that the 36 matched pairs that this small model has are enough for two tests at half of the level each.
+        analysis=AnalysisConfig(permutations=20, bootstrap=200, alpha=0.06),
         fidelity=FidelityConfig(amber_delta_ce=100.0),
         causal=CausalConfig(shams=SHAMS),
     )
@@ -224,6 +225,20 @@ def effect_of(causes: Causes, name: str, latent: int) -> CausalEffect:
     return next(e for e in causes.result.effects if (e.concept, e.latent) == (name, latent) and e.contrast == "topic")
 
 
+def test_a_question_is_told_from_the_text_that_it_is_about(
+    known: tuple[Subject, tuple[ConceptResult, ...], AuditConfig],
+) -> None:
+    """The tokens of the scenario's own text are those of the text, whichever part of the content the question is."""
+    subject, _, _ = known
+    texts = {(s.id, arm): text for c in the_suite().concepts for s in c.scenarios for arm, text in s.arms.items()}
+    for question, _ in subject.questions:
+        own = [piece for piece, mark in zip(question.pieces, question.scenario_text, strict=True) if mark]
+        assert own == texts[question.prompt.scenario, question.prompt.arm].split()
+        assert sum(question.scenario_text) < sum(question.content)
+    plain = subject.prompts[0]
+    assert plain.scenario_text == plain.content
+
+
 def test_the_feature_that_drives_the_answer_is_causal(causes: Causes) -> None:
     """Lowering the shared direction takes the answer away, more than any random direction of its size."""
     found = effect_of(causes, "direction", SHARED_AXIS)
@@ -232,7 +247,8 @@ def test_the_feature_that_drives_the_answer_is_causal(causes: Causes) -> None:
     assert found.effect_zero == found.effect
     assert found.kl.value > 0
     assert found.shams is not None
-    assert (found.shams.count, found.shams.exceeding) == (SHAMS, 0)
+    # Two features reach the sham test: each has half of the level, and shams for it.
+    assert (found.shams.count, found.shams.exceeding, found.shams.level) == (66, 0, 0.03)
     assert found.n_changed == holding("direction", SHARING)
     assert (found.reference, found.n_scenarios) == ("neutral", 24)
 
@@ -254,7 +270,7 @@ def test_findings_carry_their_new_rung(causes: Causes) -> None:
     direction, gate = findings["direction", SHARED_AXIS], findings["gate", GATE_AXIS]
     assert (direction.rung, gate.rung) == (Rung.CAUSAL, Rung.CONFIRMED)
     assert "changes the answer" in direction.reason
-    assert "does not change the answer" in gate.reason
+    assert "no change of the answer was found" in gate.reason
 
 
 def test_a_gate_is_a_synergy_and_two_readers_apart_are_nothing(causes: Causes) -> None:
@@ -262,15 +278,16 @@ def test_a_gate_is_a_synergy_and_two_readers_apart_are_nothing(causes: Causes) -
     gated = [pair for pair in causes.pairs["gated"] if {pair.first, pair.second} == {SHARED_AXIS, GATE_AXIS}]
     assert {pair.question for pair in gated} == {"direction", "gate"}
     for pair in gated:
-        assert (pair.rung, pair.word) == (Rung.CAUSAL, PairWord.SYNERGY)
+        assert (pair.rung, pair.word) == (Rung.CAUSAL, PairWord.SYNERGY), pair.reason
         assert pair.interaction.value > 0.1
         assert pair.shams is not None
-        assert pair.shams.exact == SHAMS
+        assert pair.shams.exact == pair.shams.count >= 33
         assert pair.n_scenarios == 24
     (apart, *_) = [pair for pair in causes.pairs["apart"] if pair.first == SHARED_AXIS]
     assert (apart.rung, apart.word) == (Rung.OBSERVED, None)
     assert apart.interaction.value == pytest.approx(0.0, abs=1e-5)
-    assert apart.n_scenarios == 22
+    assert apart.n_scenarios == 8
+    assert "within rounding" in apart.reason
 
 
 def test_too_few_pairs_refuse_the_screen_and_nothing_is_claimed_of_it(causes: Causes) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,16 +61,16 @@ class PairShams:
         Args:
             pair: what was measured.
             claim: its id, for the rows.
-            count: how many shams there must be.
+            count: how many shams there are at most; as many as are configured, and as the level needs, there must be.
             level: what p must not exceed.
             screened: whether first-order estimates may choose what is run.
         """
-        runs, wanted = pair.runs, count
+        runs, wanted = pair.runs, max(self._config.causal.shams, ceil(1 / level) - 1)
         if not any(case.first(runs.first).positions.numel() and case.second(runs.second).positions.numel()
                    for case in self._cases):  # fmt: skip
             return f"nothing to lower in both on the {len(self._cases)} scenarios on which shams run"
         first, second = (int(np.searchsorted(self._latents, latent)) for latent in (runs.first, runs.second))
-        matched = matched_pairs(self._live, (first, second), count=wanted)
+        matched = matched_pairs(self._live, (first, second), count=count)
         if len(matched) < wanted:
             return f"only {len(matched)} of {wanted} matched pairs of features fire in these prompts"
         latents = [(int(self._latents[one]), int(self._latents[other])) for one, other in matched]
@@ -96,7 +97,7 @@ class PairShams:
         return sham_test(
             Confirmation(runs.interaction.data[list(self._places)]),
             measure,
-            count=wanted,
+            count=len(matched),
             alpha=level,
             estimates=np.array([self._row(one)[other] for one, other in matched]) if screened else None,
         )

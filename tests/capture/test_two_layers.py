@@ -145,6 +145,17 @@ def test_several_occurrences_are_lowered_together(tmp_path: Path) -> None:
     assert held.maximum(2) == 0.0
 
 
+def test_the_words_of_a_question_are_left_as_they_are(tmp_path: Path) -> None:
+    """Of two occurrences one belongs to the question: the other alone is lowered, and shams have its positions."""
+    engine, held = built(GATES["product"], tmp_path, (FILLER, FIRST, SECOND, FIRST, FILLER))
+    asked = replace(held, prompt=replace(held.prompt, told=(False, True, True, False, False)))
+    assert held.outcome == 2 * GAIN
+    assert asked.lowering(0, 0.0).positions.tolist() == [1]
+    assert engine.run(asked, [asked.lowering(0, 0.0)]).outcome.tolist() == [GAIN]
+    direction = torch.nn.functional.normalize(torch.ones(WIDTH), dim=0)
+    assert asked.pushed(direction, asked.lowering(0, 0.0)).positions.tolist() == [1]
+
+
 def test_the_screen_has_the_sign_of_the_exact_interaction(tmp_path: Path) -> None:
     """For a product the first-order estimates are exact: of singles, and of the pair."""
     engine, held = built(GATES["product"], tmp_path, (FILLER, FIRST, FIRST, SECOND, SECOND, SECOND))
