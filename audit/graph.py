@@ -86,10 +86,10 @@ def outcome_node(concept: str) -> str:
 def graph_of(findings: Findings) -> Graph:
     """Return what the audit found as a graph.
 
-    An edge stands for a claim, with three exceptions that their rung tells: an association that was not confirmed, a
-    downstream effect that does not exceed its shams or could not be compared with them, and the effect of an SAE's
-    error, which is measured but not tested. What was tested without a claim has no edge. A pair of features that fire
-    together is an edge where the findings list it.
+    An edge stands for a claim, with exceptions that their rung tells: an association that was not confirmed; an effect
+    on a later feature, which is associated where it passes and exceeds its shams, and observed elsewhere; and the
+    effect of an SAE's error, which is measured but not tested. What was tested without a claim has no edge. A pair of
+    features is an edge of co-firing where the findings list it and it fires together more often than its rates explain.
 
     Args:
         findings: the result of an audit.
@@ -200,8 +200,10 @@ def _mix_edges(found: MixFinding) -> Iterator[Edge]:
 
 
 def deciding_effect(found: MixFinding, word: MixWord) -> MixEffect | None:
-    """Return the measure that a word rests on, or None where the record does not hold it."""
-    return min((effect for effect in found.effects if effect.measure in _MEASURES[word]), key=_least_p, default=None)
+    """Return the measure that a word rests on, or None where the record holds none in the word's direction."""
+    direction = -1 if word is MixWord.SUPPRESSION else 1
+    fitting = (e for e in found.effects if e.measure in _MEASURES[word] and direction * e.effect.value > 0)
+    return min(fitting, key=_least_p, default=None)
 
 
 def _least_p(effect: MixEffect) -> tuple[float, float, str]:
@@ -258,7 +260,7 @@ def _interventions(findings: Findings) -> Iterator[Edge]:
             p_value=edge.p_value,
             p_adjusted=edge.q_value,
             share=None,
-            rung=Rung.CAUSAL if downstream_claimed(edge) else Rung.OBSERVED,
+            rung=Rung.ASSOCIATED if follows(edge) else Rung.OBSERVED,
         )
     for error in findings.causal.errors:
         yield Edge(
@@ -276,13 +278,18 @@ def _interventions(findings: Findings) -> Iterator[Edge]:
         )
 
 
-def downstream_claimed(edge: DownstreamEdge) -> bool:
-    """Return whether a later feature may be said to follow: within the false discovery rate and beyond every sham."""
+def follows(edge: DownstreamEdge) -> bool:
+    """Return whether a later feature follows a lowered one: within the false discovery rate and beyond every sham.
+
+    The shams of a later feature are as few as 19, so this is an association and not a causal claim.
+    """
     return edge.exceeds_shams is True and edge.q_value <= DOWNSTREAM_Q
 
 
 def _cofiring_edges(cofiring: CoFiring) -> Iterator[Edge]:
     for pair in cofiring.top:
+        if pair.observed <= pair.expected:
+            continue
         first, second = sorted((pair.first, pair.second))
         yield Edge(
             source=feature_node(cofiring.sae, first),

@@ -199,7 +199,7 @@ _EDGE_STYLES: dict[EdgeKind, tuple[str, tuple[float, tuple[float, ...]], float]]
 _KEYS = {
     EdgeKind.CONFIRMED: "confirmed association (contrast)",
     EdgeKind.CAUSAL: "changes the answer (intervention)",
-    EdgeKind.DOWNSTREAM: "changes a later feature (intervention)",
+    EdgeKind.DOWNSTREAM: "moves a later feature (associated)",
     EdgeKind.SYNERGY: "synergy of a pair (intervention)",
     EdgeKind.REDUNDANCY: "redundancy of a pair (intervention)",
     EdgeKind.ERROR: "the instrument's error, with its share",

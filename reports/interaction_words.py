@@ -62,7 +62,7 @@ EDGES: dict[EdgeKind, str] = {
     EdgeKind.ASSOCIATED: "associated, not confirmed",
     EdgeKind.CONFIRMED: "confirmed association",
     EdgeKind.CAUSAL: "changes the answer",
-    EdgeKind.DOWNSTREAM: "changes a later feature",
+    EdgeKind.DOWNSTREAM: "moves a later feature (associated)",
     EdgeKind.SYNERGY: "synergy",
     EdgeKind.REDUNDANCY: "redundancy",
     EdgeKind.SUPPRESSION: "suppression",

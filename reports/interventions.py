@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 
-from audit.graph import downstream_claimed, graph_of
+from audit.graph import follows, graph_of
 from audit.records import (
     CausalEffect,
     CausalResult,
@@ -44,10 +44,11 @@ def interventions_view(findings: Findings, names: Names) -> Chapter:
             (
                 "Here features were changed inside the model while it answered the question about a concept. The effect"
                 " is the fall of the answer, in nats, when the feature is lowered to its level in the matched control:"
-                " above 0 the feature speaks for the expected answer. Every number is exact; estimates only chose what"
-                " to measure. A feature is called causal only if its effect passes the corrected test over scenarios"
-                " and exceeds that of meaningless changes of the same size (shams). An effect of switching something"
-                " off is not a proof that the model needs it in deployment."
+                " above 0 the feature speaks for the expected answer. Every effect is exact; first-order estimates"
+                " chose what was measured and which shams were too small, or plainly enough, to need no run. A feature"
+                " is called causal only if its effect passes the corrected test over scenarios and lies beyond"
+                " meaningless changes of the same size (shams, p at most 0.05). An effect of switching something off"
+                " is not a proof that the model needs it in deployment."
             ),
             causal_sentence(findings),
         ),
@@ -168,10 +169,10 @@ def _later(causal: CausalResult, names: Names) -> Passage:
     if not causal.edges:
         missing = "No effect on a feature of a later instrument is recorded: none passed, or there was none to look at."
         return Passage("downstream-passage", heading, missing=missing)
-    ordered = sorted(causal.edges, key=lambda edge: (not downstream_claimed(edge), -abs(edge.effect.value)))
+    ordered = sorted(causal.edges, key=lambda edge: (not follows(edge), -abs(edge.effect.value)))
     rows = tuple(_later_row(edge, names) for edge in ordered[:SHOWN_EDGES])
     rest = len(ordered) - len(rows)
-    claimed = sum(downstream_claimed(edge) for edge in ordered)
+    following = sum(follows(edge) for edge in ordered)
     table = Table(
         id="downstream",
         caption="What lowering a feature does to features further up in the model (fall of their maximum)",
@@ -186,9 +187,9 @@ def _later(causal: CausalResult, names: Names) -> Passage:
         printed=rows[:PRINTED_EDGES],
         cut=cut_words(min(PRINTED_EDGES, len(rows)), len(rows), "the strongest, those beyond every sham first,"),
         note=(
-            f"{plural(len(ordered), 'effect')} on later features recorded, {count(claimed)} within the false discovery"
-            " rate and beyond every sham; the others are not claimed."
-            + (f" {count(rest)} more are in findings.json only." if rest else "")
+            f"{plural(len(ordered), 'effect')} on later features recorded, {count(following)} within the false"
+            " discovery rate and beyond every sham that was run. The shams are too few for the rung “causal”: these are"
+            " associated, the others observed." + (f" {count(rest)} more are in findings.json only." if rest else "")
         ),
         layout="effects",
     )

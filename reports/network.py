@@ -22,7 +22,7 @@ _CHART = "network"
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """What is drawn of the graph, and how many claims are not."""
+    """What is drawn of the graph, and how many effects that passed are not."""
 
     nodes: tuple[Node, ...]
     edges: tuple[Edge, ...]
@@ -44,7 +44,7 @@ def network_of(graph: Graph) -> Network:
         own = [edge for edge in causal if edge.target == answer]
         drawn += sorted(own, key=lambda edge: -_size(edge))[:DRAWN_FEATURES]
     features = {edge.source for edge in drawn}
-    later = [edge for edge in graph.edges if edge.kind is EdgeKind.DOWNSTREAM and edge.rung is Rung.CAUSAL]
+    later = [edge for edge in graph.edges if edge.kind is EdgeKind.DOWNSTREAM and edge.rung is Rung.ASSOCIATED]
     for feature in sorted(features):
         own = [edge for edge in later if edge.source == feature]
         drawn += sorted(own, key=lambda edge: -_size(edge))[:DRAWN_LATER]
@@ -58,9 +58,9 @@ def network_of(graph: Graph) -> Network:
     ]
     edges = tuple(edge for edge in graph.edges if edge in set(drawn))
     ends = {end for edge in edges for end in (edge.source, edge.target)}
-    claims = [edge for edge in graph.edges if edge.layer is Layer.INTERVENTION and edge.rung is Rung.CAUSAL]
+    passing = [edge for edge in graph.edges if edge.layer is Layer.INTERVENTION and edge.rung is Rung.CAUSAL] + later
     return Network(
-        tuple(node for node in graph.nodes if node.id in ends), edges, sum(edge not in set(edges) for edge in claims)
+        tuple(node for node in graph.nodes if node.id in ends), edges, sum(edge not in set(edges) for edge in passing)
     )
 
 
@@ -90,7 +90,7 @@ def network_view(network: Network, names: Names) -> Chart:
         for edge in network.edges
     )
     left_out = (
-        f" {plural(network.left_out, 'more claim')} {'is' if network.left_out == 1 else 'are'} in the evidence, table"
+        f" {plural(network.left_out, 'more effect')} {'is' if network.left_out == 1 else 'are'} in the evidence, table"
         " “edge”, and not drawn."
         if network.left_out
         else ""
@@ -111,8 +111,9 @@ def network_view(network: Network, names: Names) -> Chart:
         title=title,
         description=spoken,
         caption=(
-            f"{title}. Numbers on solid blue lines are nats; the share in an error node is its part of all effects that"
-            " were measured there: what no feature explains. Grey dashed lines are associations and show no use."
+            f"{title}. Numbers on solid blue lines are nats; the share at an error node is its effect beside the"
+            " confirmed features set to zero: what no feature explains. Thin green lines are associated only: their"
+            " shams are too few for more. Grey dashed lines are associations and show no use."
             f"{left_out}"
         ),
     )

@@ -10,8 +10,22 @@ import pytest
 
 from audit.errors import EvidenceError
 from audit.evidence.store import answer, create_store
-from audit.graph import graph_of, graph_rows, layer_of
-from audit.records import Edge, EdgeKind, Findings, Graph, Layer, NodeKind, Rung, as_json, parse_record
+from audit.graph import deciding_effect, graph_of, graph_rows, layer_of
+from audit.records import (
+    Edge,
+    EdgeKind,
+    Estimate,
+    Findings,
+    Graph,
+    Layer,
+    MixEffect,
+    MixMeasure,
+    MixWord,
+    NodeKind,
+    Rung,
+    as_json,
+    parse_record,
+)
 from tests.reports.fixtures.audits import make_findings
 from tests.reports.fixtures.basics import OTHER_SAE, SAE
 
@@ -74,15 +88,34 @@ def test_pairs_and_mixes_stand_in_their_own_layers(graph: Graph) -> None:
     assert emergent.unit == "share of scenarios"
 
 
-def test_a_later_feature_is_claimed_beyond_shams_and_within_q_only(findings: Findings, graph: Graph) -> None:
-    """Six of eighteen exceed every sham; one of them with q above the limit is seen, not claimed."""
+def test_facilitation_shows_a_number_above_zero(findings: Findings) -> None:
+    """Suppressed on A's words (p 0.001), facilitated on B's (p 0.02): it rests on B's, or on none where both fall."""
+    found = next(f for f in findings.mixes[0].scans[0].findings if f.words == (MixWord.FACILITATION,))
+    down = MixEffect(MixMeasure.ALIGNED_A, Estimate(-3.0, -4.0, -2.0), Estimate(-2.0, -3.0, -1.0), 0.0005, 0.001)
+    up = MixEffect(MixMeasure.ALIGNED_B, Estimate(1.5, 1.0, 2.0), Estimate(1.0, 0.5, 1.5), 0.01, 0.02)
+    assert deciding_effect(replace(found, effects=(down, up)), MixWord.FACILITATION) == up
+    assert deciding_effect(replace(found, effects=(down,)), MixWord.FACILITATION) is None
+
+
+def test_features_that_fire_apart_have_no_edge(findings: Findings) -> None:
+    """Of three flagged pairs one fires together: 60 where 11.25 are expected; 2 of 12, and 12 of 12, are no edge."""
+    shown = findings.cofiring[0]
+    together = shown.top[0]
+    apart = replace(together, first=7, second=8, observed=2, expected=12.0, odds_ratio=Estimate(0.1, 0.02, 0.5))
+    even = replace(apart, first=9, second=10, observed=12)
+    graph = graph_of(replace(findings, cofiring=(replace(shown, top=(apart, together, even)),)))
+    assert [edge.source for edge in only(graph, EdgeKind.CO_FIRING, Layer.OBSERVATION)] == [f"feature:{SAE}/100"]
+
+
+def test_a_later_feature_is_associated_beyond_shams_and_within_q_only(findings: Findings, graph: Graph) -> None:
+    """Six of eighteen exceed every sham, of which there may be 19 only; one of them with q above the limit is seen."""
     edges = only(graph, EdgeKind.DOWNSTREAM, Layer.INTERVENTION)
-    assert Counter(edge.rung for edge in edges) == {Rung.CAUSAL: 6, Rung.OBSERVED: 12}
+    assert Counter(edge.rung for edge in edges) == {Rung.ASSOCIATED: 6, Rung.OBSERVED: 12}
     assert findings.causal is not None
     first, *others = findings.causal.edges
     doubtful = replace(findings, causal=replace(findings.causal, edges=(replace(first, q_value=0.06), *others)))
     again = only(graph_of(doubtful), EdgeKind.DOWNSTREAM, Layer.INTERVENTION)
-    assert Counter(edge.rung for edge in again) == {Rung.CAUSAL: 5, Rung.OBSERVED: 13}
+    assert Counter(edge.rung for edge in again) == {Rung.ASSOCIATED: 5, Rung.OBSERVED: 13}
 
 
 def test_the_error_has_its_share_and_no_claim(graph: Graph) -> None:
