@@ -121,6 +121,8 @@ def _doses(findings: Findings) -> list[Row]:
             "control_outcome": dose.control_outcome.value,
             "control_kl": dose.control_kl.value,
             "control_loss": dose.control_loss.value,
+            "outcome_beside": dose.outcome_beside,
+            "n_beside": dose.n_beside,
             "sham_outcomes": list(dose.sham_outcomes),
             "sham_control_kl": dose.sham_control_kl,
             "sham_control_loss": dose.sham_control_loss,

@@ -1,7 +1,8 @@
 """Explain, then control: hold features down in several doses and measure the effect beside its cost.
 
 The effect is on the concept's own questions. The cost is on the matched control prompts: what the same push does where
-the concept is absent. Sets of random live features, pushed in the same way, show what any push of that size does.
+the concept is absent. Sets of random live features, pushed as far in the same way, show what any push of that size
+does.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -136,7 +138,8 @@ def measure_suppression(
         advance: called with the number of scenarios finished.
 
     Returns:
-        `n_scenarios` are those that the set itself was run on; sham sets run on the first `sham_scenarios` of them.
+        `n_scenarios` are those that the set itself was run on; sham sets run on the first `sham_scenarios` of them,
+        each scaled to the length of the set's own push.
 
     Raises:
         UsageError: there are fewer than two pairs, a feature never fired in the audit, or too few others did for sham
@@ -154,7 +157,11 @@ def measure_suppression(
     maxima = _maxima(plan)
     pushes = [steerer.push(plan.latents, maxima, dose) for dose in plan.doses]
     sets = sham_sets(plan)
-    sham_pushes = [steerer.push(latents, _largest(plan.live, latents), dose) for latents in sets for dose in plan.doses]
+    sham_pushes = [
+        _as_long(steerer.push(latents, _largest(plan.live, latents), dose), own_push)
+        for latents in sets
+        for dose, own_push in zip(plan.doses, pushes, strict=True)
+    ]
     few, rest = own[: plan.size.sham_scenarios], own[plan.size.sham_scenarios :]
     # Together with the shams: the untouched model need not run again for them.
     first = _Arms.run(steerer, few, [*pushes, *sham_pushes])
@@ -179,6 +186,8 @@ def measure_suppression(
                 control_outcome=control_outcome,
                 control_kl=control_kl,
                 control_loss=control_loss,
+                outcome_beside=float(arms.outcome[n, : len(few)].mean()),
+                n_beside=len(few),
                 sham_outcomes=tuple(float(sham.outcome[n].mean()) for sham in shams),
                 sham_control_kl=float(np.mean([sham.control_kl[n].mean() for sham in shams])),
                 sham_control_loss=float(np.mean([sham.control_loss[n].mean() for sham in shams])),
@@ -262,6 +271,12 @@ class _Arms:
 def _changes(rows: Sequence[SteeredPrompt], value: Callable[[Answer], float]) -> FloatArray:
     """Return (pushes, prompts) changed minus untouched, in the order of the prompts' ids."""
     return np.array([[value(answer) - value(row.untouched) for answer in row.changed] for row in rows]).T
+
+
+def _as_long(push: Tensor, other: Tensor) -> Tensor:
+    """Return (d_out,) a push with the length of another; features of nearest size may add up or cancel otherwise."""
+    scaled: Tensor = torch.nn.functional.normalize(push, dim=0) * other.norm()
+    return scaled
 
 
 def _spread(pairs: Sequence[QuestionPair], most: int) -> list[QuestionPair]:

@@ -33,7 +33,9 @@ def control_passage(suppressions: Sequence[Suppression], names: Names) -> Passag
             (
                 "If the features explain the answer, holding them down should move it more than holding down random"
                 " features does, and cost little on prompts without the concept. The effect and its cost stand side by"
-                " side; an effect within the band of random features shows nothing."
+                " side; an effect within the band of random features shows nothing. The features became causal on these"
+                " very questions, so the size of the effect is biased upwards; random sets ran on fewer scenarios"
+                f" ({_scenarios(suppressions)}), and only the set's own mean on the same ones compares with them."
             ),
         ),
         charts=(_chart(suppressions, names),),
@@ -45,8 +47,9 @@ def _chart(suppressions: Sequence[Suppression], names: Names) -> Chart:
     drawn = suppressions[:CHARTED_SETS]
     title = "What holding features down does to the answer, by dose, and what it costs"
     spoken = "; ".join(
-        f"{_name(one, names)}, dose {dose.dose:g}: answer {signed(dose.outcome.value)} nats, random features"
-        f" {_band(dose)}, control KL {decimal(dose.control_kl.value, 3)}"
+        f"{_name(one, names)}, dose {dose.dose:g}: answer {signed(dose.outcome.value)} nats;"
+        f" {signed(dose.outcome_beside)} where random features have {_band(dose)};"
+        f" control KL {decimal(dose.control_kl.value, 3)}"
         for one in drawn
         for dose in one.doses
     )
@@ -65,8 +68,8 @@ def _chart(suppressions: Sequence[Suppression], names: Names) -> Chart:
         title=title,
         description=spoken,
         caption=(
-            f"{title}. Lines are 95% intervals; the hatched band spans the sets of random live features. Left and right"
-            f" have scales of their own.{limit}"
+            f"{title}. Lines are 95% intervals and means over all scenarios; the hatched band spans the sets of random"
+            f" live features on the fewer scenarios that they ran on. Left and right have scales of their own.{limit}"
         ),
     )
 
@@ -94,6 +97,12 @@ def _band(dose: Dose) -> str:
     return f"{signed(min(dose.sham_outcomes))} to {signed(max(dose.sham_outcomes))}"
 
 
+def _scenarios(suppressions: Sequence[Suppression]) -> str:
+    """Return on how many scenarios the random sets and the features themselves ran."""
+    numbers = dict.fromkeys((dose.n_beside, one.n_scenarios) for one in suppressions for dose in one.doses)
+    return "; ".join(f"{count(few)} of {count(most)}" for few, most in numbers)
+
+
 def _doses(suppressions: Sequence[Suppression], names: Names) -> Table:
     rows = headed((_set_words(one, names), _dose_row(dose)) for one in suppressions for dose in one.doses)
     printed = sum(len(one.doses) for one in suppressions[:PRINTED_SETS])
@@ -103,7 +112,7 @@ def _doses(suppressions: Sequence[Suppression], names: Names) -> Table:
         columns=(
             Column("Dose"),
             Column("Answer", numeric=True, detail="95% interval"),
-            Column("Random features", numeric=True, detail="smallest to largest"),
+            Column("Same scenarios", numeric=True, detail="random: smallest to largest"),
             Column("Answer on controls", numeric=True, detail="95% interval"),
             Column("Control KL", numeric=True, detail="random"),
             Column("Control loss", numeric=True, detail="random"),
@@ -114,8 +123,8 @@ def _doses(suppressions: Sequence[Suppression], names: Names) -> Table:
         cut=cut_words(printed, len(rows), f"the first {PRINTED_SETS} sets"),
         note=(
             "A dose of 1 takes away the largest activation that the audit saw of each feature. Controls are the matched"
-            " prompts without the concept: what changes there is the cost. “Random”: the mean over sets of random live"
-            " features, held down in the same way."
+            " prompts without the concept: what changes there is the cost. “Random”: sets of random live features,"
+            " pushed as far in the same way, on fewer scenarios (n); beside them stands the set's own answer on these."
         ),
         layout="effects",
     )
@@ -131,7 +140,11 @@ def _dose_row(dose: Dose) -> Row:
         (
             Cell(f"{dose.dose:g}", sort=plain(dose.dose)),
             estimate_cell(dose.outcome, with_sign=True),
-            Cell(_band(dose)),
+            Cell(
+                signed(dose.outcome_beside),
+                detail=f"{_band(dose)} (n {count(dose.n_beside)})",
+                sort=plain(dose.outcome_beside),
+            ),
             estimate_cell(dose.control_outcome, with_sign=True),
             Cell(
                 f"{decimal(dose.control_kl.value, 3)} {interval(dose.control_kl, 3)}",

@@ -78,9 +78,9 @@ def causal_sentence(findings: Findings) -> str:
     no_answer = sum(effect.rung is Rung.UNRESOLVED for effect in effects)
     return (
         f"In {plural(len(effects), 'test')} a single feature was lowered while the model answered: in {count(causal)}"
-        " the answer changed more than meaningless changes of the same size make it, in"
-        f" {count(len(effects) - causal - no_answer)} this was not shown, and {count(no_answer)} could not be decided."
-        + (beyond if untested else "")
+        " the answer changed beyond random directions of equal size (sham test), in"
+        f" {count(len(effects) - causal - no_answer)} this was not shown, and {count(no_answer)} could not be tested"
+        " or decided." + (beyond if untested else "")
     )
 
 
@@ -120,7 +120,8 @@ def _singles(causal: CausalResult, names: Names) -> Passage:
         note=(
             "“Effect” lowers the feature to its level in the matched arm, “set to zero” switches it off. KL is how far"
             " the next word's distribution moves. Shams are random directions of equal norm; they are not run where the"
-            " test over scenarios already failed, or where the budget ended."
+            " test over scenarios already failed, or where the budget ended. “Unresolved” is no answer: such a feature"
+            " could not be tested, and does not count among those that change nothing."
         ),
         layout="effects",
     )
@@ -220,7 +221,7 @@ def _errors(causal: CausalResult, names: Names) -> Passage:
     rows = tuple(_error_row(error, names) for error in ordered)
     table = Table(
         id="errors",
-        caption="The error node: what no feature of the instrument explains, and its share of the measured effects",
+        caption="The error node: what no feature of the instrument explains, beside the confirmed features set to zero",
         columns=(
             Column("Concept"),
             Column("Instrument"),
@@ -231,8 +232,9 @@ def _errors(causal: CausalResult, names: Names) -> Passage:
         printed=rows[:PRINTED_ERRORS],
         cut=cut_words(min(PRINTED_ERRORS, len(rows)), len(rows), "the largest shares"),
         note=(
-            "The share is |effect| over the sum of |effect| of the error and of all features that were tested alone"
-            " there. A large share says that most of what happens at this place happens outside the tested features."
+            "The share is |effect| over the sum of |effect| of the error taken away and of each confirmed feature"
+            " set to zero there: the same kind of removal. A large share says that most of what happens at this place happens"
+            " outside the confirmed features."
         ),
         layout="effects",
     )

@@ -106,7 +106,7 @@ RUNGS: dict[Rung, str] = {
         " exceeds what every control reaches. This is association: it does not show that the model uses the feature."
     ),
     Rung.CAUSAL: (
-        "Changing the feature changes the model's answer, more than changing random directions of equal size does."
+        "Lowering the feature changes the model's answer, beyond random directions of equal size (sham test)."
     ),
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import sqrt
 
 import numpy as np
@@ -84,6 +85,29 @@ def test_random_features_do_not(found: Suppression) -> None:
     assert len(full.sham_outcomes) == 10
     assert full.sham_outcomes == pytest.approx([10 / sqrt(300 / 128) - 10 / sqrt(200 / 128)] * 10, abs=1e-3)
     assert full.outcome.value < 5 * min(full.sham_outcomes)
+
+
+def test_random_sets_are_pushed_as_far(steerer: Steerer, pairs: tuple[QuestionPair, ...]) -> None:
+    """Where the other features fired with 4 at most, their sets are still pushed by 10: the numbers are the same."""
+    asked = plan()
+    sizes = np.where(asked.live.latents == SHARED_AXIS, 10.0, 4.0)
+    weaker = replace(asked, live=Densities(asked.live.latents, asked.live.tokens, sizes))
+    full = measure_suppression(steerer, pairs, weaker, withheld=False).doses[1]
+    assert full.sham_outcomes == pytest.approx([10 / sqrt(300 / 128) - 10 / sqrt(200 / 128)] * 10, abs=1e-3)
+
+
+def test_a_set_is_held_against_shams_on_the_same_scenarios(
+    steerer: Steerer, pairs: tuple[QuestionPair, ...], found: Suppression
+) -> None:
+    """Of two scenarios the second has no word of the direction and falls further; shams saw the first one only."""
+    mixed = (pairs[0], replace(pairs[1], concept=pairs[1].control))
+    one = replace(SIZE, scenarios=2, sham_scenarios=1)
+    full = measure_suppression(steerer, mixed, plan(size=one), withheld=False).doses[0]
+    present, absent = 5 / sqrt(125 / 128) - 10 / sqrt(200 / 128), -5 / sqrt(125 / 128)
+    assert full.n_beside == 1
+    assert full.outcome_beside == pytest.approx(present, abs=1e-3)
+    assert full.outcome.value == pytest.approx((present + absent) / 2, abs=1e-3)
+    assert (found.doses[1].n_beside, found.n_scenarios) == (3, 6)
 
 
 def test_the_control_arm_pays(found: Suppression) -> None:

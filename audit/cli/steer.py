@@ -16,6 +16,7 @@ _COLUMNS = (
     "dose",
     "outcome",
     "95%",
+    "beside",
     "random sets",
     "control outcome",
     "control KL",
@@ -107,7 +108,8 @@ def _lines(found: Suppression) -> Iterator[str]:
         yield "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
     yield ""
     yield "Changed minus untouched, nats. Outcome: logit of target minus foil, on the concept's own questions."
-    yield "KL and loss: on the matched control prompts, the cost. Random: sets of as many random live features."
+    yield "KL and loss: on the matched control prompts, the cost. Random: sets of as many random live features, pushed"
+    yield f"as far, on {_scenarios(found)}; beside: the outcome on the same ones, to be held against them."
     for text in found.continuations:
         yield ""
         yield f"dose {text.dose:g}  {_one_line(text.prompt)}"
@@ -118,11 +120,17 @@ def _lines(found: Suppression) -> Iterator[str]:
         yield "No texts are printed: the suite withholds its texts."
 
 
+def _scenarios(found: Suppression) -> str:
+    most = max(dose.n_beside for dose in found.doses)
+    return "1 scenario" if most == 1 else f"{most} scenarios"
+
+
 def _row(dose: Dose) -> tuple[str, ...]:
     return (
         f"{dose.dose:g}",
         f"{dose.outcome.value:+.3f}",
         _interval(dose.outcome),
+        f"{dose.outcome_beside:+.3f}",
         f"{min(dose.sham_outcomes):+.3f} to {max(dose.sham_outcomes):+.3f}",
         f"{dose.control_outcome.value:+.3f}",
         f"{dose.control_kl.value:.3f}",

@@ -133,7 +133,8 @@ class DownstreamEdge:
 class ErrorNode:
     """What the SAE leaves out: the effect on the answer of taking its error away, and its share.
 
-    `share` is |effect| over the sum of |effect| of the error and of all features that were tested alone there.
+    `share` is |effect| over the sum of |effect| of the error and of the confirmed features that were tested alone
+    there, each set to zero: the same kind of removal.
     """
 
     concept: str
@@ -148,8 +149,9 @@ class Dose:
 
     Every number is changed minus untouched, mean over prompts. `outcome` (nats) is on concept prompts.
     `control_outcome`, `control_kl` and `control_loss` (nats) are on the matched control prompts. The `sham_` numbers
-    are means over sets of random live features, suppressed in the same way; `sham_outcomes` holds each set's mean
-    outcome change.
+    are means over sets of random live features, pushed in the same way and scaled to the length of the set's own push;
+    `sham_outcomes` holds each set's mean outcome change. Sham sets run on `n_beside` of the scenarios; `outcome_beside`
+    (nats) is the set's own mean outcome change on these, the number that `sham_outcomes` may be held against.
     """
 
     dose: float
@@ -157,6 +159,8 @@ class Dose:
     control_outcome: Estimate
     control_kl: Estimate
     control_loss: Estimate
+    outcome_beside: float
+    n_beside: int
     sham_outcomes: tuple[float, ...]
     sham_control_kl: float
     sham_control_loss: float

@@ -86,6 +86,8 @@ def test_the_record_and_the_table_tell_the_same(place: Place, capsys: pytest.Cap
     told = capsys.readouterr()
     assert f"suppress  {SHARED_AXIS} (max 10.00) of planted" in told.out
     assert f"{dose.outcome.value:+.3f}" in told.out
+    assert f"{dose.outcome_beside:+.3f}  {min(dose.sham_outcomes):+.3f} to" in told.out
+    assert f"on {dose.n_beside} scenarios; beside" in told.out
     assert told.out.count("untouched: s0 s0 s0") == 3
     assert told.err == ""
 

@@ -250,7 +250,7 @@ CREATE TABLE screen (
 );
 
 -- one row a concept, SAE and dose of the control test: means of changed minus untouched; nats. sham_ are means over the sets of
--- random features
+-- random features, pushed as far; these ran on n_beside of the scenarios, and outcome_beside is the set's own outcome there
 CREATE TABLE dose (
     concept VARCHAR NOT NULL,
     sae VARCHAR NOT NULL,
@@ -261,6 +261,8 @@ CREATE TABLE dose (
     control_outcome DOUBLE NOT NULL,
     control_kl DOUBLE NOT NULL,
     control_loss DOUBLE NOT NULL,
+    outcome_beside DOUBLE NOT NULL,
+    n_beside INTEGER NOT NULL,
     sham_outcomes DOUBLE[] NOT NULL,
     sham_control_kl DOUBLE NOT NULL,
     sham_control_loss DOUBLE NOT NULL,
