@@ -233,8 +233,8 @@ def _errors(causal: CausalResult, names: Names) -> Passage:
         cut=cut_words(min(PRINTED_ERRORS, len(rows)), len(rows), "the largest shares"),
         note=(
             "The share is |effect| over the sum of |effect| of the error taken away and of each confirmed feature"
-            " set to zero there: the same kind of removal. A large share says that most of what happens at this place happens"
-            " outside the confirmed features."
+            " set to zero there: the same kind of removal. A large share says that most of what happens at this place"
+            " happens outside the confirmed features."
         ),
         layout="effects",
     )
