@@ -26,6 +26,8 @@ from reports.view import Cell, Chapter, Column, Passage, Row, Table, whole
 from reports.words import CONTRAST_NAMES
 
 HEADING = "Causal tests and control"
+# The usual level of the corrected test; the findings do not carry the configured one.
+_LEVEL = 0.05
 PRINTED_SINGLES = 30
 PRINTED_EDGES = 8
 SHOWN_EDGES = 100
@@ -75,13 +77,18 @@ def causal_sentence(findings: Findings) -> str:
     if not effects:
         return "No single feature was changed, so nothing is said about use." + (beyond if untested else "")
     causal = sum(effect.rung is Rung.CAUSAL for effect in effects)
-    no_answer = sum(effect.rung is Rung.UNRESOLVED for effect in effects)
+    no_answer = sum(_undecided(effect) for effect in effects)
     return (
         f"In {plural(len(effects), 'test')} a single feature was lowered while the model answered: in {count(causal)}"
         " the answer changed beyond random directions of equal size (sham test), in"
         f" {count(len(effects) - causal - no_answer)} this was not shown, and {count(no_answer)} could not be tested"
         " or decided." + (beyond if untested else "")
     )
+
+
+def _undecided(effect: CausalEffect) -> bool:
+    """Return whether nothing is known: it could not be tested, or passed and no shams were run beside it."""
+    return effect.rung is Rung.UNRESOLVED or (effect.shams is None and effect.p_holm <= _LEVEL)
 
 
 def _singles(causal: CausalResult, names: Names) -> Passage:
@@ -97,9 +104,11 @@ def _singles(causal: CausalResult, names: Names) -> Passage:
     each = max(1, PRINTED_SINGLES // len(own))
     printed = {effect.id for effects in own.values() for effect in sorted(effects, key=lambda e: -e.rung.height)[:each]}
     rows = [(names.title(effect.concept), _single_row(effect, names)) for effect in ordered]
-    # On paper the rung and the numbers say why; the sentence beside them is for the screen.
+    # On paper the rung and the numbers say why, unless there is no answer; the other sentences are for the screen.
     shown = [
-        (head, replace(row, note="")) for effect, (head, row) in zip(ordered, rows, strict=True) if effect.id in printed
+        (head, row if _undecided(effect) else replace(row, note=""))
+        for effect, (head, row) in zip(ordered, rows, strict=True)
+        if effect.id in printed
     ]
     table = Table(
         id="singles",

@@ -45,8 +45,8 @@ def claimed(mix: MixResult) -> tuple[CausalPair, ...]:
 
 
 def unresolved(mix: MixResult) -> tuple[CausalPair, ...]:
-    """Return the pairs that have no answer."""
-    return tuple(pair for pair in mix.pairs if pair.rung is Rung.UNRESOLVED)
+    """Return the pairs that have no answer: nothing could be tested, or they passed and no shams stand beside them."""
+    return tuple(pair for pair in mix.pairs if pair.rung in (Rung.UNRESOLVED, Rung.CONFIRMED))
 
 
 def mix_title(mix: MixResult) -> str:
@@ -70,9 +70,11 @@ def honest_table(mixes: Sequence[MixResult], names: Names) -> Table:
             rows=tuple(_honest_row(mix, names) for mix in mixes),
             note=(
                 "Features: confirmed for one of the two concepts on other texts, and those that a scan over all live"
-                " features chose on discovery; every number is from the confirmation scenarios. “By the placebo” is"
-                " what the same procedure finds with a harmless subject in the second concept's place: it ought to be"
-                " none. Which features fire together is not a question about a mix; it follows below."
+                " features chose on discovery; every number is from the confirmation scenarios. “Exchanged”: in how"
+                " many runs the whole procedure finds anything when the second concept and the placebo, a harmless"
+                " subject, change places in a random half of the scenarios; “placebo itself”: for how many features a"
+                " word would hold of the placebo if it were enough to differ from filler. Which features fire"
+                " together is not a question about a mix; it follows below."
             ),
             layout="mixes",
         )
@@ -104,10 +106,14 @@ def _contrast_cell(mix: MixResult, names: Names) -> Cell:
         if words:
             lines.append(_counts(words) + (at and f" ({at})"))
         if scan.rung is not Rung.UNRESOLVED:
-            placebo.append(f"{count(scan.placebo_findings)}{at and f' ({at})'}")
+            beside = (
+                f"exchanged: {count(scan.placebo_findings)} of {plural(scan.relabellings, 'run')};"
+                f" placebo itself: {plural(scan.placebo_alone, 'feature')}"
+            )
+            placebo.append(beside + (at and f" ({at})"))
     if not lines:
-        return Cell("none", detail=f"by the placebo: {listed(placebo)}", mark="absent")
-    return Cell("\n".join(lines), detail=f"by the placebo: {listed(placebo)}", mark="seen")
+        return Cell("none", detail="; ".join(placebo), mark="absent")
+    return Cell("\n".join(lines), detail="; ".join(placebo), mark="seen")
 
 
 def _pairs_cell(mix: MixResult, names: Names) -> Cell:

@@ -85,9 +85,12 @@ def test_each_mix_says_what_is_found_what_is_not_and_what_has_no_answer(view: Re
 
 
 def test_the_placebo_is_printed_beside_what_was_found(view: ReportView) -> None:
-    """What the procedure finds with a harmless subject stands in the same cell."""
+    """How often exchanged places give a finding, out of how many runs, and what the placebo does by itself."""
     cell = table(view.interactions, "mixes").rows[0].cells[1]
-    assert cell.detail.replace("\N{NO-BREAK SPACE}", " ") == "by the placebo: 1 (layer 15)"
+    assert (
+        cell.detail.replace("\N{NO-BREAK SPACE}", " ")
+        == "exchanged: 1 of 200 runs; placebo itself: 2 features (layer 15)"
+    )
 
 
 def test_no_instrument_that_could_be_read_is_no_null(findings: Findings) -> None:
@@ -118,6 +121,21 @@ def test_the_summary_counts_answers_nulls_and_gaps(findings: Findings, view: Rep
     assert "in 2 this was not shown, and 1 could not be tested or decided" in causal
     assert "1\u202f180 more tests of features or pairs were left out" in causal
     assert {mixes, causal} <= set(view.summary.sentences)
+
+
+def test_what_passed_without_shams_is_no_null(findings: Findings) -> None:
+    """A feature and a pair that pass over scenarios, and whose shams the budget cut, count as without an answer."""
+    assert findings.causal is not None
+    cut = replace(findings.causal.effects[0], rung=Rung.CONFIRMED, shams=None)
+    causal = replace(findings.causal, effects=(cut, *findings.causal.effects[1:]))
+    assert "in 2 this was not shown, and 2 could not be tested or decided" in causal_sentence(
+        replace(findings, causal=causal)
+    )
+    mix = findings.mixes[0]
+    open_pair = replace(mix.pairs[0], rung=Rung.CONFIRMED, shams=None, word=None)
+    pairs = replace(findings, mixes=(replace(mix, pairs=(open_pair, *mix.pairs[1:])), *findings.mixes[1:]))
+    assert "1 moved the answer" in interaction_sentence(pairs)
+    assert "for 4 nothing was found, and for 2 there is no answer" in interaction_sentence(pairs)
 
 
 def test_nothing_measured_is_one_sentence_and_no_table(lone_view: ReportView) -> None:
@@ -171,6 +189,9 @@ def test_shams_are_counts_or_said_to_be_absent(view: ReportView) -> None:
     rungs = {row.cells[0].text: row.cells[6].text for row in singles.rows}
     assert rungs["137"] == "confirmed"
     assert rungs["174"] == "unresolved"
+    # On paper too the reason stands beside what has no answer.
+    notes = {row.cells[0].text: row.note for row in singles.printed}
+    assert (notes["174"], notes["137"]) == ("the budget ended before its shams", "")
 
 
 def test_pairs_print_claims_first(view: ReportView) -> None:
