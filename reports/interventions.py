@@ -49,8 +49,8 @@ def interventions_view(findings: Findings, names: Names) -> Chapter:
                 " above 0 the feature speaks for the expected answer. Every effect is exact; first-order estimates"
                 " chose what was measured and which shams were too small, or plainly enough, to need no run. A feature"
                 " is called causal only if its effect passes the corrected test over scenarios and lies beyond"
-                " meaningless changes of the same size (shams, p at most 0.05). An effect of switching something off"
-                " is not a proof that the model needs it in deployment."
+                " meaningless changes of the same size (shams; all sham tests of an instrument share one level). An"
+                " effect of switching something off is not a proof that the model needs it in deployment."
             ),
             causal_sentence(findings),
         ),
@@ -274,7 +274,7 @@ def _screens(causal: CausalResult, names: Names) -> Passage:
                 Column("Of"),
                 Column("Compared", numeric=True),
                 Column("Spearman", numeric=True),
-                Column("Equal signs", numeric=True),
+                Column("Equal signs", numeric=True, detail="exact at most twice the estimate"),
                 Column("The screen is"),
                 Column("Reason"),
             ),
@@ -293,7 +293,10 @@ def _screen_row(check: ScreenCheck, names: Names) -> Row:
             Cell(visible(check.subject)),
             Cell(count(check.compared)),
             Cell(decimal(check.spearman, 3)),
-            Cell(share(check.agreement) if check.agreement is not None else NOT_MEASURED),
+            Cell(
+                share(check.agreement) if check.agreement is not None else NOT_MEASURED,
+                detail=share(check.within) if check.within is not None else "",
+            ),
             Cell("accepted" if check.accepted else "refused", mark="seen" if check.accepted else "unresolved"),
             Cell(visible(check.reason)),
         )

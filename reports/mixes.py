@@ -45,8 +45,19 @@ def claimed(mix: MixResult) -> tuple[CausalPair, ...]:
 
 
 def unresolved(mix: MixResult) -> tuple[CausalPair, ...]:
-    """Return the pairs that have no answer: nothing could be tested, or they passed and no shams stand beside them."""
-    return tuple(pair for pair in mix.pairs if pair.rung in (Rung.UNRESOLVED, Rung.CONFIRMED))
+    """Return the pairs that have no answer: neither a claim nor a null."""
+    return tuple(pair for pair in mix.pairs if _no_answer(pair))
+
+
+def _no_answer(pair: CausalPair) -> str:
+    """Return why a pair is neither claimed nor a null; nothing where it is one of the two."""
+    if pair.rung is Rung.UNRESOLVED:
+        return visible(pair.reason)
+    if pair.rung is not Rung.ASSOCIATED:
+        return ""
+    if pair.shams is None:
+        return "passed over scenarios, no sham test was run"
+    return "passed, but not both features are confirmed" if pair.shams.p_value <= pair.shams.level else ""
 
 
 def mix_title(mix: MixResult) -> str:
@@ -171,7 +182,7 @@ def _open_lines(mix: MixResult, names: Names) -> list[str]:
         weaker = len(scan.findings) - len(confirmed(scan))
         if weaker:
             lines.append(f"{begin}{plural(weaker, 'feature')} below confirmed")
-    reasons = Counter(visible(pair.reason) for pair in unresolved(mix))
+    reasons = Counter(_no_answer(pair) for pair in unresolved(mix))
     lines += [f"{plural(number, 'pair')} unresolved: {reason}" for reason, number in reasons.items()]
     return [*lines, *(visible(text) for text in mix.untested)]
 

@@ -90,8 +90,8 @@ READINGS: dict[Reading, ReadingWords] = {
 
 RUNGS: dict[Rung, str] = {
     Rung.UNRESOLVED: (
-        "No answer: no usable data, a red instrument or a failed check with shuffled labels. Never to be read as a"
-        " pass."
+        "No answer: no usable data, a red instrument, a failed check with shuffled labels or, in a causal test, too"
+        " little to lower. Never to be read as a pass."
     ),
     Rung.OBSERVED: (
         "The feature was chosen on the discovery scenarios, but too few scenarios were held back to confirm it."

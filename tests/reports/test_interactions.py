@@ -124,7 +124,7 @@ def test_the_summary_counts_answers_nulls_and_gaps(findings: Findings, view: Rep
 
 
 def test_what_passed_without_shams_is_no_null(findings: Findings) -> None:
-    """A feature and a pair that pass over scenarios, and whose shams the budget cut, count as without an answer."""
+    """What passes over scenarios is no null where the budget cut its shams, or one of its features is unconfirmed."""
     assert findings.causal is not None
     cut = replace(findings.causal.effects[0], rung=Rung.CONFIRMED, shams=None)
     causal = replace(findings.causal, effects=(cut, *findings.causal.effects[1:]))
@@ -132,10 +132,16 @@ def test_what_passed_without_shams_is_no_null(findings: Findings) -> None:
         replace(findings, causal=causal)
     )
     mix = findings.mixes[0]
-    open_pair = replace(mix.pairs[0], rung=Rung.CONFIRMED, shams=None, word=None)
-    pairs = replace(findings, mixes=(replace(mix, pairs=(open_pair, *mix.pairs[1:])), *findings.mixes[1:]))
-    assert "1 moved the answer" in interaction_sentence(pairs)
-    assert "for 4 nothing was found, and for 2 there is no answer" in interaction_sentence(pairs)
+    cut_pair = replace(mix.pairs[0], rung=Rung.ASSOCIATED, shams=None, word=None)
+    unconfirmed = replace(mix.pairs[1], rung=Rung.ASSOCIATED, word=None)
+    pairs = replace(findings, mixes=(replace(mix, pairs=(cut_pair, unconfirmed, *mix.pairs[2:])), *findings.mixes[1:]))
+    assert "0 moved the answer" in interaction_sentence(pairs)
+    assert "for 4 nothing was found, and for 3 there is no answer" in interaction_sentence(pairs)
+    # Shams that do as much are an answer.
+    assert mix.pairs[1].shams is not None
+    beaten = replace(unconfirmed, shams=replace(mix.pairs[1].shams, p_value=0.2))
+    null = replace(findings, mixes=(replace(mix, pairs=(mix.pairs[0], beaten, *mix.pairs[2:])), *findings.mixes[1:]))
+    assert "for 5 nothing was found, and for 1 there is no answer" in interaction_sentence(null)
 
 
 def test_nothing_measured_is_one_sentence_and_no_table(lone_view: ReportView) -> None:
@@ -217,6 +223,7 @@ def test_a_refused_screen_is_refused(view: ReportView) -> None:
     """Agreement is printed with the decision; what could not be compared is not measured."""
     rows = [line(row) for row in table(view.causal, "screens").rows]
     assert rows[0][3:6] == ["0.943", "96.7%", "accepted"]
+    assert table(view.causal, "screens").rows[1].cells[4].detail == "60.0%"
     assert rows[1][3:6] == ["0.412", "71.7%", "refused"]
     assert rows[2][2:6] == ["0", "not measured", "not measured", "refused"]
 
