@@ -48,8 +48,8 @@ def pair_table(mixes: Sequence[MixResult], names: Names) -> Table:
         cut=cut_words(len(printed), len(rows), f"the first {PRINTED_PAIRS_A_MIX} pairs of each mix, claims first,"),
         note=(
             "Above 0 the pair is synergistic, below 0 redundant. A claim needs two confirmed features, the sign-flip"
-            " test over scenarios, Holm corrected, and an interaction beyond the shams: pairs of features that fire in the"
-            " same prompts, matched in norm and in decoder cosine. All sham tests of an instrument share one level."
+            " test over scenarios, Holm corrected, and an interaction beyond the shams: pairs of features that fire in"
+            " the same prompts, matched in norm and in decoder cosine. All sham tests of an instrument share one level."
         ),
         empty="No pair of features was changed together.",
         layout="effects",
