@@ -93,7 +93,7 @@ def cofiring_pairs(results: Sequence[CoFiring], names: Names) -> Table:
     none = f" No pair is listed for {listed(silent)}." if silent and rows else ""
     return Table(
         id="cofiring-pairs",
-        caption="The pairs with the strongest evidence of firing together",
+        caption="The pairs with the strongest evidence of firing together, or apart",
         columns=(
             Column("Features"),
             Column("Together", numeric=True, detail="expected"),
@@ -106,7 +106,7 @@ def cofiring_pairs(results: Sequence[CoFiring], names: Names) -> Table:
         printed=tuple(printed),
         cut=cut_words(len(printed), len(rows), f"the first {PRINTED_PAIRS} pairs of each instrument"),
         note=(
-            "Odds ratio after Mantel and Haenszel; above 1 they fire together more often than their rates explain. A"
+            "Odds ratio after Mantel and Haenszel; above 1 they fire together more often than their rates explain, below 1 less. A"
             f" decoder cosine near 1: two halves of one feature.{none}"
         ),
         empty="No pair of features was flagged: none fires together more, or less, often than its rates explain.",

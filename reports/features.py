@@ -88,7 +88,7 @@ def sham_cell(shams: ShamTest | None) -> Cell:
         return Cell("not run")
     return Cell(
         f"{count(shams.exceeding)} of {count(shams.count)}",
-        detail=f"p {probability(shams.p_value)}, level {probability(shams.level)}; {count(shams.exact)} exact",
+        detail=f"p {probability(shams.p_value)} / {probability(shams.level)}; {count(shams.exact)} exact",
         sort=str(shams.exceeding),
     )
 

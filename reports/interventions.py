@@ -119,7 +119,7 @@ def _singles(causal: CausalResult, names: Names) -> Passage:
             Column("Set to zero", numeric=True, detail="95% interval"),
             Column("KL", numeric=True, detail="95% interval"),
             Column("p Holm", numeric=True),
-            Column("Shams", numeric=True, detail="that do as much"),
+            Column("Shams", numeric=True, detail="that do as much; p / level"),
             Column("Rung"),
             Column("n", numeric=True, detail="changed"),
         ),

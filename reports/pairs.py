@@ -39,7 +39,7 @@ def pair_table(mixes: Sequence[MixResult], names: Names) -> Table:
             Column("Alone", numeric=True, detail="first; second"),
             Column("Interaction", numeric=True, detail="95% interval"),
             Column("p Holm", numeric=True),
-            Column("Shams", numeric=True, detail="that do as much"),
+            Column("Shams", numeric=True, detail="that do as much; p / level"),
             Column("Claim"),
             Column("n", numeric=True),
         ),
