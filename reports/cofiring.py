@@ -106,8 +106,8 @@ def cofiring_pairs(results: Sequence[CoFiring], names: Names) -> Table:
         printed=tuple(printed),
         cut=cut_words(len(printed), len(rows), f"the first {PRINTED_PAIRS} pairs of each instrument"),
         note=(
-            "Odds ratio after Mantel and Haenszel; above 1 they fire together more often than their rates explain, below 1 less. A"
-            f" decoder cosine near 1: two halves of one feature.{none}"
+            "Odds ratio after Mantel and Haenszel; above 1 they fire together more often than their rates explain,"
+            f" below 1 less often. A decoder cosine near 1: two halves of one feature.{none}"
         ),
         empty="No pair of features was flagged: none fires together more, or less, often than its rates explain.",
         layout="effects",
