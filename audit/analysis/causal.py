@@ -204,7 +204,7 @@ def causal_pair(
         config: level and resamples.
     """
     first, second, interaction = _means((runs.first_effect, runs.second_effect, runs.interaction), config)
-    rung, reason = Rung.OBSERVED, "no interaction: " + _failed(tested, len(runs.interaction.data), config)
+    rung, reason = Rung.OBSERVED, "no interaction found: " + _failed(tested, len(runs.interaction.data), config)
     if tested.p_holm <= config.alpha:
         rung = Rung.ASSOCIATED
         if shams is not None and runs.confirmed:
@@ -214,7 +214,7 @@ def causal_pair(
         reason += "" if runs.confirmed else "; not both features are confirmed beyond the controls"
     if stopped:
         reason = (
-            f"no interaction: on {len(runs.interaction.data)} held-out scenarios it is within rounding"
+            f"no interaction found: on {len(runs.interaction.data)} held-out scenarios it is within rounding"
             f" ({RESOLUTION:g} nats), so the others were not run"
         )
     word = PairWord.SYNERGY if interaction.value > 0 else PairWord.REDUNDANCY

@@ -65,14 +65,14 @@ class PairShams:
             level: what p must not exceed.
             screened: whether first-order estimates may choose what is run.
         """
-        runs, wanted = pair.runs, max(self._config.causal.shams, ceil(1 / level) - 1)
+        runs, least = pair.runs, max(self._config.causal.shams, ceil(1 / level) - 1)
         if not any(case.first(runs.first).positions.numel() and case.second(runs.second).positions.numel()
                    for case in self._cases):  # fmt: skip
             return f"nothing to lower in both on the {len(self._cases)} scenarios on which shams run"
         first, second = (int(np.searchsorted(self._latents, latent)) for latent in (runs.first, runs.second))
         matched = matched_pairs(self._live, (first, second), count=count)
-        if len(matched) < wanted:
-            return f"only {len(matched)} of {wanted} matched pairs of features fire in these prompts"
+        if len(matched) < least:
+            return f"only {len(matched)} of {least} matched pairs of features fire in these prompts"
         latents = [(int(self._latents[one]), int(self._latents[other])) for one, other in matched]
 
         scenarios = [case.scenario for case in self._cases]
