@@ -260,17 +260,30 @@ def _recipe(subject: Subject, config: AuditConfig, *, controlled: bool) -> Recip
     return Recipe(config.model, tuple(instruments), limits, config.analysis.seed, neurons)
 
 
+def _executor(subject: Subject, sweep: _Sweep, config: AuditConfig) -> Executor:
+    """Return who runs the batches of a sweep, as the configuration says."""
+    local = LocalExecutor(subject.model, sweep.stations)
+    if config.capture.executor is ExecutorKind.LOCAL:
+        return local
+    return RayExecutor(
+        local,
+        sweep.recipe.build,
+        sweep.prompts,
+        batch_tokens=_batch_tokens(subject, config),
+        workers=config.capture.workers,
+    )
+
+
+def _batch_tokens(subject: Subject, config: AuditConfig) -> int:
+    return config.capture.batch_tokens or subject.model.batch_tokens
+
+
 def _capture(subject: Subject, sweep: _Sweep, config: AuditConfig, folder: Path, progress: Progress) -> set[str]:
     """Write the shards of a sweep and return their keys."""
-    batch_tokens = config.capture.batch_tokens or subject.model.batch_tokens
+    batch_tokens = _batch_tokens(subject, config)
     jobs = plan_jobs(subject.model, sweep.stations, sweep.prompts, batch_tokens=batch_tokens)
-    local = LocalExecutor(subject.model, sweep.stations)
-    executor: Executor = local
-    if config.capture.executor is ExecutorKind.RAY:
-        executor = RayExecutor(
-            local, sweep.recipe.build, sweep.prompts, batch_tokens=batch_tokens, workers=config.capture.workers
-        )
     with progress.stage(f"capturing {sweep.what}", total=len(sweep.prompts)) as advance:
+        executor = _executor(subject, sweep, config)
         return set(capture(jobs, executor, folder=folder, advance=advance, say=progress.say))
 
 

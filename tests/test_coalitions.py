@@ -18,9 +18,10 @@ from audit.cli.root import run
 from audit.coalitions import HEADING, MixCoalitions, ShapleyRequest, mix_coalitions, require_shapiq
 from audit.config import AnalysisConfig, AuditConfig, FidelityConfig, ModelConfig, ProbeConfig, SaeConfig
 from audit.errors import EnvironmentProblem, UsageError
-from audit.pipeline import AuditRequest, run_audit
+from audit.pipeline import run_audit
 from audit.progress import Silent
 from audit.reopening import Sources
+from audit.request import AuditRequest
 from audit.signing.keys import Signer
 from tests.conftest import MOMENT
 from tests.test_planted import FILLERS, SHARED_AXIS, SHARING, WORDS, save_model, save_sae, save_suite

@@ -12,7 +12,7 @@ import numpy as np
 import pikepdf
 import pytest
 
-from audit.capture.jobs import LocalExecutor, capture, plan_jobs
+from audit.capture.jobs import capture, plan_jobs
 from audit.capture.model import load_model
 from audit.capture.sae_sources import SHIPPED, SHIPPED_CONTROLS
 from audit.capture.shards import content_digest
@@ -21,7 +21,7 @@ from audit.digests import canonical_json, digest_bytes, digest_file
 from audit.errors import ModelUnavailable, OutputError, ShapeMismatch, SiteNotFound, SuiteError, UsageError
 from audit.evidence import scores
 from audit.evidence.store import ACTIVATIONS, Store, answer
-from audit.gathering import _executor, load_subject
+from audit.gathering import _executor, _sweeps, load_subject
 from audit.pipeline import run_audit
 from audit.progress import Silent
 from audit.records import BaselineKind, Colour, Contrast, LabelSource, Quantile, Reading, Rung
@@ -151,7 +151,8 @@ def test_the_audit_says_something(audit: SealedAudit) -> None:
     assert concept.outcome.n_scenarios == 64
     assert findings.permutation_control.passed
     assert sum(findings.ladder.values()) == sum(contrast.selected for contrast in concept.contrasts)
-    assert findings.ladder[Rung.CAUSAL.value] == 0
+    assert findings.causal is not None
+    assert findings.ladder[Rung.CAUSAL.value] == sum(effect.rung is Rung.CAUSAL for effect in findings.causal.effects)
 
 
 def test_the_frozen_control_is_captured_beside_its_instrument(audit: SealedAudit) -> None:
@@ -302,11 +303,10 @@ def test_a_ray_worker_makes_the_same_instruments(audit: SealedAudit, tmp_path: P
     capture_config = replace(audit.request.config.capture, executor=ExecutorKind.RAY, workers=1)
     config = replace(audit.request.config, capture=capture_config)
     subject = load_subject(load_suites(config.probes.suites), config, Silent())
-    places = subject.stations
+    sweep, *_ = _sweeps(subject, config)
     batch_tokens = config.capture.batch_tokens
-    jobs = plan_jobs(subject.model, places, subject.prompts, batch_tokens=batch_tokens)
-    executor = _executor(subject, LocalExecutor(subject.model, places), config, batch_tokens=batch_tokens)
-    capture((jobs[0], jobs[-1]), executor, folder=tmp_path)
+    jobs = plan_jobs(subject.model, sweep.stations, sweep.prompts, batch_tokens=batch_tokens)
+    capture((jobs[0], jobs[-1]), _executor(subject, sweep, config), folder=tmp_path)
     made = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     assert len(made) == 4
     assert made == {name: (audit.folder / ACTIVATIONS / name).read_bytes() for name in made}

@@ -15,9 +15,10 @@ from transformers import LlamaForCausalLM
 
 from audit.cli.root import run
 from audit.config import AnalysisConfig, AuditConfig, FidelityConfig, ModelConfig, ProbeConfig, SaeConfig
-from audit.pipeline import AuditRequest, run_audit
+from audit.pipeline import run_audit
 from audit.progress import Silent
 from audit.records import Suppression, parse_record
+from audit.request import AuditRequest
 from audit.signing.keys import Signer
 from tests.conftest import MOMENT
 from tests.test_planted import SHARED_AXIS, WORDS, save_model, save_sae, save_suite
