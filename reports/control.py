@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from audit.records import Continuation, Dose, Suppression
+from audit.records import Continuation, Dose, Estimate, Suppression
 from reports.causal_figures import DosePanel, DosePoint, dose_chart
 from reports.contrasts import estimate_cell
 from reports.features import Names, cut_words, headed
@@ -37,10 +37,36 @@ def control_passage(suppressions: Sequence[Suppression], names: Names) -> Passag
                 " very questions, so the size of the effect is biased upwards; random sets ran on fewer scenarios"
                 f" ({_scenarios(suppressions)}), and only the set's own mean on the same ones compares with them."
             ),
+            (
+                "Here below 0 is a fall; in the table of single features a fall is above 0. The push is far larger than"
+                " what a feature does in these prompts: it is subtracted at every word, whether the feature fires or"
+                " not, and is no estimate of the feature's own effect."
+            ),
+            *(_verdict(one, names) for one in suppressions[:CHARTED_SETS]),
         ),
         charts=(_chart(suppressions, names),),
         tables=(_doses(suppressions, names), _texts(suppressions, names)),
     )
+
+
+def _verdict(one: Suppression, names: Names) -> str:
+    """Return whether holding the set down moves the concept's answer apart from the others, at the largest dose."""
+    dose = max(one.doses, key=lambda dose: dose.dose)
+    numbers = (
+        f"at dose {dose.dose:g} the answer changes by {signed(dose.outcome.value)} on prompts of the concept and by"
+        f" {signed(dose.control_outcome.value)} on the matched ones without it"
+    )
+    if _overlap(dose.outcome, dose.control_outcome):
+        return f"{_name(one, names)}: not control of the concept, {numbers}, which is not told apart."
+    within = bool(dose.sham_outcomes) and min(dose.sham_outcomes) <= dose.outcome_beside <= max(dose.sham_outcomes)
+    beside = "within" if within else "outside"
+    return f"{_name(one, names)}: {numbers}; on the same scenarios it lies {beside} what random sets do."
+
+
+def _overlap(one: Estimate, other: Estimate) -> bool:
+    """Return whether two intervals meet; without an interval the value stands for it."""
+    ends = [(e.value if e.low is None else e.low, e.value if e.high is None else e.high) for e in (one, other)]
+    return max(low for low, _ in ends) <= min(high for _, high in ends)
 
 
 def _chart(suppressions: Sequence[Suppression], names: Names) -> Chart:

@@ -86,9 +86,13 @@ def sham_cell(shams: ShamTest | None) -> Cell:
     """Return how many meaningless interventions did as much."""
     if shams is None:
         return Cell("not run")
+    refused = shams.p_value > shams.level
+    # Runs end once a claim is refused, and with none run the number is of estimates.
+    least = "at least " if refused and shams.exact else ""
+    ran = f"{count(shams.exact)} run" if shams.exact else "by estimate"
     return Cell(
-        f"{count(shams.exceeding)} of {count(shams.count)}",
-        detail=f"p {probability(shams.p_value)} / {probability(shams.level)}; {count(shams.exact)} exact",
+        f"{least}{count(shams.exceeding)} of {count(shams.count)}",
+        detail=f"p {least}{probability(shams.p_value)} / {probability(shams.level)}; {ran}",
         sort=str(shams.exceeding),
     )
 

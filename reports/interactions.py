@@ -51,9 +51,9 @@ def interaction_sentence(findings: Findings) -> str:
     found = sum(len(claimed(mix)) for mix in findings.mixes)
     no_answer = sum(len(unresolved(mix)) for mix in findings.mixes)
     changed = (
-        f" Of {plural(pairs, 'pair')} of features that {'was' if pairs == 1 else 'were'} changed together"
-        f" {count(found)} moved the answer more, or less, than both alone add up to; for"
-        f" {count(pairs - found - no_answer)} nothing was found, and for {count(no_answer)} there is no answer."
+        f" In {plural(pairs, 'test')} of {plural(len(_pair_features(findings)), 'pair')} of features, each with one"
+        f" concept's question, an effect beyond what both alone add up to was shown in {count(found)}, was not shown in"
+        f" {count(pairs - found - no_answer)}, which is no proof of absence, and {count(no_answer)} have no answer."
         if pairs
         else " No pair of features was changed together."
     )
@@ -63,6 +63,10 @@ def interaction_sentence(findings: Findings) -> str:
         f" in {count(answers[MixAnswer.FOUND])}, none was found in {count(answers[MixAnswer.NONE])}, and"
         f" {count(answers[MixAnswer.UNRESOLVED])} could not be answered.{changed}"
     )
+
+
+def _pair_features(findings: Findings) -> set[tuple[str, int, int]]:
+    return {(pair.sae, pair.first, pair.second) for mix in findings.mixes for pair in mix.pairs}
 
 
 def _mixes(findings: Findings, names: Names) -> Passage:

@@ -18,7 +18,7 @@ from audit.records import (
 )
 from reports.contrasts import estimate_cell
 from reports.control import control_passage
-from reports.features import Names, cut_words, headed, rung_cell, sham_cell
+from reports.features import Names, cut_words, headed, sham_cell
 from reports.interaction_words import NO_INTERVENTION
 from reports.network import network_of, network_table, network_view
 from reports.numbers import NOT_MEASURED, count, decimal, interval, plain, plural, probability, share, signed, visible
@@ -44,13 +44,15 @@ def interventions_view(findings: Findings, names: Names) -> Chapter:
         heading=HEADING,
         lead=(
             (
-                "Here features were changed inside the model while it answered the question about a concept. The effect"
-                " is the fall of the answer, in nats, when the feature is lowered to its level in the matched control:"
-                " above 0 the feature speaks for the expected answer. Every effect is exact; first-order estimates"
-                " chose what was measured and which shams were too small, or plainly enough, to need no run. A feature"
-                " is called causal only if its effect passes the corrected test over scenarios and lies beyond"
-                " meaningless changes of the same size (shams; all sham tests of an instrument share one level). An"
-                " effect of switching something off is not a proof that the model needs it in deployment."
+                "Here features were changed inside the model while it answered the question about a concept. The answer"
+                " is the logit of the expected word minus that of the other, in nats: a change of 0.1 shifts the odds"
+                " of the two words by about 10%. The effect is the fall of the answer when the feature is lowered to"
+                " its level in the matched control: above 0 the feature speaks for the expected answer. Every effect is"
+                " exact; first-order estimates chose what was measured and which shams were too small, or plainly"
+                " enough, to need no run. A feature is called causal only if its effect passes the corrected test over"
+                " scenarios and lies beyond meaningless changes of the same size (shams; all sham tests of an"
+                " instrument share one level). An effect of switching something off is not a proof that the model needs"
+                " it in deployment."
             ),
             causal_sentence(findings),
         ),
@@ -82,7 +84,23 @@ def causal_sentence(findings: Findings) -> str:
         f"In {plural(len(effects), 'test')} a single feature was lowered while the model answered: in {count(causal)}"
         " the answer changed beyond random directions of equal size (sham test), in"
         f" {count(len(effects) - causal - no_answer)} this was not shown, and {count(no_answer)} could not be tested"
-        " or decided." + (beyond if untested else "")
+        f" or decided.{_size(findings)}" + (beyond if untested else "")
+    )
+
+
+def _size(findings: Findings) -> str:
+    """Return how large the largest causal effect is, beside the answer that it changes: a claim says no size."""
+    effects = () if findings.causal is None else findings.causal.effects
+    causal = [effect for effect in effects if effect.rung is Rung.CAUSAL]
+    if not causal:
+        return ""
+    largest = max(causal, key=lambda effect: abs(effect.effect.value))
+    answers = {concept.id: concept.outcome for concept in findings.concepts}
+    answer = answers.get(largest.concept)
+    beside = "" if answer is None else f", where the answer itself stands at {signed(answer.concept_mean)}"
+    return (
+        f" The largest such change is {decimal(abs(largest.effect.value), 3)} nats{beside}: passing the test says that"
+        " a change is there, not that it is large."
     )
 
 
@@ -120,7 +138,7 @@ def _singles(causal: CausalResult, names: Names) -> Passage:
             Column("KL", numeric=True, detail="95% interval"),
             Column("p Holm", numeric=True),
             Column("Shams", numeric=True, detail="that do as much; p / level"),
-            Column("Rung"),
+            Column("Changes the answer", detail="beyond shams"),
             Column("n", numeric=True, detail="changed"),
         ),
         rows=headed(rows),
@@ -129,8 +147,10 @@ def _singles(causal: CausalResult, names: Names) -> Passage:
         note=(
             "“Effect” lowers the feature to its level in the matched arm, “set to zero” switches it off. KL is how far"
             " the next word's distribution moves. Shams are random directions of equal norm; they are not run where the"
-            " test over scenarios already failed, or where the budget ended. “Unresolved” is no answer: such a feature"
-            " could not be tested, and does not count among those that change nothing."
+            " test over scenarios already failed, or where the budget ended; they run on some of the scenarios and stop"
+            " once a claim is refused, so that their number is then a lower bound. All of these features are confirmed"
+            " as associations; this table asks only whether the answer changes. “No answer”: too little to lower, or no"
+            " shams; such a feature does not count among those that change nothing."
         ),
         layout="effects",
     )
@@ -151,13 +171,26 @@ def _single_row(effect: CausalEffect, names: Names) -> Row:
             estimate_cell(effect.effect, with_sign=True, places=3),
             estimate_cell(effect.effect_zero, with_sign=True, places=3),
             estimate_cell(effect.kl, places=4),
-            Cell(probability(effect.p_holm), sort=plain(effect.p_holm)),
+            Cell("not tested") if effect.rung is Rung.UNRESOLVED else _p_cell(effect.p_holm),
             sham_cell(effect.shams),
-            rung_cell(effect.rung),
+            _answer_cell(effect),
             Cell(count(effect.n_scenarios), detail=count(effect.n_changed)),
         ),
         note="" if effect.rung is Rung.CAUSAL else visible(effect.reason),
     )
+
+
+def _p_cell(p_value: float) -> Cell:
+    return Cell(probability(p_value), sort=plain(p_value))
+
+
+def _answer_cell(effect: CausalEffect) -> Cell:
+    """Return what the table asks; the rung below is that of the association, which another table shows."""
+    if effect.rung is Rung.CAUSAL:
+        return Cell("shown", sort="2", mark="rung-causal")
+    if _undecided(effect):
+        return Cell("no answer", sort="0", mark="rung-unresolved")
+    return Cell("not shown", sort="1", mark="rung-observed")
 
 
 def _network(findings: Findings, names: Names) -> tuple[Passage, ...]:
@@ -209,7 +242,7 @@ def _later(causal: CausalResult, names: Names) -> Passage:
 def _later_row(edge: DownstreamEdge, names: Names) -> Row:
     lowered = names.feature(edge.sae, edge.latent)
     place = f"{lowered.detail}; " if lowered.detail else ""
-    exceeds = {True: "yes", False: "no", None: "too few were run"}[edge.exceeds_shams]
+    exceeds = {True: "yes", False: "no", None: "not compared"}[edge.exceeds_shams]
     return Row(
         (
             Cell(lowered.text, detail=f"{place}{names.title(edge.concept)}", href=lowered.href, code=True),
@@ -230,7 +263,7 @@ def _errors(causal: CausalResult, names: Names) -> Passage:
     rows = tuple(_error_row(error, names) for error in ordered)
     table = Table(
         id="errors",
-        caption="The error node: what no feature of the instrument explains, beside the confirmed features set to zero",
+        caption="The error node: what the instrument leaves out, beside the confirmed features set to zero",
         columns=(
             Column("Concept"),
             Column("Instrument"),
@@ -243,7 +276,7 @@ def _errors(causal: CausalResult, names: Names) -> Passage:
         note=(
             "The share is |effect| over the sum of |effect| of the error taken away and of each confirmed feature"
             " set to zero there: the same kind of removal. A large share says that most of what happens at this place"
-            " happens outside the confirmed features."
+            " happens outside the confirmed features; features that were not tested are in neither part."
         ),
         layout="effects",
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from audit.graph import NATS
 from audit.records import Edge, EdgeKind, Graph, Layer, Node, NodeKind, Rung
 from reports.causal_figures import NetworkEdge, NetworkNode, network_chart
 from reports.features import Names, cut_words
@@ -143,7 +144,11 @@ def network_table(network: Network, names: Names) -> Table:
 
 
 def _row(edge: Edge, titles: dict[str, str]) -> Row:
-    effect = "infinite" if edge.effect is None else f"{signed(edge.effect.value)} {interval(edge.effect)}"
+    effect = "infinite"
+    if edge.effect is not None:
+        # Changes of an answer are far below the second place.
+        places = 3 if edge.unit == NATS else 2
+        effect = f"{signed(edge.effect.value, places)} {interval(edge.effect, places)}"
     return Row(
         (
             Cell(titles[edge.source]),
@@ -170,7 +175,7 @@ def _title(node: Node, names: Names, *, whole_name: bool = False) -> str:
 
 def _label(edge: Edge) -> str:
     if edge.kind is EdgeKind.CAUSAL and edge.effect is not None:
-        return signed(edge.effect.value)
+        return signed(edge.effect.value, 3)
     return share(edge.share) if edge.share is not None else ""
 
 

@@ -45,7 +45,8 @@ def ask(signer: Signer, tmp_path_factory: pytest.TempPathFactory) -> Ask:
         head.lm_head.weight[TARGET, LAST] = 1
     head.save_pretrained(model)
     concept = yaml.safe_load((suite / "direction.yaml").read_text())
-    concept["outcome"] = {"template": "{text} w1 s3", "target": "s0", "foil": "w0"}
+    # The text ends the question: features are lowered in the scenario's own words, and the answer is read at the last.
+    concept["outcome"] = {"template": "w1 w2 {text}", "target": "s0", "foil": "w0"}
     (suite / "direction.yaml").write_text(yaml.safe_dump(concept))
     clauses = ("a", "a_filler", "b", "b_filler", "placebo")
     mix = {
@@ -54,7 +55,7 @@ def ask(signer: Signer, tmp_path_factory: pytest.TempPathFactory) -> Ask:
         "placebo": {"title": "Nothing", "definition": "Nothing."},
         "scenarios": [
             {"id": f"mix-{n}", "split": "discovery" if n < 6 else "confirmation"}
-            | {clause: f"{FILLERS[10 * m + n]} {FILLERS[n + 12 + 10 * m]}" for m, clause in enumerate(clauses)}
+            | {clause: f"{FILLERS[10 * m + n]} {SHARING[3]}" for m, clause in enumerate(clauses)}
             for n in range(12)
         ],
     }  # fmt: skip

@@ -114,10 +114,12 @@ def test_the_summary_counts_answers_nulls_and_gaps(findings: Findings, view: Rep
     mixes, causal = interaction_sentence(findings), causal_sentence(findings)
     assert "Where 3 mixes of two concepts were read" in mixes
     assert "confirmed in 1, none was found in 1, and 1 could not be answered" in mixes
-    assert "Of 7 pairs of features that were changed together 2 moved the answer more, or less" in mixes
-    assert "for 4 nothing was found, and for 1 there is no answer" in mixes
+    assert "In 7 tests of" in mixes
+    assert "was shown in 2, was not shown in 4, which is no proof of absence, and 1 have no answer" in mixes
     assert "In 6 tests" in causal
     assert "in 3 the answer changed" in causal
+    assert "The largest such change is" in causal
+    assert "not that it is large" in causal
     assert "in 2 this was not shown, and 1 could not be tested or decided" in causal
     assert "1\u202f180 more tests of features or pairs were left out" in causal
     assert {mixes, causal} <= set(view.summary.sentences)
@@ -135,13 +137,13 @@ def test_what_passed_without_shams_is_no_null(findings: Findings) -> None:
     cut_pair = replace(mix.pairs[0], rung=Rung.ASSOCIATED, shams=None, word=None)
     unconfirmed = replace(mix.pairs[1], rung=Rung.ASSOCIATED, word=None)
     pairs = replace(findings, mixes=(replace(mix, pairs=(cut_pair, unconfirmed, *mix.pairs[2:])), *findings.mixes[1:]))
-    assert "0 moved the answer" in interaction_sentence(pairs)
-    assert "for 4 nothing was found, and for 3 there is no answer" in interaction_sentence(pairs)
+    assert "was shown in 0, was not shown in 4" in interaction_sentence(pairs)
+    assert "and 3 have no answer" in interaction_sentence(pairs)
     # Shams that do as much are an answer.
     assert mix.pairs[1].shams is not None
     beaten = replace(unconfirmed, shams=replace(mix.pairs[1].shams, p_value=0.2))
     null = replace(findings, mixes=(replace(mix, pairs=(mix.pairs[0], beaten, *mix.pairs[2:])), *findings.mixes[1:]))
-    assert "for 5 nothing was found, and for 1 there is no answer" in interaction_sentence(null)
+    assert "was not shown in 5, which is no proof of absence, and 1 have no answer" in interaction_sentence(null)
 
 
 def test_nothing_measured_is_one_sentence_and_no_table(lone_view: ReportView) -> None:
@@ -191,10 +193,9 @@ def test_shams_are_counts_or_said_to_be_absent(view: ReportView) -> None:
     """`0 of 199` says what p does not; where no sham was run the cell says so."""
     singles = table(view.causal, "singles")
     shams = {row.cells[0].text: row.cells[5].text for row in singles.rows if row.cells[0].text != "211"}
-    assert shams == {"100": "0 of 199", "137": "44 of 199", "174": "not run", "3071": "0 of 199"}
-    rungs = {row.cells[0].text: row.cells[6].text for row in singles.rows}
-    assert rungs["137"] == "confirmed"
-    assert rungs["174"] == "unresolved"
+    assert shams == {"100": "0 of 199", "137": "at least 44 of 199", "174": "not run", "3071": "0 of 199"}
+    answers = {row.cells[0].text: row.cells[6].text for row in singles.rows}
+    assert (answers["100"], answers["137"], answers["174"]) == ("shown", "not shown", "no answer")
     # On paper too the reason stands beside what has no answer.
     notes = {row.cells[0].text: row.note for row in singles.printed}
     assert (notes["174"], notes["137"]) == ("the budget ended before its shams", "")
