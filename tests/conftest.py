@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from audit.config import AnalysisConfig, AuditConfig, CaptureConfig, FidelityConfig, ProbeConfig
+from audit.config import AnalysisConfig, AuditConfig, CaptureConfig, CausalConfig, FidelityConfig, ProbeConfig
 from audit.pipeline import AuditResult, run_audit
 from audit.progress import Silent
 from audit.request import AuditRequest
@@ -71,6 +71,7 @@ def short_config(short_suite: Path) -> AuditConfig:
         capture=CaptureConfig(batch_tokens=1024),
         analysis=AnalysisConfig(flips=20_000, permutations=60, bootstrap=400),
         fidelity=FidelityConfig(spliced_scenarios=4),
+        causal=CausalConfig(sham_scenarios=2, screen_sample=20, doses=(1.0,), new_tokens=6),
     )
 
 
