@@ -315,12 +315,12 @@ def test_first_order_interactions_point_where_exact_ones_do(
     (cases,) = hold_cases([bench], chosen, levels)
     pair = (SHARED_AXIS, GATE_AXIS)
     estimates = [float(first_order(bench, case, [pair])[0]) for case in cases]
-    exact = [run_pairs(bench, case, [pair])[0].interaction for case in cases]
+    exact = [answers[0].interaction for answers in run_pairs(bench, cases, [pair])]
     assert all(value > 0.1 for value in [*estimates, *exact])
     # First order in the second feature: nearly exact where that one is lowered by a hundredth.
     slight = [replace(case, without_second={GATE_AXIS: 9.9}) for case in cases]
     near = [float(first_order(bench, case, [pair])[0]) for case in slight]
-    assert near == pytest.approx([run_pairs(bench, case, [pair])[0].interaction for case in slight], rel=0.05)
+    assert near == pytest.approx([answers[0].interaction for answers in run_pairs(bench, slight, [pair])], rel=0.05)
     shams = PairShams(bench, cases, work)
     places = [int(np.searchsorted(shams._latents, latent)) for latent in pair]
     assert shams._row(places[0])[places[1]] == pytest.approx(np.mean(estimates), rel=1e-5)

@@ -1,55 +1,131 @@
-"""Changes of one prompt in groups that run side by side."""
+"""Changes of prompts in groups that run side by side."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
+from audit.capture.batches import SharedPrefix
 from audit.capture.held_prompts import Delta, Held
-from audit.capture.prompts import TokenisedPrompt
+from audit.capture.prompts import OutcomeTokens, TokenisedPrompt
 
 # What a pass costs beyond its positions, as a share of a full batch: a rough figure from one profile at 256 positions.
 _PASS_SHARE = 0.12
 
 
+class Row(Protocol):
+    """What runs of one prompt."""
+
+    @property
+    def prompt(self) -> TokenisedPrompt:
+        """Return the prompt."""
+
+    @property
+    def length(self) -> int:
+        """Return how many of its positions run."""
+
+
+R = TypeVar("R", bound=Row)
+
+
 @dataclass(frozen=True, slots=True)
-class ChangeGroup:
-    """Changes of one prompt that run side by side, from the first position on that any of them changes.
+class Untouched:
+    """A prompt that runs as it is, behind a prefix."""
+
+    number: int
+    prompt: TokenisedPrompt
+    tokens: OutcomeTokens
+    prefix: SharedPrefix
+
+    @property
+    def length(self) -> int:
+        """Return how many of its positions run."""
+        return len(self.prompt.ids) - self.prefix.length
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Of an untouched prompt, what a change of it is compared with and what need not run again.
 
     Args:
-        numbers: which of the caller's changes they are.
+        past: keys and values of the whole prompt in the layers that run again; none where the model keeps none.
+        log_probabilities: (vocabulary,) float64 at the last position.
+    """
+
+    past: SharedPrefix
+    log_probabilities: Tensor
+
+    @property
+    def size_bytes(self) -> int:
+        """Return the memory that it takes."""
+        tensors = [self.log_probabilities, *(tensor for pair in self.past.cache for tensor in pair)]
+        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """A prompt that runs with a change.
+
+    Args:
+        job: which of the caller's prompts it is; number: which of its changes.
+        past: what precedes the start, one object for all rows of one prompt and start.
         start: the first position that runs, counted from the prompt's first token.
     """
 
+    job: int
+    number: int
     held: Held
-    numbers: tuple[int, ...]
-    deltas: tuple[Delta, ...]
+    kept: Kept
+    delta: Delta
+    past: SharedPrefix
     start: int
 
     @property
+    def prompt(self) -> TokenisedPrompt:
+        """Return the prompt."""
+        return self.held.prompt
+
+    @property
+    def length(self) -> int:
+        """Return how many of its positions run."""
+        return self.held.positions - self.start
+
+
+@dataclass(frozen=True, slots=True)
+class Group(Generic[R]):
+    """Rows that run side by side."""
+
+    rows: tuple[R, ...]
+
+    @property
     def prompts(self) -> tuple[TokenisedPrompt, ...]:
-        """Return the prompt once for each change."""
-        return (self.held.prompt,) * len(self.deltas)
+        """Return the prompt of each row."""
+        return tuple(row.prompt for row in self.rows)
 
-    def halves(self) -> tuple[ChangeGroup, ChangeGroup]:
-        """Return two groups with half of the changes each."""
-        middle = len(self.deltas) // 2
-        return (
-            ChangeGroup(self.held, self.numbers[:middle], self.deltas[:middle], self.start),
-            ChangeGroup(self.held, self.numbers[middle:], self.deltas[middle:], self.start),
-        )
+    def halves(self) -> tuple[Group[R], Group[R]]:
+        """Return two groups with half of the rows each."""
+        middle = len(self.rows) // 2
+        return Group(self.rows[:middle]), Group(self.rows[middle:])
 
-    def total(self, device: torch.device) -> Tensor:
-        """Return (rows, positions, d) float32, what is added from the group's start on."""
-        held = self.held
-        shape = (len(self.deltas), held.positions - self.start, held.fired.source.shape[1])
-        total = torch.zeros(shape, device=device)
-        for row, delta in zip(total, self.deltas, strict=True):
-            row.index_add_(0, delta.positions.to(device) - self.start, delta.vectors.to(device))
-        return total
+
+def total_change(rows: Sequence[Changed], device: torch.device) -> Tensor:
+    """Return (rows, positions, d) float32, what is added to each row from its start on; behind its end nothing."""
+    width = rows[0].held.fired.source.shape[1]
+    total = torch.zeros(len(rows), max(row.length for row in rows), width, device=device)
+    for own, row in zip(total, rows, strict=True):
+        own.index_add_(0, row.delta.positions.to(device) - row.start, row.delta.vectors.to(device))
+    return total
+
+
+def in_groups(rows: Sequence[R], batch_tokens: int) -> list[Group[R]]:
+    """Return rows in groups that cost least together, each of neighbours in length; equal lengths keep their order."""
+    ordered = sorted(rows, key=lambda row: row.length)
+    parts = partition([row.length for row in ordered], batch_tokens)
+    return [Group(tuple(ordered[begin:end])) for begin, end in parts]
 
 
 def partition(lengths: Sequence[int], batch_tokens: int) -> list[tuple[int, int]]:

@@ -8,59 +8,34 @@ estimated here but by `gradient`, which is for choosing what to measure.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from audit.capture.batches import NO_PREFIX, SharedPrefix, share_prefix
-from audit.capture.change_groups import ChangeGroup, partition
+from audit.capture.change_groups import Changed, Group, Kept, Untouched, in_groups, total_change
 from audit.capture.halving import Say, run_halved
-from audit.capture.held_prompts import Delta, Fired, Held, combined, fire, not_finite
+from audit.capture.held_prompts import Delta, Held, combined, fire, not_finite
+from audit.capture.intervention_places import require_place
 from audit.capture.model import LoadedModel
 from audit.capture.prompts import OutcomeTokens, TokenisedPrompt
+from audit.capture.responses import Responses, enter, later_maxima, unchanged
 from audit.capture.runner import Station
-from audit.capture.sites import Change, Site, SiteKind
-from audit.capture.upper_layers import CleanPass, UpperLayers, upto
-from audit.errors import ConfigError, SaeInvalid, ShapeMismatch
+from audit.capture.sites import Change, Site
+from audit.capture.upper_layers import CleanPass, Stretch, UpperLayers, upto
+from audit.errors import ShapeMismatch
 
-__all__ = ["Delta", "Held", "Interventions", "Responses", "combined", "hold_together"]
+__all__ = ["Delta", "Held", "Interventions", "Job", "Responses", "combined", "hold_together"]
+
+Job = tuple[Held, Sequence[Delta]]
 
 # Keys, values and answers of clean prompts that are kept for the next call; others are computed again.
-_KEPT_BYTES = 1 << 28
+_KEPT_BYTES = 1 << 26
 # A backward pass takes about twice the work of its forward pass.
 _GRADIENT_WORK = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Responses:
-    """What the model answers under each of n changes of one prompt.
-
-    Args:
-        outcome: (n,) float64, logit of the target minus logit of the foil at the last position, in nats.
-        kl: (n,) float64, KL(untouched || changed) of the next-token distribution at the last position, in nats.
-        downstream: (n, latents) float32, the largest activation of each feature of the later SAE over the positions
-            that were kept untouched; None where there is no such SAE.
-    """
-
-    outcome: NDArray[np.float64]
-    kl: NDArray[np.float64]
-    downstream: NDArray[np.float32] | None
-
-
-@dataclass(frozen=True, slots=True)
-class _Clean:
-    past: SharedPrefix
-    log_probabilities: Tensor
-
-    @property
-    def size_bytes(self) -> int:
-        tensors = [self.log_probabilities, *(tensor for pair in self.past.cache for tensor in pair)]
-        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
 class Interventions:
@@ -87,7 +62,7 @@ class Interventions:
         batch_tokens: int,
         say: Say = lambda _: None,
     ) -> None:
-        _require_place(model, station, downstream)
+        require_place(model, station, downstream)
         self._model = model
         self._station = station
         self._downstream = downstream
@@ -96,7 +71,7 @@ class Interventions:
         self._upper: UpperLayers | None = None
         self._prefix = NO_PREFIX
         self._prefix_ids: tuple[int, ...] = ()
-        self._clean: OrderedDict[tuple[int, ...], _Clean] = OrderedDict()
+        self._clean: OrderedDict[tuple[int, ...], Kept] = OrderedDict()
         self._work = 0.0
         self._held_prompts = 0
         self._held_tokens = 0
@@ -123,31 +98,28 @@ class Interventions:
         return held
 
     def run(self, held: Held, deltas: Sequence[Delta]) -> Responses:
-        """Return the exact answers under each change, in the order given. A change of nothing costs nothing.
+        """Return the exact answers under each change of one prompt; see `run_all`."""
+        (found,) = self.run_all([(held, deltas)])
+        return found
+
+    def run_all(self, jobs: Sequence[Job]) -> tuple[Responses, ...]:
+        """Return the exact answers under each change of each prompt, in the order given. A change of nothing is free.
 
         Raises:
             EvidenceError: an answer is NaN or infinite.
             ShapeMismatch: a change lies outside the positions that run.
             TooLarge: one changed prompt alone does not fit into memory.
         """
-        count = len(deltas)
-        clean = held.downstream
-        responses = Responses(
-            outcome=np.full(count, held.outcome),
-            kl=np.zeros(count),
-            downstream=None if clean is None else np.repeat(clean[None], count, axis=0),
-        )
-        if all(delta.empty for delta in deltas):
-            return responses
-        past = self._clean_of(held)
-        for group in self._groups(held, deltas):
-            for part in run_halved(group, lambda part: (part, self._answer(part, past)), say=self._say):
-                own, answer = part
-                places = list(own.numbers)
-                responses.outcome[places], responses.kl[places] = answer.outcome, answer.kl
-                if responses.downstream is not None:
-                    responses.downstream[places] = answer.downstream
-        return responses
+        found = tuple(unchanged(held, len(deltas)) for held, deltas in jobs)
+        working = [n for n, (_, deltas) in enumerate(jobs) if not all(delta.empty for delta in deltas)]
+        for part in self._parts(working):
+            kept = self._kept([jobs[n][0] for n in part])
+            rows = [row for n, own in zip(part, kept, strict=True) for row in self._rows(n, jobs[n], own)]
+            self._work += self._layers_run * sum(row.length for row in rows)
+            for group in self._groups(rows):
+                for own, answer in run_halved(group, lambda part: (part, self._answer(part)), say=self._say):
+                    enter(answer, own.rows, found)
+        return found
 
     def gradient(self, held: Held, deltas: Sequence[Delta]) -> Tensor:
         """Return d outcome / d activation at the site, at x + delta for each change.
@@ -167,35 +139,34 @@ class Interventions:
         """
         width = held.fired.source.shape[1]
         gradients = torch.zeros(len(deltas), held.positions, width)
-        past = self._clean_of(held)
-        first = int(held.fired.kept[0])
-        start = min([first, *(self._first(held, delta) for delta in deltas)])
-        start = start if past.past.length else held.prefix.length
-        size = max(1, self._batch_tokens // (held.positions - start))
-        self._work += _GRADIENT_WORK * len(deltas) * self._layers_run * (held.positions - start)
-        for begin in range(0, len(deltas), size):
-            numbers = tuple(range(begin, min(begin + size, len(deltas))))
-            group = ChangeGroup(held, numbers, tuple(deltas[n] for n in numbers), start)
-            for own, part in run_halved(group, lambda part: (part, self._gradient(part, past)), say=self._say):
-                kept = held.fired.kept.cpu()
-                gradients[torch.tensor(own.numbers)[:, None], kept] = part[:, kept - start]
+        (kept,) = self._kept([held])
+        start = min([int(held.fired.kept[0]), *(self._first(held, delta) for delta in deltas)])
+        start = start if kept.past.length else held.prefix.length
+        past, places = upto(kept.past, start), held.fired.kept.cpu()
+        rows = [Changed(0, number, held, kept, delta, past, start) for number, delta in enumerate(deltas)]
+        self._work += _GRADIENT_WORK * self._layers_run * sum(row.length for row in rows)
+        for group in self._groups(rows):
+            for own, part in run_halved(group, lambda part: (part, self._gradient(part)), say=self._say):
+                numbers = torch.tensor([row.number for row in own.rows])
+                gradients[numbers[:, None], places] = part[:, places - start]
         return gradients
 
-    def take(self, prompt: TokenisedPrompt, tokens: OutcomeTokens, prefix: SharedPrefix, seen: CleanPass) -> Held:
+    def take(self, row: Untouched, seen: CleanPass) -> Held:
         """Keep of an untouched pass what interventions at this site need; `hold_together` makes the pass."""
+        prompt, start = row.prompt, row.prefix.length
         upper, later = self.upper_layers(prompt), self._downstream
         held = Held(
             prompt=prompt,
-            tokens=tokens,
-            outcome=float(self._outcome(seen.logits[None], tokens, prompt)[0]),
-            fired=fire(self._station, seen.activations[upper.site], prompt, prefix.length),
-            later=None if later is None else fire(later, seen.activations[later.site], prompt, prefix.length),
+            tokens=row.tokens,
+            outcome=float(self._outcomes(seen.logits[None], [row])[0]),
+            fired=fire(self._station, seen.activations[upper.site], prompt, start),
+            later=None if later is None else fire(later, seen.activations[later.site], prompt, start),
             entering=seen.activations[upper.entering] if upper.resumes else None,
-            prefix=prefix,
+            prefix=row.prefix,
         )
         self._held_prompts += 1
         self._held_tokens += held.positions
-        self._keep(held, _Clean(seen.past, torch.log_softmax(seen.logits.double(), dim=-1)))
+        self._keep(held, _kept_of(seen))
         return held
 
     def sites(self, prompt: TokenisedPrompt) -> set[Site]:
@@ -204,11 +175,34 @@ class Interventions:
         later = set() if self._downstream is None else {self._downstream.site}
         return {upper.site, upper.entering} | later
 
-    def clean(self, prompt: TokenisedPrompt, prefix: SharedPrefix, sites: set[Site]) -> CleanPass:
-        """Run an untouched prompt behind a prefix and return what its sites read."""
-        ids = torch.tensor(prompt.ids[prefix.length :], device=self._model.device)
-        self._work += len(self._model.layers) * len(ids)
-        return self.upper_layers(prompt).clean(ids, prefix, sites=sites)
+    def untouched(
+        self, rows: Sequence[Untouched], sites: set[Site], entering: Mapping[int, Tensor | None] | None = None
+    ) -> Iterator[tuple[Untouched, CleanPass]]:
+        """Run prompts as they are and yield what their sites read, in the order in which they ran.
+
+        Args:
+            rows: all behind one prefix.
+            sites: which activations to read.
+            entering: number of a row -> what enters the upper layers, where these alone run; None: all layers run.
+        """
+
+        def run(group: Group[Untouched]) -> list[tuple[Untouched, CleanPass]]:
+            stretches = [
+                Stretch(
+                    self._ids(row.prompt, row.prefix.length),
+                    row.prefix,
+                    None if entering is None else entering[row.number],
+                )
+                for row in group.rows
+            ]
+            upper = self.upper_layers(group.rows[0].prompt)
+            return list(zip(group.rows, upper.clean(stretches, sites=sites), strict=True))
+
+        layers = len(self._model.layers) if entering is None else self._layers_run
+        self._work += layers * sum(row.length for row in rows)
+        for group in in_groups(rows, self._batch_tokens):
+            for part in run_halved(group, run, say=self._say):
+                yield from part
 
     def upper_layers(self, prompt: TokenisedPrompt) -> UpperLayers:
         """Return the layers that run again; the first prompt is the one on which that is tried."""
@@ -234,18 +228,32 @@ class Interventions:
             self._work += len(self._model.layers) * self._prefix.length
         return self._prefix
 
-    def _clean_of(self, held: Held) -> _Clean:
-        found = self._clean.get(held.prompt.ids)
-        if found is not None:
-            self._clean.move_to_end(held.prompt.ids)
-            return found
-        upper = self.upper_layers(held.prompt)
-        ids = torch.tensor(held.prompt.ids[held.prefix.length :], device=self._model.device)
-        again = upper.clean(ids, held.prefix, sites=(), entering=held.entering)
-        self._work += self._layers_run * len(ids)
-        return self._keep(held, _Clean(again.past, torch.log_softmax(again.logits.double(), dim=-1)))
+    def _parts(self, working: Sequence[int]) -> Iterator[Sequence[int]]:
+        """Divide prompts into parts of which everything that is kept fits into the memory meant for it."""
+        largest = max((one.size_bytes for one in self._clean.values()), default=1)
+        count = max(1, _KEPT_BYTES // largest)
+        for begin in range(0, len(working), count):
+            yield working[begin : begin + count]
 
-    def _keep(self, held: Held, clean: _Clean) -> _Clean:
+    def _kept(self, every: Sequence[Held]) -> list[Kept]:
+        """Return what is kept of prompts; what was forgotten is computed again from what entered the upper layers."""
+        found: dict[tuple[int, ...], Kept] = {}
+        missing: dict[tuple[int, ...], Held] = {}
+        for held in every:
+            one = self._clean.get(held.prompt.ids)
+            if one is None:
+                missing[held.prompt.ids] = held
+            else:
+                self._clean.move_to_end(held.prompt.ids)
+                found[held.prompt.ids] = one
+        rows = [Untouched(n, held.prompt, held.tokens, held.prefix) for n, held in enumerate(missing.values())]
+        entering = {n: held.entering for n, held in enumerate(missing.values())}
+        for own in _by_prefix(rows):
+            for row, seen in self.untouched(own, set(), entering):
+                found[row.prompt.ids] = self._keep(missing[row.prompt.ids], _kept_of(seen))
+        return [found[held.prompt.ids] for held in every]
+
+    def _keep(self, held: Held, clean: Kept) -> Kept:
         self._clean[held.prompt.ids] = clean
         while len(self._clean) > 1 and sum(one.size_bytes for one in self._clean.values()) > _KEPT_BYTES:
             self._clean.popitem(last=False)
@@ -265,31 +273,39 @@ class Interventions:
             )
         return first if self.upper_layers(held.prompt).keeps_past else held.prefix.length
 
-    def _groups(self, held: Held, deltas: Sequence[Delta]) -> list[ChangeGroup]:
+    def _rows(self, job: int, asked: Job, kept: Kept) -> list[Changed]:
+        held, deltas = asked
         starts = {n: self._first(held, delta) for n, delta in enumerate(deltas) if not delta.empty}
-        self._work += self._layers_run * sum(held.positions - start for start in starts.values())
-        # Ascending lengths: the last of a group is its longest and decides how many positions the group runs.
-        order = sorted(starts, key=lambda n: (-starts[n], n))
-        parts = partition([held.positions - starts[n] for n in order], self._batch_tokens)
-        return [
-            ChangeGroup(held, tuple(own), tuple(deltas[n] for n in own), starts[own[-1]])
-            for own in (order[begin:end] for begin, end in parts)
+        pasts = {start: upto(kept.past, start) for start in starts.values()}
+        return [Changed(job, n, held, kept, deltas[n], pasts[start], start) for n, start in starts.items()]
+
+    def _groups(self, rows: Sequence[Changed]) -> list[Group[Changed]]:
+        if not rows:
+            return []
+        if self.upper_layers(rows[0].prompt).mixes:
+            return in_groups(rows, self._batch_tokens)
+        alike: dict[int, list[Changed]] = {}
+        for row in rows:
+            alike.setdefault(row.past.length, []).append(row)
+        return [group for own in alike.values() for group in in_groups(own, self._batch_tokens)]
+
+    def _ids(self, prompt: TokenisedPrompt, start: int) -> Tensor:
+        return torch.tensor(prompt.ids[start:], device=self._model.device)
+
+    def _logits(self, rows: Sequence[Changed], change: Change, observe: Mapping[Site, Change]) -> Tensor:
+        stretches = [
+            Stretch(
+                self._ids(row.prompt, row.start),
+                row.past,
+                None if row.held.entering is None else row.held.entering[row.start - row.held.prefix.length :],
+            )
+            for row in rows
         ]
+        return self.upper_layers(rows[0].prompt).changed(stretches, change=change, observe=observe)
 
-    def _logits(self, group: ChangeGroup, clean: _Clean, change: Change, observe: Mapping[Site, Change]) -> Tensor:
-        held, start = group.held, group.start
-        entering = None if held.entering is None else held.entering[start - held.prefix.length :]
-        return self.upper_layers(held.prompt).changed(
-            torch.tensor(held.prompt.ids[start:], device=self._model.device),
-            upto(clean.past, start),
-            entering=entering,
-            change=change,
-            rows=len(group.deltas),
-            observe=observe,
-        )
-
-    def _answer(self, group: ChangeGroup, clean: _Clean) -> Responses:
-        total = group.total(self._model.device)
+    def _answer(self, group: Group[Changed]) -> Responses:
+        rows = group.rows
+        total = total_change(rows, self._model.device)
         later: dict[Site, Tensor] = {}
 
         def note(activation: Tensor) -> Tensor:
@@ -298,47 +314,50 @@ class Interventions:
 
         with torch.no_grad():
             logits = self._logits(
-                group,
-                clean,
+                rows,
                 lambda activation: (activation + total).to(activation.dtype),
                 {} if self._downstream is None else {self._downstream.site: note},
             )
             changed = torch.log_softmax(logits.double(), dim=-1)
-            outcome = self._outcome(logits, group.held.tokens, group.held.prompt)
-            kl = (clean.log_probabilities.exp() * (clean.log_probabilities - changed)).sum(-1)
-            maxima = None
-            if self._downstream is not None and group.held.later is not None:
-                maxima = _array(_maxima(group, group.held.later, later[self._downstream.site]))
-        return Responses(_array(outcome), _array(kl), maxima)
+            untouched = torch.stack([row.kept.log_probabilities for row in rows])
+            kl = (untouched.exp() * (untouched - changed)).sum(-1)
+            maxima = None if self._downstream is None else _array(later_maxima(rows, later[self._downstream.site]))
+        return Responses(_array(self._outcomes(logits, rows)), _array(kl), maxima)
 
-    def _gradient(self, group: ChangeGroup, clean: _Clean) -> Tensor:
-        total = group.total(self._model.device)
+    def _gradient(self, group: Group[Changed]) -> Tensor:
+        total = total_change(group.rows, self._model.device)
         with torch.enable_grad():
             shift = total.clone().requires_grad_()
-            logits = self._logits(group, clean, lambda activation: (activation + shift).to(activation.dtype), {})
-            outcome = self._outcome(logits, group.held.tokens, group.held.prompt)
+            logits = self._logits(group.rows, lambda activation: (activation + shift).to(activation.dtype), {})
+            outcome = self._outcomes(logits, group.rows)
             (gradient,) = torch.autograd.grad(outcome.sum(), shift)
-        if not bool(torch.isfinite(gradient).all()):
-            raise not_finite("gradient of the outcome", group.held.prompt)
+        for row, own in zip(group.rows, gradient, strict=True):
+            if not bool(torch.isfinite(own[: row.length]).all()):
+                raise not_finite("gradient of the outcome", row.prompt)
         return gradient.cpu()
 
-    def _outcome(self, logits: Tensor, tokens: OutcomeTokens, prompt: TokenisedPrompt) -> Tensor:
-        if not bool(torch.isfinite(logits).all()):
-            raise not_finite("the model's answer", prompt)
-        return logits[:, tokens.target].double() - logits[:, tokens.foil].double()
+    def _outcomes(self, logits: Tensor, rows: Sequence[Changed | Untouched]) -> Tensor:
+        """Return (rows,) float64 logit of the target minus that of the foil."""
+        finite = torch.isfinite(logits).all(dim=-1).tolist()
+        if not all(finite):
+            raise not_finite("the model's answer", rows[finite.index(False)].prompt)
+        tokens = [row.held.tokens if isinstance(row, Changed) else row.tokens for row in rows]
+        place = torch.arange(len(rows), device=logits.device)
+        target, foil = (
+            torch.tensor(own, device=logits.device) for own in zip(*((t.target, t.foil) for t in tokens), strict=True)
+        )
+        return logits[place, target].double() - logits[place, foil].double()
 
 
-def _maxima(group: ChangeGroup, later: Fired, activation: Tensor) -> Tensor:
-    """Return (rows, latents) float32 from (rows, positions, d); what lies before the change stays as it was."""
-    places = later.kept[later.kept >= group.start] - group.start
-    rows, count, latents = len(group.deltas), len(places), later.sae.record.latents
-    largest = later.maxima(before=group.start).expand(rows, latents).clone()
-    if not count:
-        return largest
-    fired = later.sae.encode(activation[:, places].float().reshape(rows * count, -1))
-    where = fired.token // count * latents + fired.latent
-    largest.view(-1).scatter_reduce_(0, where, fired.activation, "amax")
-    return largest
+def _kept_of(seen: CleanPass) -> Kept:
+    return Kept(seen.past, torch.log_softmax(seen.logits.double(), dim=-1))
+
+
+def _by_prefix(rows: Sequence[Untouched]) -> list[list[Untouched]]:
+    found: dict[int, list[Untouched]] = {}
+    for row in rows:
+        found.setdefault(id(row.prefix), []).append(row)
+    return list(found.values())
 
 
 def hold_together(
@@ -352,54 +371,16 @@ def hold_together(
     if not prompts or not engines:
         return ((),) * len(engines)
     prefix = engines[0].common_prefix([prompt for prompt, _ in prompts])
-    found: list[list[Held]] = [[] for _ in engines]
-    for prompt, tokens in prompts:
-        # The lowest one keeps keys and values of all layers that any of them runs again.
-        lowest = min(engines, key=lambda engine: engine.upper_layers(prompt).entry)
-        seen = lowest.clean(prompt, prefix, set().union(*(engine.sites(prompt) for engine in engines)))
+    rows = [Untouched(n, prompt, tokens, prefix) for n, (prompt, tokens) in enumerate(prompts)]
+    first = prompts[0][0]
+    # The lowest one keeps keys and values of all layers that any of them runs again.
+    lowest = min(engines, key=lambda engine: engine.upper_layers(first).entry)
+    sites = set().union(*(engine.sites(first) for engine in engines))
+    found: list[dict[int, Held]] = [{} for _ in engines]
+    for row, seen in lowest.untouched(rows, sites):
         for engine, own in zip(engines, found, strict=True):
-            own.append(engine.take(prompt, tokens, prefix, seen))
-    return tuple(tuple(own) for own in found)
-
-
-def _require_place(model: LoadedModel, station: Station, downstream: Station | None) -> None:
-    for one in (station, downstream):
-        if one is not None and len(one.saes) != 1:
-            raise SaeInvalid(
-                item=f"station at {one.site}",
-                expected="one SAE",
-                found=f"{len(one.saes)}",
-                hint="Interventions go through one SAE at a time.",
-            )
-    (sae,) = station.saes
-    target = station.targets.get(sae.record.name, station.site)
-    if target != station.site:
-        raise SaeInvalid(
-            item=sae.record.name,
-            expected="an SAE that writes where it reads",
-            found=f"a transcoder from {station.site} to {target}",
-            hint="Choose an SAE of one site for interventions.",
-        )
-    depth, layers = _depth(station.site), len(model.layers)
-    if depth[0] >= layers or (station.site.layer == layers - 1 and station.site.kind is not SiteKind.RESID_PRE):
-        raise ConfigError(
-            item=f"site {station.site}",
-            expected="a site with layers behind it",
-            found=f"the last of {layers} layers: a site without later layers",
-            hint="Choose an SAE of an earlier layer for interventions.",
-        )
-    if downstream is not None and _depth(downstream.site) <= depth:
-        raise ConfigError(
-            item=f"second SAE at {downstream.site}",
-            expected=f"a site behind {station.site}",
-            found="a second SAE before the first",
-            hint="Name the SAE of the earlier layer first.",
-        )
-
-
-def _depth(site: Site) -> tuple[int, int]:
-    """Return the order of sites; the output of a layer is the input of the next."""
-    return (Site(SiteKind.RESID_PRE, site.layer + 1) if site.kind is SiteKind.RESID_POST else site).depth
+            own[row.number] = engine.take(row, seen)
+    return tuple(tuple(own[n] for n in range(len(rows))) for own in found)
 
 
 def _array(values: Tensor) -> NDArray[Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from audit.capture.interventions import Delta, Held, combined, hold_together
+from audit.capture.interventions import Delta, Held, Responses, combined, hold_together
 from audit.capture.prompts import OutcomeTokens, Prompt, TokenisedPrompt, tokenise
 from audit.causes.benches import Bench
 from audit.causes.levels import Levels
@@ -176,35 +176,51 @@ def hold_cases(
     )
 
 
-def run_pairs(bench: Bench, case: PairCase, pairs: Sequence[tuple[int, int]]) -> tuple[PairAnswers, ...]:
-    """Return the exact answers of one case to the interventions on each pair; what is shared runs once."""
-    first = {one: case.first(one) for one, _ in pairs}
-    second = {other: case.second(other) for _, other in pairs}
-    both = {
-        (one, other): combined((first[one], second[other]))
-        for one, other in pairs
-        if not first[one].empty and not second[other].empty
-    }
-    deltas = [*first.values(), *second.values(), *both.values()]
-    responses = bench.engine.run(case.held, deltas)
-    answers = list(zip(responses.outcome.tolist(), responses.kl.tolist(), strict=True))
-    ends = len(first), len(first) + len(second)
-    by_first = dict(zip(first, answers[: ends[0]], strict=True))
-    by_second = dict(zip(second, answers[ends[0] : ends[1]], strict=True))
-    by_both = dict(zip(both, answers[ends[1] :], strict=True))
-    found = []
-    for one, other in pairs:
-        changed = not first[one].empty, not second[other].empty
-        # With nothing to lower in one of them, both together are the other alone.
-        together = by_both.get((one, other), by_first[one] if changed[0] else by_second[other])
-        found.append(
-            PairAnswers(
-                y11=case.held.outcome,
-                y01=by_first[one][0],
-                y10=by_second[other][0],
-                y00=together[0],
-                kl=(by_first[one][1], by_second[other][1], together[1]),
-                changed=changed,
+def run_pairs(
+    bench: Bench, cases: Sequence[PairCase], pairs: Sequence[tuple[int, int]]
+) -> tuple[tuple[PairAnswers, ...], ...]:
+    """Return the exact answers of each case to the interventions on each pair; what is shared runs once."""
+    every = [_Lowered(case, pairs) for case in cases]
+    responses = bench.engine.run_all([(one.case.held, one.deltas) for one in every])
+    return tuple(one.answers(found) for one, found in zip(every, responses, strict=True))
+
+
+class _Lowered:
+    """What lowers the features of some pairs in one case, each alone and both together."""
+
+    def __init__(self, case: PairCase, pairs: Sequence[tuple[int, int]]) -> None:
+        self.case = case
+        self._pairs = pairs
+        self._first = {one: case.first(one) for one, _ in pairs}
+        self._second = {other: case.second(other) for _, other in pairs}
+        self._both = {
+            (one, other): combined((self._first[one], self._second[other]))
+            for one, other in pairs
+            if not self._first[one].empty and not self._second[other].empty
+        }
+
+    @property
+    def deltas(self) -> list[Delta]:
+        """Return every change to run."""
+        return [*self._first.values(), *self._second.values(), *self._both.values()]
+
+    def answers(self, responses: Responses) -> tuple[PairAnswers, ...]:
+        """Return what the answers to all changes say of each pair."""
+        found = iter(zip(responses.outcome.tolist(), responses.kl.tolist(), strict=True))
+        first, second, both = ({key: next(found) for key in own} for own in (self._first, self._second, self._both))
+        answers = []
+        for one, other in self._pairs:
+            changed = not self._first[one].empty, not self._second[other].empty
+            # With nothing to lower in one of them, both together are the other alone.
+            together = both.get((one, other), first[one] if changed[0] else second[other])
+            answers.append(
+                PairAnswers(
+                    y11=self.case.held.outcome,
+                    y01=first[one][0],
+                    y10=second[other][0],
+                    y00=together[0],
+                    kl=(first[one][1], second[other][1], together[1]),
+                    changed=changed,
+                )
             )
-        )
-    return tuple(found)
+        return tuple(answers)

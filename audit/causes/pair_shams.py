@@ -105,8 +105,8 @@ class PairShams:
     def _exact(self, pairs: Sequence[tuple[int, int]]) -> FloatArray:
         missing = [pair for pair in pairs if pair not in self._answers]
         totals = np.zeros(len(missing))
-        for case in self._cases:
-            totals += [answer.interaction for answer in run_pairs(self._bench, case, missing)]
+        for answers in run_pairs(self._bench, self._cases, missing):
+            totals += [answer.interaction for answer in answers]
         self._answers |= dict(zip(missing, (totals / len(self._cases)).tolist(), strict=True))
         return np.array([self._answers[pair] for pair in pairs])
 

@@ -122,8 +122,8 @@ def check_pairs(bench: Bench, parts: Sequence[Screened], config: AuditConfig, le
         part = parts[number]
         values = np.zeros(len(places))
         for asked, own, pairs in _by_question(part, places):
-            for case in part.cases[asked]:
-                values[own] += [one.interaction for one in run_pairs(bench, case, pairs)]
+            for answers in run_pairs(bench, part.cases[asked], pairs):
+                values[own] += [one.interaction for one in answers]
             values[own] /= len(part.cases[asked])
         for place, one, other in zip(places, estimate(bench, part, places).data, values, strict=True):
             ledger.screen.append(_screen_row(bench, part, place, len(exact), (float(one), float(other))))
@@ -168,8 +168,9 @@ class PairRunner:
     def run(self, combinations: Sequence[Combination], cases: Sequence[PairCase]) -> None:
         """Run some of the combinations exactly on more scenarios."""
         pairs = [(one.first, one.second) for one in combinations]
-        for case in cases if pairs else ():
-            found = run_pairs(self._bench, case, pairs)
+        if not pairs:
+            return
+        for case, found in zip(cases, run_pairs(self._bench, cases, pairs), strict=True):
             for one, answer in zip(combinations, found, strict=True):
                 self._answers[one].append(answer)
                 self._cases[one].append(case)

@@ -150,13 +150,15 @@ class SingleShams:
         directions = self._directions(single, count)
         effects = np.zeros(len(numbers))
         falls = np.zeros((len(numbers), len(downstream)))
-        for held, like in zip(single.held, single.deltas, strict=True):
-            if like.empty:
-                continue
-            responses = self._bench.engine.run(held, [held.pushed(directions[n], like) for n in numbers])
+        jobs = [
+            (held, [held.pushed(directions[n], like) for n in numbers])
+            for held, like in zip(single.held, single.deltas, strict=True)
+            if not like.empty
+        ]
+        columns = list(downstream)
+        for (held, _), responses in zip(jobs, self._bench.engine.run_all(jobs), strict=True):
             effects += held.outcome - responses.outcome
             if responses.downstream is not None and held.downstream is not None:
-                columns = list(downstream)
                 falls += held.downstream[columns].astype(np.float64) - responses.downstream[:, columns]
         return effects / len(single.held), falls / len(single.held)
 

@@ -114,14 +114,17 @@ def _measure(
     concept = findings[0].concept
     trials = [_Trial(finding, bench, downstream, ledger) for finding in findings]
     errors = []
+    wanted: list[dict[tuple[int, float] | None, Delta]] = []
     for case in cases:
         # Two contrasts may lower one feature to one level, and a level may be zero: that is one run.
         deltas: dict[tuple[int, float] | None, Delta] = {None: case.held.removing_error()}
         for trial in trials:
             for key in trial.keys(case):
                 deltas.setdefault(key, case.held.lowering(*key))
-        responses = bench.engine.run(case.held, list(deltas.values()))
-        runs = {key: _Run(delta, responses, number) for number, (key, delta) in enumerate(deltas.items())}
+        wanted.append(deltas)
+    every = bench.engine.run_all([(case.held, list(own.values())) for case, own in zip(cases, wanted, strict=True)])
+    for case, own, responses in zip(cases, wanted, every, strict=True):
+        runs = {key: _Run(delta, responses, number) for number, (key, delta) in enumerate(own.items())}
         errors.append(case.held.outcome - runs[None].outcome)
         ledger.intervention.append(_row(concept, bench, case, runs[None], kind="error", reference="error"))
         for trial in trials:

@@ -111,13 +111,63 @@ def test_every_architecture_answers_as_one_whole_pass_an_intervention(any_wiring
     """Outcome, divergence and features of a later SAE, at a site of the stream and one of a branch."""
     later = station_at(Site(SiteKind.RESID_POST, 2), tmp_path)
     for site in (Site(SiteKind.RESID_POST, 1), Site(SiteKind.MLP_OUT, 1)):
-        engine = Interventions(any_wiring, station_at(site, tmp_path), downstream=later, batch_tokens=60)
-        for held in engine.hold(prompts_for(any_wiring)):
-            deltas = some_deltas(held)
-            found = engine.run(held, deltas)
+        engine = Interventions(any_wiring, station_at(site, tmp_path), downstream=later, batch_tokens=200)
+        jobs = [(held, some_deltas(held)) for held in engine.hold(prompts_for(any_wiring))]
+        together = engine.run_all(jobs)
+        for (held, deltas), mixed in zip(jobs, together, strict=True):
             expected = plainly(any_wiring, held, deltas, site, later)
-            assert_equal(found, expected)
+            assert_equal(engine.run(held, deltas), expected)
+            assert_equal(mixed, expected)
             assert np.abs(expected.outcome - held.outcome).max() > 3e-4
+
+
+def test_prompts_of_unequal_length_share_a_pass(small_model: LoadedModel, tmp_path: Path) -> None:
+    """Fewer passes than prompts, the answers those of each alone; prompts may come twice, or with nothing to do."""
+    engine = engine_at(small_model, STREAM, tmp_path, batch_tokens=10_000)
+    held = engine.hold(prompts_for(small_model))
+    assert len({one.positions for one in held}) > 1
+    jobs = [(held[0], some_deltas(held[0])), (held[1], some_deltas(held[1])[:1]), (held[2], []), (held[0], ())]
+    passes: list[int] = []
+    hook = small_model.layers[3].register_forward_hook(lambda *call: passes.append(len(call[-1])))
+    together = engine.run_all([*jobs, (held[1], some_deltas(held[1]))])
+    hook.remove()
+    assert len(passes) == 1
+    assert_equal(together[4], engine.run(held[1], some_deltas(held[1])))
+    for (one, deltas), found in zip(jobs, together, strict=False):
+        assert len(found.outcome) == len(deltas)
+        assert_equal(found, engine.run(one, deltas))
+
+
+def test_a_model_that_takes_no_places_runs_rows_of_one_past(
+    small_model: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where unequal pasts may not stand side by side, rows with one start do, and the answers are the same."""
+    monkeypatch.setattr("audit.capture.upper_layers.UpperLayers._can_mix", lambda *_: False)
+    engine = engine_at(small_model, STREAM, tmp_path, batch_tokens=10_000)
+    jobs = [(held, some_deltas(held)) for held in engine.hold(prompts_for(small_model))]
+    for (held, deltas), found in zip(jobs, engine.run_all(jobs), strict=True):
+        assert_equal(found, plainly(small_model, held, deltas, STREAM))
+
+
+def test_a_model_with_other_places_is_found_out(small_model: LoadedModel, tmp_path: Path) -> None:
+    """One that ignores the places given to it says something else in a mixed pass: that is tried first."""
+    own = small_model.model.forward
+
+    def deaf(*, position_ids: Tensor | None = None, logits_to_keep: int | Tensor = 0, **more: object) -> object:
+        del position_ids
+        return own(logits_to_keep=logits_to_keep, **more)
+
+    small_model.model.forward = deaf  # type: ignore[method-assign, assignment]
+    try:
+        engine = engine_at(small_model, STREAM, tmp_path)
+        jobs = [(held, some_deltas(held)) for held in engine.hold(prompts_for(small_model))]
+        found = engine.run_all(jobs)
+    finally:
+        del small_model.model.__dict__["forward"]
+    assert engine._upper is not None
+    assert not engine._upper.mixes
+    for (held, deltas), one in zip(jobs, found, strict=True):
+        assert_equal(one, plainly(small_model, held, deltas, STREAM))
 
 
 def engine_at(
