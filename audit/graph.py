@@ -41,7 +41,7 @@ _MIX_KINDS = {
     MixWord.FACILITATION: EdgeKind.FACILITATION,
     MixWord.EMERGENT: EdgeKind.EMERGENT,
 }
-_MEASURES = {
+_DECISIVE = {
     MixWord.SYNERGY: (MixMeasure.ADDITIVE,),
     MixWord.SUPPRESSION: (MixMeasure.ADDITIVE,),
     MixWord.FACILITATION: (MixMeasure.ALIGNED_A, MixMeasure.ALIGNED_B),
@@ -202,7 +202,7 @@ def _mix_edges(found: MixFinding) -> Iterator[Edge]:
 def deciding_effect(found: MixFinding, word: MixWord) -> MixEffect | None:
     """Return the measure that a word rests on, or None where the record holds none in the word's direction."""
     direction = -1 if word is MixWord.SUPPRESSION else 1
-    fitting = (e for e in found.effects if e.measure in _MEASURES[word] and direction * e.effect.value > 0)
+    fitting = (e for e in found.effects if e.measure in _DECISIVE[word] and direction * e.effect.value > 0)
     return min(fitting, key=_least_p, default=None)
 
 

@@ -42,6 +42,8 @@ from benchmarks.capture import Timed, measure
 from probes.loader import load_suites
 
 _OUTLIER_FACTOR = 10.0
+# Prompts of a turn.
+_TOGETHER = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,19 +162,18 @@ def measure_ways(setting: Setting, *, features: int, rounds: int, batch_tokens: 
 
     found: dict[str, dict[int, Responses]] = {"engine": {}, "plain": {}}
 
-    def batched(number: int, asked: tuple[TokenisedPrompt, OutcomeTokens], deltas: Sequence[Delta]) -> None:
-        (held,) = engine.hold((asked,))
-        found["engine"][number] = engine.run(held, deltas)
+    def batched(numbers: Sequence[int]) -> None:
+        everyone = engine.hold([work[n][0] for n in numbers])
+        answers = engine.run_all([(held, work[n][2]) for n, held in zip(numbers, everyone, strict=True)])
+        found["engine"].update(zip(numbers, answers, strict=True))
 
-    def plainly(number: int, held: Held, deltas: Sequence[Delta]) -> None:
-        found["plain"][number] = answer_plainly(setting, held, deltas)
+    def plainly(numbers: Sequence[int]) -> None:
+        found["plain"].update({n: answer_plainly(setting, work[n][1], work[n][2]) for n in numbers})
 
     before = engine.spent
+    turns = [range(begin, min(begin + _TOGETHER, len(work))) for begin in range(0, len(work), _TOGETHER)]
     times = measure(
-        {
-            "engine": [partial(batched, n, asked, deltas) for n, (asked, _, deltas) in enumerate(work)],
-            "plain": [partial(plainly, n, held, deltas) for n, (_, held, deltas) in enumerate(work)],
-        },
+        {"engine": [partial(batched, turn) for turn in turns], "plain": [partial(plainly, turn) for turn in turns]},
         rounds=rounds,
     )
     # The round that warms up is work too.

@@ -241,8 +241,10 @@ def _edge(axis: Axes, edge: NetworkEdge, places: dict[str, tuple[float, float]])
         },
     )
     if edge.label:
-        # Beside the source, between two columns: a node in the next column would hide it. Errors start in one node.
-        along = 0.8 if edge.kind is EdgeKind.ERROR else 0.42 / max(1.0, end[0] - start[0])
+        # Beside the source, between two columns: a node in the next column would hide it. Errors start in one node and
+        # meet in another: those that come from farther have their number farther from the end.
+        distance = max(1.0, end[0] - start[0])
+        along = 0.98 - 0.18 * distance if edge.kind is EdgeKind.ERROR else 0.42 / distance
         axis.text(
             start[0] + along * (end[0] - start[0]) + (0.1 if bent else 0),
             start[1] + along * (end[1] - start[1]),

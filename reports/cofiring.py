@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
-from audit.records import CoFiring, CoFiringPair
+from audit.records import CoFiring, CoFiringPair, Estimate
 from reports.features import Names, cut_words
-from reports.numbers import count, decimal, interval, listed, plain, probability, visible
+from reports.numbers import NO_INTERVAL, count, decimal, listed, plain, probability, visible
 from reports.view import Cell, Column, Row, Table, whole
 
 PRINTED_PAIRS = 5
@@ -114,6 +115,18 @@ def cofiring_pairs(results: Sequence[CoFiring], names: Names) -> Table:
     )
 
 
+def _ratio(value: float) -> str:
+    """Return a ratio with two digits that count: its interval is far wider than a third."""
+    if value == 0:
+        return "0"
+    places = 1 - math.floor(math.log10(value))
+    return decimal(value, places) if places > 0 else count(int(round(value, places)))
+
+
+def _ratios(odds: Estimate) -> str:
+    return NO_INTERVAL if odds.low is None or odds.high is None else f"[{_ratio(odds.low)}, {_ratio(odds.high)}]"
+
+
 def _pair_row(result: CoFiring, pair: CoFiringPair, names: Names) -> Row:
     odds = pair.odds_ratio
     return Row(
@@ -123,7 +136,7 @@ def _pair_row(result: CoFiring, pair: CoFiringPair, names: Names) -> Row:
             (
                 Cell("infinite", detail="never apart")
                 if odds is None
-                else Cell(decimal(odds.value), detail=interval(odds), sort=plain(odds.value))
+                else Cell(_ratio(odds.value), detail=_ratios(odds), sort=plain(odds.value))
             ),
             Cell(probability(pair.q_value), sort=plain(pair.q_value)),
             Cell(decimal(pair.cosine)),

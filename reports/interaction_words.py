@@ -51,7 +51,7 @@ PAIR_WORDS: dict[PairWord, str] = {
     PairWord.REDUNDANCY: ("Together they do less than the sum of both; where one is left, it stands in for the other."),
 }
 
-MEASURES: dict[MixMeasure, str] = {
+MEASURE_WORDS: dict[MixMeasure, str] = {
     MixMeasure.ALIGNED_A: "first concept's words",
     MixMeasure.ALIGNED_B: "second concept's words",
     MixMeasure.ADDITIVE: "both beyond each",

@@ -10,7 +10,7 @@ from audit.graph import deciding_effect
 from audit.records import CausalPair, MixEffect, MixFinding, MixMeasure, MixResult, MixScan, MixWord, PairWord, Rung
 from reports.contrasts import estimate_cell
 from reports.features import Names, cut_words, headed, rung_cell
-from reports.interaction_words import MEASURES
+from reports.interaction_words import MEASURE_WORDS
 from reports.numbers import count, decimal, listed, plain, plural, probability, share, visible
 from reports.view import Cell, Column, Row, Table, whole
 
@@ -160,11 +160,11 @@ def _null_lines(mix: MixResult, names: Names) -> list[str]:
         tested = scan.confirmed_tested + scan.scan_selected
         found, at = len(confirmed(scan)), names.place(scan.sae)
         begin = f"{at}: " if at else ""
-        scanned = f" (scan over {count(scan.scan_tested)})"
+        chosen = f" ({count(scan.scan_selected)} chosen by a scan over {count(scan.scan_tested)})"
         lines.append(
-            f"{begin}{count(tested - found)} of {plural(tested, 'feature')}{scanned}"
+            f"{begin}{count(tested - found)} of {plural(tested, 'feature')}{chosen}"
             if found
-            else f"{begin}{plural(tested, 'feature')} tested, none found{scanned}"
+            else f"{begin}{plural(tested, 'feature')} tested, none found{chosen}"
         )
     null = len(mix.pairs) - len(claimed(mix)) - len(unresolved(mix))
     if null:
@@ -179,6 +179,8 @@ def _open_lines(mix: MixResult, names: Names) -> list[str]:
         begin = f"{at}: " if at else ""
         if scan.rung is Rung.UNRESOLVED:
             lines.append(f"{begin}unresolved: {visible(scan.reason)}")
+        elif scan.rung.height < Rung.CONFIRMED.height:
+            lines.append(f"{begin}{visible(scan.reason)}")
         weaker = len(scan.findings) - len(confirmed(scan))
         if weaker:
             lines.append(f"{begin}{plural(weaker, 'feature')} below confirmed")
@@ -243,7 +245,7 @@ def _feature_row(found: MixFinding, effect: MixEffect, names: Names) -> Row:
             names.feature(found.sae, found.latent),
             Cell(rung.text, detail=listed([word.value for word in found.words]), sort=rung.sort, mark=rung.mark),
             Cell(owners),
-            Cell(MEASURES[effect.measure]),
+            Cell(MEASURE_WORDS[effect.measure]),
             estimate_cell(effect.effect, with_sign=True, places=places),
             estimate_cell(effect.against_placebo, with_sign=True, places=places),
             Cell(probability(effect.p_holm), detail=probability(effect.p_value), sort=plain(effect.p_holm)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from audit.records import CausalPair, MixResult
+from audit.records import CausalPair, Estimate, MixResult
 from reports.causal_figures import MatrixCell, matrix_chart
 from reports.contrasts import estimate_cell
 from reports.features import Names, cut_words, headed, rung_cell, sham_cell
@@ -18,6 +18,8 @@ MATRICES = 1
 MATRIX_FEATURES = 12
 # Fewer pairs are read from the table at a glance.
 _PAIRS_FOR_A_MATRIX = 6
+# What prints as 0.000.
+_SMALLEST = 5e-4
 
 
 def pair_table(mixes: Sequence[MixResult], names: Names) -> Table:
@@ -56,6 +58,14 @@ def pair_table(mixes: Sequence[MixResult], names: Names) -> Table:
     )
 
 
+def _interaction_cell(interaction: Estimate) -> Cell:
+    """Return an interaction; one that rounds to nothing with its interval is a size, not a row of zeros."""
+    ends = (interaction.value, interaction.low, interaction.high)
+    if all(end is not None and abs(end) < _SMALLEST for end in ends):
+        return Cell("below 0.001", detail="in size, interval too", sort=plain(interaction.value))
+    return estimate_cell(interaction, with_sign=True, places=3)
+
+
 def _row(pair: CausalPair, names: Names) -> Row:
     rung = rung_cell(pair.rung)
     return Row(
@@ -63,7 +73,7 @@ def _row(pair: CausalPair, names: Names) -> Row:
             names.pair(pair.sae, pair.first, pair.second),
             Cell(names.title(pair.question)),
             Cell(signed(pair.first_effect.value, 3), detail=signed(pair.second_effect.value, 3)),
-            estimate_cell(pair.interaction, with_sign=True, places=3),
+            _interaction_cell(pair.interaction),
             Cell(probability(pair.p_holm), sort=plain(pair.p_holm)),
             sham_cell(pair.shams),
             Cell(

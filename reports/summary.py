@@ -225,9 +225,24 @@ def _ladder_sentence(findings: Findings, *, several: bool) -> str:
     return (
         f"Of {plural(sum(ladder.values()), 'finding')} about single features"
         f"{', counted over all instruments,' if several else ','} {count(high)}"
-        f" {'stands' if high == 1 else 'stand'} up to the full test on situations that were held back; the others are"
-        " reported with the reason why they do not."
+        f" {'stands' if high == 1 else 'stand'} up to the full test on situations that were held back"
+        f" ({_by_question(findings)}); the others are reported with the reason why they do not."
     )
+
+
+def _by_question(findings: Findings) -> str:
+    """Return how many findings each of the two questions has: one about the topic is none about the distinction."""
+    contrasts = [contrast for concept in findings.concepts for contrast in concept.contrasts]
+    numbers = {
+        asked: sum(
+            finding.rung.height >= Rung.CONFIRMED.height
+            for contrast in contrasts
+            if contrast.contrast is asked
+            for finding in contrast.findings
+        )
+        for asked in Contrast
+    }
+    return ", ".join(f"{count(number)} on the {asked.value}" for asked, number in numbers.items())
 
 
 def permutation_sentence(control: PermutationControl) -> str:

@@ -245,6 +245,48 @@ WORDS: tuple[tuple[str, str], ...] = (
         ),
     ),
     (
+        "q",
+        (
+            "Like p, for a list: of everything listed with a q up to 0.05, about one in twenty is expected to be a"
+            " false alarm."
+        ),
+    ),
+    (
+        "Nats",
+        (
+            "The unit of a model's answers: the natural logarithm of odds. A change of 0.1 nats shifts the odds of one"
+            " word against another by about a tenth, one of 0.001 by a thousandth."
+        ),
+    ),
+    (
+        "KL",
+        (
+            "How far the model's whole prediction of the next word moved, in nats. 0 is not at all; it says nothing"
+            " about the direction."
+        ),
+    ),
+    (
+        "Sham",
+        (
+            "A meaningless change of the same size at the same words. A model's answer moves whatever is changed in it;"
+            " an effect counts only if it lies beyond what shams do."
+        ),
+    ),
+    (
+        "Placebo",
+        (
+            "A third, harmless subject in the place of the second concept of a mix. What it does as well is no"
+            " interaction of two sensitive concepts."
+        ),
+    ),
+    (
+        "Error of the instrument, error node",
+        (
+            "What is left of the model's inner state when all features are taken away. It is changed like a feature, to"
+            " show how much of an answer no feature explains."
+        ),
+    ),
+    (
         "FVU",
         (
             "Fraction of variance unexplained: how much of the model's inner state the instrument misses. 0 is nothing"

@@ -73,8 +73,8 @@ def steer(
     """
     import json
 
+    from audit.bundle_steering import SteerRequest, steer_bundle
     from audit.cli.bar import progress
-    from audit.control import SteerRequest, steer_bundle
     from audit.records import as_json as to_json
     from audit.reopening import Sources
     from audit.signing.checks import printable

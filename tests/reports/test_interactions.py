@@ -47,7 +47,7 @@ def line(row: Row) -> list[str]:
         (Layer, words.LAYER_MEANINGS),
         (MixWord, words.MIX_WORDS),
         (PairWord, words.PAIR_WORDS),
-        (MixMeasure, words.MEASURES),
+        (MixMeasure, words.MEASURE_WORDS),
         (EdgeKind, words.EDGES),
     ],
 )
@@ -62,7 +62,7 @@ def test_each_mix_says_what_is_found_what_is_not_and_what_has_no_answer(view: Re
     assert found[1] == "synergy 11, suppression 1, facilitation 1, emergent 1 (layer 15)"
     assert found[2] == "synergy 1, redundancy 1 (layer 15)"
     assert found[3].splitlines() == [
-        "At layer 15: 27 of 40 features (scan over 1\u202f204)",
+        "At layer 15: 27 of 40 features (9 chosen by a scan over 1\u202f204)",
         "4 of 7 pairs changed together",
     ]
     assert found[4].splitlines() == [
@@ -74,7 +74,7 @@ def test_each_mix_says_what_is_found_what_is_not_and_what_has_no_answer(view: Re
     assert null[1:4] == [
         "none",
         "not tested",
-        "At layer 15: 40 features tested, none found (scan over 1\u202f204)",
+        "At layer 15: 40 features tested, none found (9 chosen by a scan over 1\u202f204)",
     ]
     assert unmeasured[1:] == [
         "no answer",
@@ -236,7 +236,7 @@ def test_the_cost_of_a_dose_stands_beside_its_effect(view: ReportView) -> None:
     # The band is of 4 scenarios; beside it stands the answer on these 4, not the mean over all 24.
     assert (row.cells[2].text, row.cells[2].detail) == (f"{MINUS}0.36", f"{MINUS}0.05 to +0.06 (n 4)")
     assert (row.cells[4].text, row.cells[4].detail) == ("0.011 [0.008, 0.015]", "0.009")
-    assert row.cells[6].text == "25.0%"
+    assert row.cells[6].text == "1 of 1"
 
 
 def test_texts_of_the_model_hide_nothing(view: ReportView) -> None:
