@@ -166,7 +166,7 @@ class Interventions:
         )
         self._held_prompts += 1
         self._held_tokens += held.positions
-        self._keep(held, _kept_of(seen))
+        self._keep(held, _kept_of(seen, upper))
         return held
 
     def sites(self, prompt: TokenisedPrompt) -> set[Site]:
@@ -250,7 +250,9 @@ class Interventions:
         entering = {n: held.entering for n, held in enumerate(missing.values())}
         for own in _by_prefix(rows):
             for row, seen in self.untouched(own, set(), entering):
-                found[row.prompt.ids] = self._keep(missing[row.prompt.ids], _kept_of(seen))
+                found[row.prompt.ids] = self._keep(
+                    missing[row.prompt.ids], _kept_of(seen, self.upper_layers(row.prompt))
+                )
         return [found[held.prompt.ids] for held in every]
 
     def _keep(self, held: Held, clean: Kept) -> Kept:
@@ -349,8 +351,8 @@ class Interventions:
         return logits[place, target].double() - logits[place, foil].double()
 
 
-def _kept_of(seen: CleanPass) -> Kept:
-    return Kept(seen.past, torch.log_softmax(seen.logits.double(), dim=-1))
+def _kept_of(seen: CleanPass, upper: UpperLayers) -> Kept:
+    return Kept(upper.own_past(seen.past), torch.log_softmax(seen.logits.double(), dim=-1))
 
 
 def _by_prefix(rows: Sequence[Untouched]) -> list[list[Untouched]]:

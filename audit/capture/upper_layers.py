@@ -201,17 +201,21 @@ class UpperLayers:
                 layer.keys, layer.values = keys, values
         return cache
 
-    def _past(self, cache: DynamicCache, row: int, length: int) -> SharedPrefix:
-        like = cache.layers[-1].keys
+    def own_past(self, past: SharedPrefix) -> SharedPrefix:
+        """Return a past without the layers that are skipped here; a pass for several sites may have run them."""
+        if not past.length:
+            return past
         # A skipped layer has no keys of its own, but the model asks the first one how long its past is.
-        none = like.new_zeros(1, 1, length, 1)
+        none = past.cache[-1][0].new_zeros(1, 1, past.length, 1)
+        return SharedPrefix(
+            past.length, tuple((none, none) if n < self.entry else pair for n, pair in enumerate(past.cache))
+        )
+
+    def _past(self, cache: DynamicCache, row: int, length: int) -> SharedPrefix:
         own = slice(row, row + 1)
-        pairs = [
-            # Cloned: a part of a batch would keep all of it.
-            (none, none) if n < self.entry else (one.keys[own, :, :length].clone(), one.values[own, :, :length].clone())
-            for n, one in enumerate(cache.layers)
-        ]
-        return SharedPrefix(length, tuple(pairs))
+        # Cloned: a part of a batch would keep all of it.
+        pairs = [(one.keys[own, :, :length].clone(), one.values[own, :, :length].clone()) for one in cache.layers]
+        return self.own_past(SharedPrefix(length, tuple(pairs)))
 
     def _entering(self, rows: Sequence[Stretch], width: int) -> Tensor:
         parts = [row.entering for row in rows if row.entering is not None]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from audit.capture.encoder import SparseRows
 from audit.capture.fitting import fit_sae
-from audit.capture.interventions import Delta, Held, Interventions, Responses, combined
+from audit.capture.interventions import Delta, Held, Interventions, Responses, combined, hold_together
 from audit.capture.model import LoadedModel, load_model
 from audit.capture.prompts import OutcomeTokens, TokenisedPrompt, tokenise
 from audit.capture.runner import Station
@@ -408,6 +408,20 @@ def test_what_was_forgotten_is_computed_again(
     deltas = some_deltas(held[0])
     later = station_at(Site(SiteKind.RESID_POST, 2), tmp_path / "again")
     assert_equal(engine.run(held[0], deltas), plainly(small_model, held[0], deltas, STREAM, later))
+
+
+def test_what_was_forgotten_runs_beside_what_was_kept(small_model: LoadedModel, tmp_path: Path) -> None:
+    """Of two sites that shared their untouched passes each keeps what it runs again, whoever computed it."""
+    early, late = STREAM, Site(SiteKind.RESID_POST, 2)
+    engines = [engine_at(small_model, site, tmp_path / str(site), batch_tokens=10_000) for site in (late, early)]
+    for engine, site, held in zip(
+        engines, (late, early), hold_together(engines, prompts_for(small_model)), strict=True
+    ):
+        # One of them is computed again.
+        del engine._clean[held[1].prompt.ids]
+        jobs = [(one, some_deltas(one)) for one in held]
+        for (one, deltas), found in zip(jobs, engine.run_all(jobs), strict=True):
+            assert_equal(found, plainly(small_model, one, deltas, site))
 
 
 def test_work_is_counted_in_whole_passes(small_model: LoadedModel, tmp_path: Path) -> None:
