@@ -16,7 +16,6 @@ from audit.analysis.causal import (
     sign_flips,
 )
 from audit.analysis.shams import sham_numbers
-from audit.analysis.signflip import exact_p
 from audit.arrays import Confirmation
 from audit.causes.single_shams import ShammedSingle, ShamPlan, SingleShams
 from audit.causes.singles import ConceptSingles, Single, confirmed, measure_concept
@@ -106,20 +105,9 @@ def _measure(work: Work, concepts: Sequence[ConceptResult]) -> tuple[list[Concep
                 untested.append(Untested(f"confirmed features of {concept.id}", count, reason))
             elif count:
                 found = measure_concept(work, concept, result)
-                parts += [_slim(part, work.alpha) for part in found]
+                parts += found
             advance(1)
     return parts, tuple(untested)
-
-
-def _slim(part: ConceptSingles, alpha: float) -> ConceptSingles:
-    """Return the part without the held prompts of features whose test fails even uncorrected: they get no shams."""
-    return replace(
-        part,
-        singles=tuple(
-            single if exact_p(single.runs.effect.data) <= alpha else replace(single, held=(), deltas=())
-            for single in part.singles
-        ),
-    )
 
 
 def _sham(family: Sequence[_Claim], work: Work) -> tuple[list[ScreenCheck], list[_Claim]]:

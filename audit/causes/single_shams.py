@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
 from audit.analysis.causal import FEWEST_FOR_EDGES, check_screen
-from audit.analysis.shams import Shams, sham_test, spread
+from audit.analysis.shams import Shams, sham_test
 from audit.arrays import Confirmation
 from audit.capture.interventions import Delta, Held
 from audit.capture.sae import random_decoder
@@ -55,6 +55,23 @@ class ShamPlan:
     screened: bool
 
 
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """One feature on the scenarios on which its shams run.
+
+    Args:
+        finding: its id.
+        effect: (n,) of the feature itself; falls: (n, downstream) of features of the later SAE.
+        held, deltas: the untouched questions, and what lowered the feature in each.
+    """
+
+    finding: str
+    effect: Confirmation[FloatArray]
+    held: tuple[Held, ...]
+    deltas: tuple[Delta, ...]
+    falls: FloatArray
+
+
 class SingleShams:
     """Tests the features of one SAE against random directions.
 
@@ -67,6 +84,8 @@ class SingleShams:
         self._bench = bench
         self._config = work.config
         self._ledger = work.ledger
+        self._concept = ""
+        self._held: dict[int, Held] = {}
         self._gradients: dict[int, NDArray[np.float32]] = {}
 
     def check(self, singles: Sequence[Single]) -> ScreenCheck:
@@ -118,7 +137,7 @@ class SingleShams:
             return np.array([means[number] for number in numbers])
 
         shams = sham_test(
-            part.runs.effect,
+            part.effect,
             measure,
             count=plan.count,
             alpha=plan.level,
@@ -126,25 +145,34 @@ class SingleShams:
         )
         return ShammedSingle(shams, part.falls.mean(axis=0), falls)
 
-    def _part(self, single: Single) -> Single:
-        """Return the scenarios on which shams run: of those in which there was anything to lower."""
-        changed = [n for n, delta in enumerate(single.deltas) if not delta.empty]
-        places = list(spread(changed, self._config.causal.sham_scenarios))
-        return Single(
-            replace(single.runs, effect=Confirmation(single.runs.effect.data[places])),
-            tuple(single.held[n] for n in places),
-            tuple(single.deltas[n] for n in places),
+    def _part(self, single: Single) -> _Part:
+        held = self._hold(single)
+        latent = single.runs.finding.latent
+        places = list(single.places)
+        return _Part(
+            single.runs.finding.id,
+            Confirmation(single.runs.effect.data[places]),
+            held,
+            tuple(one.lowering(latent, ceiling) for one, ceiling in zip(held, single.ceilings, strict=True)),
             single.falls[places],
         )
 
-    def _measured(self, part: Single, numbers: tuple[int, ...], plan: ShamPlan) -> tuple[dict[int, float], FloatArray]:
+    def _hold(self, single: Single) -> tuple[Held, ...]:
+        """Return the questions, held; those of one concept at a time are kept, as features of a concept share them."""
+        if self._concept != single.runs.finding.concept:
+            self._concept, self._held, self._gradients = single.runs.finding.concept, {}, {}
+        missing = [one for one in single.asked if one[0].prompt.id not in self._held]
+        self._held |= {held.prompt.prompt.id: held for held in self._bench.engine.hold(missing)}
+        return tuple(self._held[prompt.prompt.id] for prompt, _ in single.asked)
+
+    def _measured(self, part: _Part, numbers: tuple[int, ...], plan: ShamPlan) -> tuple[dict[int, float], FloatArray]:
         effects, falls = self._run(part, numbers, plan.downstream, plan.count)
         means = dict(zip(numbers, effects.tolist(), strict=True))
         self._note(plan.claim, part, means, falls, plan.downstream)
         return means, falls
 
     def _run(
-        self, single: Single, numbers: Sequence[int], downstream: Sequence[int], count: int
+        self, single: _Part, numbers: Sequence[int], downstream: Sequence[int], count: int
     ) -> tuple[FloatArray, FloatArray]:
         """Return the mean effect of each sham and, (shams, downstream), the mean fall of each later feature."""
         directions = self._directions(single, count)
@@ -162,7 +190,7 @@ class SingleShams:
                 falls += held.downstream[columns].astype(np.float64) - responses.downstream[:, columns]
         return effects / len(single.held), falls / len(single.held)
 
-    def _estimates(self, single: Single, count: int) -> FloatArray:
+    def _estimates(self, single: _Part, count: int) -> FloatArray:
         """Return (shams,) first-order mean effects: a change adds its product with the gradient to the answer."""
         total = np.zeros(self._width)
         for held, like in zip(single.held, single.deltas, strict=True):
@@ -188,12 +216,12 @@ class SingleShams:
     def _width(self) -> int:
         return self._bench.instrument.sae.w_dec.shape[1]
 
-    def _directions(self, single: Single, count: int) -> Tensor:
-        seed = seed_of(self._config.analysis.seed, single.runs.finding.id, "shams")
+    def _directions(self, single: _Part, count: int) -> Tensor:
+        seed = seed_of(self._config.analysis.seed, single.finding, "shams")
         return random_decoder(count, self._width, seed=seed)
 
     def _note(
-        self, claim: str, part: Single, means: Mapping[int, float], falls: FloatArray, downstream: Sequence[int]
+        self, claim: str, part: _Part, means: Mapping[int, float], falls: FloatArray, downstream: Sequence[int]
     ) -> None:
         scenarios = [held.prompt.prompt.scenario for held in part.held]
         later = self._bench.later

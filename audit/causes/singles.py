@@ -9,8 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audit.analysis.causal import FeatureRuns
+from audit.analysis.shams import spread
 from audit.arrays import Confirmation
 from audit.capture.interventions import Delta, Held, Responses, hold_together
+from audit.capture.prompts import OutcomeTokens, TokenisedPrompt
 from audit.causes.benches import Bench, Ledger
 from audit.causes.levels import REFERENCE, reference_questions
 from audit.causes.work import Work
@@ -27,14 +29,17 @@ class Single:
     """Exact runs on one confirmed feature.
 
     Args:
-        held: one a held-out scenario, the untouched question.
-        deltas: of each, what lowered the feature.
-        falls: (n, downstream latents) fall of the maximum of each confirmed feature of the later SAE.
+        places: of the scenarios on which shams run, among all: of those in which there was anything to lower.
+        asked: the questions about these, which are held again when their shams run: all at once would take half a
+            gigabyte in a full audit.
+        ceilings: of each, what the feature was lowered to.
+        falls: (n, downstream latents) fall of the maximum of each confirmed feature of the later SAE, on all scenarios.
     """
 
     runs: FeatureRuns
-    held: tuple[Held, ...]
-    deltas: tuple[Delta, ...]
+    places: tuple[int, ...]
+    asked: tuple[tuple[TokenisedPrompt, OutcomeTokens], ...]
+    ceilings: tuple[float, ...]
     falls: FloatArray
 
 
@@ -104,15 +109,15 @@ def measure_concept(work: Work, concept: Concept, result: ConceptResult) -> tupl
         later = bench.later
         behind = () if later is None else confirmed(result, later.sae.record.name)
         downstream = tuple(dict.fromkeys(f.latent for f in behind))
-        found.append(_measure(bench, findings[bench.name], cases, downstream=downstream, ledger=work.ledger))
+        found.append(_measure(bench, findings[bench.name], cases, downstream=downstream, work=work))
     return tuple(found)
 
 
 def _measure(
-    bench: Bench, findings: Sequence[Finding], cases: Sequence[_Case], *, downstream: tuple[int, ...], ledger: Ledger
+    bench: Bench, findings: Sequence[Finding], cases: Sequence[_Case], *, downstream: tuple[int, ...], work: Work
 ) -> ConceptSingles:
     concept = findings[0].concept
-    trials = [_Trial(finding, bench, downstream, ledger) for finding in findings]
+    trials = [_Trial(finding, bench, downstream, work.ledger) for finding in findings]
     errors = []
     wanted: list[dict[tuple[int, float] | None, Delta]] = []
     for case in cases:
@@ -126,11 +131,15 @@ def _measure(
     for case, own, responses in zip(cases, wanted, every, strict=True):
         runs = {key: _Run(delta, responses, number) for number, (key, delta) in enumerate(own.items())}
         errors.append(case.held.outcome - runs[None].outcome)
-        ledger.intervention.append(_row(concept, bench, case, runs[None], kind="error", reference="error"))
+        work.ledger.intervention.append(_row(concept, bench, case, runs[None], kind="error", reference="error"))
         for trial in trials:
             trial.take(case, runs)
     return ConceptSingles(
-        concept, bench, tuple(trial.single() for trial in trials), Confirmation(np.array(errors)), downstream
+        concept,
+        bench,
+        tuple(trial.single(sham_scenarios=work.config.causal.sham_scenarios) for trial in trials),
+        Confirmation(np.array(errors)),
+        downstream,
     )
 
 
@@ -163,8 +172,9 @@ class _Trial:
         self._arm = REFERENCE[finding.contrast]
         self._downstream = downstream
         self._ledger = ledger
-        self._held: list[Held] = []
-        self._deltas: list[Delta] = []
+        self._asked: list[tuple[TokenisedPrompt, OutcomeTokens]] = []
+        self._ceilings: list[float] = []
+        self._changed: list[bool] = []
         self._effects: list[tuple[float, float, float]] = []
         self._falls: list[FloatArray] = []
 
@@ -182,8 +192,9 @@ class _Trial:
         if not keys:
             return
         lowered, zero = (runs[key] for key in keys)
-        self._held.append(case.held)
-        self._deltas.append(lowered.delta)
+        self._asked.append((case.held.prompt, case.held.tokens))
+        self._ceilings.append(keys[0][1])
+        self._changed.append(not lowered.delta.empty)
         untouched = case.held.outcome
         self._effects.append((untouched - lowered.outcome, untouched - zero.outcome, lowered.kl))
         for key, run, reference in zip(keys, (lowered, zero), (self._arm.value, ZERO), strict=True):
@@ -215,7 +226,8 @@ class _Trial:
             for latent, one, other in zip(self._downstream, untouched.tolist(), changed.tolist(), strict=True)
         )
 
-    def single(self) -> Single:
+    def single(self, *, sham_scenarios: int) -> Single:
+        places = spread([n for n, changed in enumerate(self._changed) if changed], sham_scenarios)
         effect, zero, kl = np.array(self._effects).reshape(-1, 3).T
         return Single(
             FeatureRuns(
@@ -224,10 +236,11 @@ class _Trial:
                 Confirmation(effect),
                 Confirmation(zero),
                 Confirmation(kl),
-                sum(not delta.empty for delta in self._deltas),
+                sum(self._changed),
             ),
-            tuple(self._held),
-            tuple(self._deltas),
+            places,
+            tuple(self._asked[n] for n in places),
+            tuple(self._ceilings[n] for n in places),
             np.array(self._falls).reshape(len(self._falls), -1),
         )
 
