@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from audit.records import CardConcept, ConceptResult, Context, FeatureCard, FeatureLabel, LabelSource, Quantile
 from reports.contrasts import card_id
 from reports.instruments import Instrument
+from reports.length import is_long
 from reports.numbers import NOT_MEASURED, count, decimal, interval, plural, share, signed, visible, visible_token
 from reports.queries import CARDS
 from reports.view import Cards, CardView, ContextView, Fact, TokenView
 from reports.words import CONTRAST_NAMES, LEXICAL
 
-PRINTED_CARDS = 12
+PRINTED_CARDS, PRINTED_CARDS_OF_MANY = 12, 4
 # Paulo and Belrose (2025); used where the certificate that would state its own limit is not there.
 FOUND_AGAIN_COSINE = 0.7
 PRINTED_TOP = 2
@@ -45,7 +46,8 @@ def cards_view(
     named = {instrument.sae: instrument for instrument in instruments}
     views = tuple(_card(card, concepts, named[card.sae]) for card in cards)
     saes = [sae for sae in named if any(card.sae == sae for card in cards)]
-    part = max(1, PRINTED_CARDS // max(1, len(saes)))
+    most = PRINTED_CARDS_OF_MANY if is_long(concepts) else PRINTED_CARDS
+    part = max(1, most // max(1, len(saes)))
     own = {sae: [view for view, card in zip(views, cards, strict=True) if card.sae == sae] for sae in saes}
     printed = tuple(view for sae in saes for view in own[sae][:part])
     left_out = len(views) - len(printed)

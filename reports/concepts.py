@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from audit.records import ConceptResult, OutcomeResult
 from reports.contrasts import contrast_views, estimate_cell
+from reports.digests import digest_table, standing_table
 from reports.effects import effects_chart
 from reports.instruments import Instrument, fidelity_of, slug
 from reports.numbers import MINUS, NOT_MEASURED, count, probability, signed, visible
@@ -79,6 +80,8 @@ def _concept(
         rules=tuple(Fact(visible(rule.name), visible(rule.clause)) for rule in concept.rules),
         flags=(*((EXPLORATORY,) if concept.exploratory else ()), *_untested(concept, instruments)),
         instruments=tuple(_statement(concept, instrument) for instrument in instruments),
+        digest=digest_table(concept, instruments),
+        standing=standing_table(concept, instruments, carded=carded),
         contrasts=contrast_views(concept, instruments, carded=carded),
         charts=tuple(chart for chart in charts if chart is not None),
         chart_absent="No contrast was analysed for this concept, so there is nothing to draw.",

@@ -18,6 +18,7 @@ from reports.features import names_of
 from reports.instruments import Instrument, instruments_of
 from reports.interactions import interactions_view
 from reports.interventions import interventions_view
+from reports.length import printed_lead
 from reports.numbers import (
     count,
     date_text,
@@ -81,6 +82,7 @@ def build_view(findings: Findings, run: RunInfo) -> ReportView:
         certificates=certificate_views(findings, instruments),
         domains=domain_views(findings.concepts, instruments, carded=names.carded),
         findings_lead=_findings_lead(findings, instruments),
+        printed_lead=printed_lead(findings.concepts),
         ladder=_ladder(findings),
         interactions=interactions_view(findings, names),
         causal=interventions_view(findings, names),

@@ -35,6 +35,8 @@ from reports.view import Cell, Column, ContrastBlock, ContrastView, Row, Table, 
 from reports.words import CONTRAST_NAMES, CONTRAST_QUESTIONS, READINGS
 
 PRINTED_FEATURES = 15
+# What HTML shows before it is asked for more.
+SHOWN_FEATURES = 8
 UNBROKEN_FEATURES = 8
 
 _FEATURE_COLUMNS = (
@@ -69,6 +71,11 @@ _LEXICAL_SHORT = {
     Lexical.UNDECIDED: "undecided",
     Lexical.NOT_TESTED: "not tested",
 }
+
+
+def lexical_word(finding: Finding) -> str:
+    """Return the verdict on cue words, in a word."""
+    return _LEXICAL_SHORT[finding.lexical]
 
 
 def card_id(sae: str, latent: int) -> str:
@@ -306,6 +313,7 @@ def _features(result: ContrastResult, name: str, carded: frozenset[tuple[str, in
             " see the reading above."
         ),
         sortable=True,
+        shown=SHOWN_FEATURES,
         layout="features" if len(rows) > UNBROKEN_FEATURES else "features short",
     )
 
@@ -327,7 +335,7 @@ def _feature_row(finding: Finding, carded: frozenset[tuple[str, int]]) -> Row:
             Cell(probability(finding.p_holm), sort=plain(finding.p_holm)),
             Cell(probability(finding.p_max_t), sort=plain(finding.p_max_t)),
             Cell(count(finding.n_scenarios), detail=count(finding.n_nonzero), sort=str(finding.n_scenarios)),
-            Cell(_LEXICAL_SHORT[finding.lexical], sort=finding.lexical.value),
+            Cell(lexical_word(finding), sort=finding.lexical.value),
         ),
         note=f"{visible(finding.reason)} ({visible(finding.id)})",
         group=finding.rung.value,

@@ -9,6 +9,7 @@ import json
 from markupsafe import Markup
 
 from audit.errors import EvidenceError
+from audit.packing import pack
 from reports.rendering import asset, asset_text, environment
 from reports.view import ReportView
 
@@ -22,12 +23,11 @@ _FONTS = (
 
 
 def render_html(view: ReportView, *, findings_json: bytes) -> bytes:
-    r"""Return the report as one UTF-8 file that needs no network and embeds the findings.
+    """Return the report as one UTF-8 file that needs no network and embeds the findings.
 
     Args:
         view: what to print.
-        findings_json: the bytes of findings.json. They are embedded as they are, but for `<`, which becomes `\u003c`,
-            so that no string can end the script element; parsing gives an equal value.
+        findings_json: the bytes of findings.json. They are embedded packed (`audit.packing`).
 
     Raises:
         EvidenceError: the bytes are not UTF-8 JSON.
@@ -43,7 +43,7 @@ def render_html(view: ReportView, *, findings_json: bytes) -> bytes:
             policy=content_policy(style=style, script=script),
             style=style,
             script=script,
-            findings=_embeddable(findings_json),
+            findings=_packed(findings_json),
         )
     )
     return page.encode("utf-8")
@@ -69,10 +69,9 @@ def _font_faces() -> str:
     )
 
 
-def _embeddable(findings_json: bytes) -> Markup:
+def _packed(findings_json: bytes) -> str:
     try:
-        text = findings_json.decode("utf-8")
-        json.loads(text)
+        json.loads(findings_json.decode("utf-8"))
     except ValueError as error:
         raise EvidenceError(
             item="findings.json",
@@ -80,4 +79,4 @@ def _embeddable(findings_json: bytes) -> Markup:
             found=str(error),
             hint="Pass the bytes that the pipeline wrote.",
         ) from error
-    return Markup(text.replace("<", "\\u003c"))  # noqa: S704 - no `<` is left, so no markup either
+    return pack(findings_json)

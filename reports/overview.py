@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from audit.records import ConceptResult, Contrast, ContrastResult, Findings
 from reports.contrasts import estimate_cell
 from reports.figures import OverviewRow, Readers, overview_chart
 from reports.instruments import Instrument, contrast_of, slug
+from reports.length import is_long
 from reports.numbers import NOT_MEASURED, count, decimal, interval, listed, visible
 from reports.queries import SCORES
 from reports.view import Cell, Chart, Column, Row, Table, whole
@@ -97,30 +99,31 @@ def overview_table(findings: Findings, instruments: Sequence[Instrument]) -> Tab
         for instrument in instruments
         if (result := contrast_of(concept, contrast, sae=instrument.sae)) is not None
     )
-    return whole(
-        Table(
-            id="overview-table",
-            caption="The numbers behind the charts (paired AUROC with 95% interval, confirmation split only)",
-            columns=(
-                Column("Concept"),
-                Column("Contrast"),
-                *((Column("Instrument"),) if several else ()),
-                Column("Linear probe", numeric=True),
-                Column("First SAE feature", numeric=True),
-                Column("Its number"),
-                Column("Best latent of a control", numeric=True),
-                Column("Reading"),
-            ),
-            rows=rows,
-            note=(
-                "Of the two linear probes the one that did better on discovery is shown; the tables of the concepts"
-                " name it and have the other baselines."
-            ),
-            query=SCORES,
-            empty="No contrast was analysed.",
-            layout="long",
-        )
+    table = Table(
+        id="overview-table",
+        caption="The numbers behind the charts (paired AUROC with 95% interval, confirmation split only)",
+        columns=(
+            Column("Concept"),
+            Column("Contrast"),
+            *((Column("Instrument"),) if several else ()),
+            Column("Linear probe", numeric=True),
+            Column("First SAE feature", numeric=True),
+            Column("Its number"),
+            Column("Best latent of a control", numeric=True),
+            Column("Reading"),
+        ),
+        rows=rows,
+        note=(
+            "Of the two linear probes the one that did better on discovery is shown; the tables of the concepts"
+            " name it and have the other baselines."
+        ),
+        query=SCORES,
+        empty="No contrast was analysed.",
+        layout="long",
     )
+    if is_long(findings.concepts):
+        return replace(table, cut=f"The {count(len(rows))} rows behind the charts stand with their concepts.")
+    return whole(table)
 
 
 def _row(concept: ConceptResult, result: ContrastResult, instrument: Instrument, *, several: bool) -> Row:

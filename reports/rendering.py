@@ -6,17 +6,22 @@ from importlib.resources import files
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from audit.packing import PACKED_TYPE, pack
+
 PACKAGE = "templates"
 
 
 def environment() -> Environment:
     """Return the one template environment: undefined names are errors, and every value is escaped."""
-    return Environment(
+    found = Environment(
         loader=PackageLoader(PACKAGE, package_path=""),
         autoescape=True,
         undefined=StrictUndefined,
         keep_trailing_newline=True,
     )
+    found.filters["packed"] = lambda markup: pack(str(markup).encode("utf-8"))
+    found.globals["packed_type"] = PACKED_TYPE
+    return found
 
 
 def asset(*parts: str) -> bytes:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from statistics import median
 
 from audit.digests import Json
 from audit.records import Colour, Contrast, ControlKind, Fidelity, Findings, RunInfo
 from reports.contrasts import estimate_cell
+from reports.features import ELSEWHERE
 from reports.figures import FidelityBar, fidelity_chart
 from reports.instruments import Instrument, contrast_of, fidelity_of
+from reports.length import is_long
 from reports.numbers import count, decimal, listed, share, visible
 from reports.queries import FIDELITY, SCORES
 from reports.view import Cell, Chart, Column, Controls, Fact, FidelityPart, FidelitySection, Row, Table, Term, whole
@@ -91,6 +95,15 @@ def _part(findings: Findings, instrument: Instrument, *, green: float, amber: fl
     title = f"How much of the model's inner state the instrument misses (FVU){through}"
     spoken = "; ".join(f"{bar.label}: {decimal(bar.fvu)}, {bar.colour.value}" for bar in bars)
     chart_id = instrument.place_id("fidelity")
+    table = Table(
+        id=instrument.place_id("fidelity-table"),
+        caption=f"Fidelity of the instrument, overall and for each concept{through}",
+        columns=_FIDELITY_COLUMNS,
+        rows=tuple(_fidelity_row(label, fidelity) for label, fidelity in scopes),
+        note=FIDELITY_NOTE,
+        layout="dense",
+        query=FIDELITY,
+    )
     return FidelityPart(
         id=instrument.place_id("fidelity-part"),
         heading="" if instrument.alone else f"{instrument.heading}: {visible(instrument.sae)}",
@@ -116,16 +129,12 @@ def _part(findings: Findings, instrument: Instrument, *, green: float, amber: fl
                 " also depends on delta CE."
             ),
         ),
-        table=whole(
-            Table(
-                id=instrument.place_id("fidelity-table"),
-                caption=f"Fidelity of the instrument, overall and for each concept{through}",
-                columns=_FIDELITY_COLUMNS,
-                rows=tuple(_fidelity_row(label, fidelity) for label, fidelity in scopes),
-                note=FIDELITY_NOTE,
-                layout="dense",
-                query=FIDELITY,
-            )
+        table=replace(
+            table,
+            # With a line of reasons each, rows of many concepts take pages; the reasons stand with the concepts too.
+            printed=tuple(replace(row, note="") if place else row for place, row in enumerate(table.rows))
+            if is_long(findings.concepts)
+            else table.rows,
         ),
     )
 
@@ -183,57 +192,126 @@ def controls_view(findings: Findings, instruments: Sequence[Instrument]) -> Cont
             Fact("Measured false positive rate", share(control.rate)),
             Fact("Limit", share(control.limit)),
         ),
-        saes=whole(
-            Table(
-                id="control-saes",
-                caption="Control SAEs of the same number of latents, through the same procedure",
-                columns=(
-                    Column("Concept"),
-                    Column("Contrast"),
-                    *((Column("Instrument"),) if several else ()),
-                    Column("Control"),
-                    Column("Tested", numeric=True),
-                    Column("Selected", numeric=True),
-                    Column("Pass both tests", numeric=True, detail="the SAE's"),
-                    Column("Compared", numeric=True),
-                    Column("Largest |d_z|", numeric=True),
-                    Column("Best AUROC", numeric=True),
-                ),
-                rows=tuple(
-                    Row(
-                        (
-                            Cell(visible(concept.title)),
-                            Cell(CONTRAST_NAMES[result.contrast]),
-                            *((Cell(count(instrument.number), detail=instrument.place),) if several else ()),
-                            Cell(control.kind.value),
-                            Cell(count(control.tested)),
-                            Cell(count(control.selected)),
-                            Cell(count(control.confirmed), detail=count(result.passing)),
-                            Cell(count(control.compared)),
-                            Cell(decimal(control.best_d_z)),
-                            Cell(decimal(control.best_auroc)),
-                        )
-                    )
-                    for concept in findings.concepts
-                    for contrast in Contrast
-                    for instrument in instruments
-                    if (result := contrast_of(concept, contrast, sae=instrument.sae)) is not None
-                    for control in result.controls
-                ),
-                note=(
-                    "Random directions learnt nothing, and as many are active at a token as in the instrument. A frozen"
-                    " random decoder stayed at random directions, and only when they are active was learnt. A feature"
-                    " is called confirmed only if its effect exceeds the largest one of every control, among the"
-                    " compared latents, which rank first on discovery. Each bar rests on one draw. “Not measured” in a"
-                    " row: no latent of the control fired often enough to be tested."
-                    + "".join(_without(findings, kind, instruments) for kind in ControlKind)
-                ),
-                query=SCORES,
-                layout="long",
-                empty="No contrast was analysed, so no control was run.",
-            )
-        ),
+        totals=_control_totals(findings, instruments),
+        saes=_control_saes(findings, instruments),
     )
+
+
+def _control_saes(findings: Findings, instruments: Sequence[Instrument]) -> Table:
+    several = len(instruments) > 1
+    table = Table(
+        id="control-saes",
+        caption="Control SAEs of the same number of latents, through the same procedure",
+        columns=(
+            Column("Concept"),
+            Column("Contrast"),
+            *((Column("Instrument"),) if several else ()),
+            Column("Control"),
+            Column("Tested", numeric=True),
+            Column("Selected", numeric=True),
+            Column("Pass both tests", numeric=True, detail="the SAE's"),
+            Column("Compared", numeric=True),
+            Column("Largest |d_z|", numeric=True),
+            Column("Best AUROC", numeric=True),
+        ),
+        rows=tuple(
+            Row(
+                (
+                    Cell(visible(concept.title)),
+                    Cell(CONTRAST_NAMES[result.contrast]),
+                    *((Cell(count(instrument.number), detail=instrument.place),) if several else ()),
+                    Cell(control.kind.value),
+                    Cell(count(control.tested)),
+                    Cell(count(control.selected)),
+                    Cell(count(control.confirmed), detail=count(result.passing)),
+                    Cell(count(control.compared)),
+                    Cell(decimal(control.best_d_z)),
+                    Cell(decimal(control.best_auroc)),
+                )
+            )
+            for concept in findings.concepts
+            for contrast in Contrast
+            for instrument in instruments
+            if (result := contrast_of(concept, contrast, sae=instrument.sae)) is not None
+            for control in result.controls
+        ),
+        note=(
+            "Random directions learnt nothing, and as many are active at a token as in the instrument. A frozen"
+            " random decoder stayed at random directions, and only when they are active was learnt. A feature"
+            " is called confirmed only if its effect exceeds the largest one of every control, among the"
+            " compared latents, which rank first on discovery. Each bar rests on one draw. “Not measured” in a"
+            " row: no latent of the control fired often enough to be tested."
+            + "".join(_without(findings, kind, instruments) for kind in ControlKind)
+        ),
+        query=SCORES,
+        layout="long",
+        empty="No contrast was analysed, so no control was run.",
+    )
+    if is_long(findings.concepts):
+        return replace(table, cut=f"The {count(len(table.rows))} rows behind these sums are in {ELSEWHERE}.")
+    return whole(table)
+
+
+def _control_totals(findings: Findings, instruments: Sequence[Instrument]) -> Table:
+    """Return a row a question, instrument and control: what passes over all concepts, beside the SAE."""
+    several = len(instruments) > 1
+    results = [
+        (contrast, instrument, kind, own)
+        for contrast in Contrast
+        for instrument in instruments
+        for kind in ControlKind
+        if (
+            own := [
+                (result, control)
+                for concept in findings.concepts
+                if (result := contrast_of(concept, contrast, sae=instrument.sae)) is not None
+                for control in result.controls
+                if control.kind is kind
+            ]
+        )
+    ]
+    return whole(
+        Table(
+            id="control-totals",
+            caption="Control SAEs over all concepts: what passes both tests where nothing was learnt",
+            columns=(
+                Column("Contrast"),
+                *((Column("Instrument"),) if several else ()),
+                Column("Control"),
+                Column("Concepts", numeric=True),
+                Column("Its latents that pass", numeric=True, detail="the SAE's"),
+                Column("SAE's features confirmed", numeric=True),
+                Column("Median best AUROC", numeric=True, detail="the SAE's first feature"),
+            ),
+            rows=tuple(
+                Row(
+                    (
+                        Cell(CONTRAST_NAMES[contrast]),
+                        *((Cell(count(instrument.number), detail=instrument.place),) if several else ()),
+                        Cell(kind.value),
+                        Cell(count(len(own))),
+                        Cell(
+                            count(sum(control.confirmed for _, control in own)),
+                            detail=count(sum(result.passing for result, _ in own)),
+                        ),
+                        Cell(count(sum(result.confirmed for result, _ in own))),
+                        Cell(
+                            decimal(_median([control.best_auroc for _, control in own])),
+                            detail=decimal(_median([r.best_auroc.value if r.best_auroc else None for r, _ in own])),
+                        ),
+                    )
+                )
+                for contrast, instrument, kind, own in results
+            ),
+            query=SCORES,
+            empty="No contrast was analysed, so no control was run.",
+        )
+    )
+
+
+def _median(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return median(known) if known else None
 
 
 def _without(findings: Findings, kind: ControlKind, instruments: Sequence[Instrument]) -> str:

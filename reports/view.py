@@ -46,8 +46,9 @@ class Row:
 class Table:
     """A table with its caption.
 
-    `rows` holds everything and is what HTML shows; `printed` is what fits on paper, and `cut` says what it leaves out
-    (empty when nothing is left out). `query` names the queries that produced the figures.
+    `rows` holds everything and is what HTML shows; of a long table the first `shown` (0: all), and the others when they
+    are asked for. `printed` is what fits on paper, and `cut` says what it leaves out (empty when nothing is left out).
+    `query` names the queries that produced the figures.
     """
 
     id: str
@@ -60,7 +61,18 @@ class Table:
     query: str = ""
     empty: str = ""
     sortable: bool = False
+    shown: int = 0
     layout: str = ""
+
+    @property
+    def first(self) -> tuple[Row, ...]:
+        """Return the rows that HTML shows at once."""
+        return self.rows[: self.shown] if self.shown else self.rows
+
+    @property
+    def rest(self) -> tuple[Row, ...]:
+        """Return the rows that HTML shows when they are asked for."""
+        return self.rows[self.shown :] if self.shown else ()
 
 
 def whole(table: Table) -> Table:
@@ -232,7 +244,7 @@ class InstrumentStatement:
 
 @dataclass(frozen=True, slots=True)
 class ConceptView:
-    """All that the report says about one concept."""
+    """All that the report says about one concept; `digest` and `standing` are what a long report prints of it."""
 
     id: str
     title: str
@@ -241,6 +253,8 @@ class ConceptView:
     rules: tuple[Fact, ...]
     flags: tuple[str, ...]
     instruments: tuple[InstrumentStatement, ...]
+    digest: Table
+    standing: Table
     contrasts: tuple[ContrastView, ...]
     charts: tuple[Chart, ...]
     chart_absent: str
@@ -330,6 +344,7 @@ class Controls:
     permutation: str
     permutation_mark: Cell
     permutation_facts: tuple[Fact, ...]
+    totals: Table
     saes: Table
 
 
@@ -378,6 +393,7 @@ class ReportView:
     certificates: tuple[CertificateView, ...]
     domains: tuple[DomainView, ...]
     findings_lead: tuple[str, ...]
+    printed_lead: str
     ladder: Table
     interactions: Chapter
     causal: Chapter

@@ -15,6 +15,7 @@ import pytest
 
 from audit.digests import digest_json
 from audit.errors import EvidenceError
+from audit.packing import PACKED_TYPE, unpack
 from audit.records import Findings, as_json
 from reports.html import render_html
 from reports.view import ReportView
@@ -91,7 +92,7 @@ def test_policy_names_exactly_what_is_inline(page: Page) -> None:
     expected = {
         f"{tag}-src 'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
         for tag, attributes, text in page.inline
-        if attributes.get("type") != "application/json"
+        if attributes.get("type") != PACKED_TYPE
     }
     assert len(expected) == 2
     assert expected <= {part.strip() for part in policy.split(";")}
@@ -99,10 +100,10 @@ def test_policy_names_exactly_what_is_inline(page: Page) -> None:
 
 
 def test_embedded_findings_are_the_findings(page: Page, findings: Findings) -> None:
-    """Parsing the embedded JSON gives a value with the digest of findings.json."""
+    """What is unpacked from the page has the digest of findings.json."""
     text = next(text for _, attributes, text in page.inline if attributes.get("id") == "affidavit-findings")
     assert "<" not in text
-    assert digest_json(json.loads(text)) == digest_json(as_json(findings))
+    assert digest_json(json.loads(unpack(text))) == digest_json(as_json(findings))
 
 
 def test_not_json_is_refused(view: ReportView) -> None:
@@ -118,7 +119,12 @@ def test_hostile_text_is_inert(findings: Findings, view_of: Callable[[Findings],
     text = render_html(view_of(changed), findings_json=json.dumps(as_json(changed)).encode()).decode()
     hostile = Page(text)
     assert not [tag for tag, attributes in hostile.tags if tag == "img" or "onerror" in attributes]
-    assert [tag for tag, _ in hostile.tags].count("script") == 2
+    scripts = [attributes.get("type") for tag, attributes in hostile.tags if tag == "script"]
+    assert scripts.count(None) == 1
+    assert set(scripts) == {None, PACKED_TYPE}
+    for _, attributes, packed in hostile.inline:
+        if "data-rows" in attributes:
+            assert "<img" not in unpack(packed).decode()
     assert "<!--" not in text
 
 
@@ -171,7 +177,7 @@ def test_an_empty_audit_renders(findings: Findings, view_of: Callable[[Findings]
 
 def test_every_instrument_and_its_certificate_are_in_the_page(page: Page, page_text: str, findings: Findings) -> None:
     """Each SAE's digest is printed in full, and the contents lead to each certificate."""
-    body = page_text.partition('<script type="application/json"')[0]
+    body = page_text.partition(f'<script type="{PACKED_TYPE}"')[0]
     links = {str(attributes["href"]) for tag, attributes in page.tags if tag == "a" and "href" in attributes}
     for result, place in zip(findings.saes, ("certificate", f"certificate-{SLUG_OF_OTHER}"), strict=True):
         certificate = result.certificate
@@ -194,7 +200,7 @@ def test_ids_of_the_main_instrument_carry_no_name(page: Page) -> None:
 def test_one_instrument_needs_no_number(lone_view: ReportView, lone_findings: Findings) -> None:
     """With one SAE nothing is numbered, no heading is spent on it, and its missing certificate is said."""
     text = render_html(lone_view, findings_json=json.dumps(as_json(lone_findings)).encode()).decode()
-    body = text.partition('<script type="application/json"')[0]
+    body = text.partition(f'<script type="{PACKED_TYPE}"')[0]
     assert "Instrument 1" not in body
     assert "<h6" not in body
     assert "has no certificate for this model" in body

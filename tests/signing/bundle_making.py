@@ -10,6 +10,7 @@ from pathlib import Path
 import pikepdf
 
 from audit.digests import Json, canonical_json, digest_file
+from audit.packing import PACKED_TYPE, pack
 from audit.signing.bundle_files import scan_folder
 from audit.signing.dsse import sign_payload
 from audit.signing.keys import KeyKind, SealingKey, Signer, load_signer, new_sealing_key
@@ -60,8 +61,7 @@ def write_bundle(
     (folder / "evidence.duckdb").write_bytes(bytes(range(256)))
     (folder / "activations" / "shard-0.parquet").write_bytes(b"PAR1" + bytes(64) + b"PAR1")
     (folder / "exports" / "summary.md").write_text("# Summary\n", encoding="utf-8")
-    embedded = findings.decode().replace("<", "\\u003c")
-    html = f'<!doctype html><p>x</p><script type="application/json" id="affidavit-findings">{embedded}</script>'
+    html = f'<!doctype html><p>x</p><script type="{PACKED_TYPE}" id="affidavit-findings">{pack(findings)}</script>'
     (folder / "report.html").write_text(html, encoding="utf-8")
     write_manifest(folder, signer, at=at)
     attached = attach_manifest(pdf, folder)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import time
 
 import pytest
 
 from audit.errors import EvidenceError
+from audit.packing import PACKED_TYPE, pack
 from audit.signing.html_findings import findings_in_html
 
-ELEMENT = '<script type="application/json" id="affidavit-findings">{"a":1}</script>'
+PACKED = pack(b'{"a":1}')
+ELEMENT = f'<script type="{PACKED_TYPE}" id="affidavit-findings">{PACKED}</script>'
 
 
 def read(text: str) -> bytes:
@@ -27,7 +31,7 @@ def read(text: str) -> bytes:
         f"<script>const s = '<div id=affidavit-findings>';</script>{ELEMENT}",
         f"<textarea>{ELEMENT}</textarea>{ELEMENT}",
         f'<p data-x="affidavit-findings">{ELEMENT}',
-        "<SCRIPT ID='affidavit-findings' TYPE='application/json'>{\"a\":1}</SCRIPT >",
+        f"<SCRIPT ID='affidavit-findings' TYPE='{PACKED_TYPE}'>{PACKED}</SCRIPT >",
         f'<?xml version="1.0"?><svg><title>t</title><path d="M0 0"/></svg>{ELEMENT}',
     ],
 )
@@ -46,19 +50,30 @@ def test_the_one_element_is_found(page: str) -> None:
         f"<plaintext>{ELEMENT}",
         ELEMENT * 2,
         f'{ELEMENT}<p id="affidavit-findings">',
-        ELEMENT.replace("application/json", "text/plain"),
+        ELEMENT.replace(PACKED_TYPE, "application/json"),
         ELEMENT.replace("</script>", ""),
-        ELEMENT.replace('{"a":1}', '"<!--"'),
-        ELEMENT.replace(' type="application/json"', ' type="text/plain" type="application/json"'),
+        ELEMENT.replace(PACKED, "{}"),
+        ELEMENT.replace(PACKED, f"<!--{PACKED}"),
+        ELEMENT.replace(PACKED, PACKED[:-8]),
+        ELEMENT.replace(PACKED, f"{PACKED[:30]}AAAA{PACKED[34:]}"),
+        ELEMENT.replace(PACKED, base64.b64encode(gzip.compress(b"{}") * 2).decode()),
+        ELEMENT.replace(' type="', ' type="text/plain" type="'),
         f"<!-- {ELEMENT}",
         f"<p {ELEMENT.replace('>', '')}",
-        "<div type='application/json' id='affidavit-findings'>{}</div>",
+        f"<div type='{PACKED_TYPE}' id='affidavit-findings'>{PACKED}</div>",
     ],
 )
 def test_anything_else_is_refused(page: str) -> None:
     """None, several, hidden, of another type, or markup that does not close."""
     with pytest.raises(EvidenceError):
         read(page)
+
+
+def test_a_bomb_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is unpacked beyond the limit, however small the page."""
+    monkeypatch.setattr("audit.packing.MOST_BYTES", 1000)
+    with pytest.raises(EvidenceError, match="more than 1000 bytes"):
+        read(ELEMENT.replace(PACKED, pack(bytes(100_000))))
 
 
 def test_what_is_not_utf8_is_refused() -> None:

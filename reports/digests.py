@@ -1,0 +1,127 @@
+"""What a long report prints of a concept: a row a question and instrument, and the features that stand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from audit.records import BaselineKind, ConceptResult, ContrastResult, Finding, Rung
+from reports.contrasts import card_id, estimate_cell, lexical_word
+from reports.effects import in_order
+from reports.features import cut_words
+from reports.instruments import Instrument, contrast_of, slug
+from reports.numbers import count, listed, plain, plural, probability, visible
+from reports.queries import SCORES
+from reports.view import Cell, Column, Row, Table, whole
+from reports.words import CONTRAST_NAMES, READINGS
+
+PRINTED_STANDING = 4
+
+
+def digest_table(concept: ConceptResult, instruments: Sequence[Instrument]) -> Table:
+    """Return a row a question and instrument: the reading, who tells the arms apart, and how many features stand."""
+    rows = tuple(
+        _digest_row(result, instrument)
+        for contrast in dict.fromkeys(result.contrast for result in concept.contrasts)
+        for instrument in instruments
+        if (result := contrast_of(concept, contrast, sae=instrument.sae)) is not None
+    )
+    return whole(
+        Table(
+            id=f"digest-{slug(concept.id)}",
+            caption=f"{visible(concept.title)}: who tells the arms apart (confirmation scenarios, AUROC)",
+            columns=(
+                Column("Question"),
+                Column("Reading"),
+                Column("Linear probe", numeric=True, detail="95% interval"),
+                Column("First feature", numeric=True, detail="95% interval"),
+                Column("Best neuron", numeric=True),
+                Column("Words", numeric=True),
+                Column("Features confirmed", numeric=True, detail="passing / tested"),
+                Column("n", numeric=True),
+            ),
+            rows=rows,
+            query=SCORES,
+            empty="No contrast of this concept was analysed. This is no pass.",
+            layout="digest",
+        )
+    )
+
+
+def _digest_row(result: ContrastResult, instrument: Instrument) -> Row:
+    words = READINGS[result.reading]
+    where = "" if instrument.alone else instrument.place
+    return Row(
+        (
+            Cell(CONTRAST_NAMES[result.contrast], detail=where),
+            Cell(words.short, mark=words.mark),
+            estimate_cell(result.probe.auroc),
+            estimate_cell(result.best_auroc),
+            Cell(estimate_cell(result.baseline(BaselineKind.NEURON).auroc).text),
+            Cell(estimate_cell(result.baseline(BaselineKind.WORDS).auroc).text),
+            Cell(count(result.confirmed), detail=f"{count(result.passing)} / {count(result.tested)}"),
+            Cell(count(result.n_confirmation)),
+        )
+    )
+
+
+def standing_table(
+    concept: ConceptResult, instruments: Sequence[Instrument], *, carded: frozenset[tuple[str, int]]
+) -> Table:
+    """Return the features of a concept that are confirmed, or that pass where the instrument admits no answer."""
+    found = [
+        (finding, instrument)
+        for contrast in dict.fromkeys(result.contrast for result in concept.contrasts)
+        for instrument in instruments
+        if (result := contrast_of(concept, contrast, sae=instrument.sae)) is not None
+        for finding in in_order(result.findings)
+        if finding.rung.height >= Rung.CONFIRMED.height or finding.rung is Rung.UNRESOLVED
+    ]
+    rows = tuple(_standing_row(finding, instrument, carded) for finding, instrument in found)
+    weaker = sum(len(result.findings) for result in concept.contrasts) - len(rows)
+    return Table(
+        id=f"standing-{slug(concept.id)}",
+        caption=f"{visible(concept.title)}: the features that stand",
+        columns=(
+            Column("Feature", detail="question"),
+            Column("Rung"),
+            Column("d_z", numeric=True, detail="95% interval"),
+            Column("AUROC", numeric=True, detail="95% interval"),
+            Column("p Holm", numeric=True),
+            Column("n", numeric=True, detail="non-zero"),
+            Column("Lexical"),
+        ),
+        rows=rows,
+        printed=rows[:PRINTED_STANDING],
+        cut=cut_words(min(PRINTED_STANDING, len(rows)), len(rows), "the first features by question and rung"),
+        note=(
+            f"{plural(weaker, 'more feature')} {'was' if weaker == 1 else 'were'} chosen on discovery and not"
+            " confirmed; the HTML report has them with their reasons."
+        ),
+        empty=(
+            f"No feature stands. {plural(weaker, 'feature')} {'was' if weaker == 1 else 'were'} chosen on discovery and"
+            " not confirmed; the HTML report has them with their reasons. This is no pass."
+        ),
+        query=listed(sorted({visible(finding.query) for finding, _ in found})),
+        layout="features short",
+    )
+
+
+def _standing_row(finding: Finding, instrument: Instrument, carded: frozenset[tuple[str, int]]) -> Row:
+    linked = (finding.sae, finding.latent) in carded
+    asked = CONTRAST_NAMES[finding.contrast].lower() + ("" if instrument.alone else f", {instrument.place}")
+    return Row(
+        (
+            Cell(
+                str(finding.latent),
+                detail=asked,
+                href=card_id(finding.sae, finding.latent) if linked else "",
+                code=True,
+            ),
+            Cell(finding.rung.value, mark=f"rung-{finding.rung.value}"),
+            estimate_cell(finding.d_z, with_sign=True),
+            estimate_cell(finding.auroc),
+            Cell(probability(finding.p_holm), sort=plain(finding.p_holm)),
+            Cell(count(finding.n_scenarios), detail=count(finding.n_nonzero)),
+            Cell(lexical_word(finding)),
+        )
+    )

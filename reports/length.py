@@ -1,0 +1,28 @@
+"""How much of a report is printed: one of many concepts would take hundreds of pages, which nobody reads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from audit.records import ConceptResult
+from reports.features import ELSEWHERE
+from reports.numbers import count
+
+# Concepts times questions times instruments: up to here every one of them is printed in full.
+DETAILED_BLOCKS = 16
+
+
+def is_long(concepts: Sequence[ConceptResult]) -> bool:
+    """Return whether paper holds the answers only, and HTML every table."""
+    return sum(len(concept.contrasts) for concept in concepts) > DETAILED_BLOCKS
+
+
+def printed_lead(concepts: Sequence[ConceptResult]) -> str:
+    """Return what paper leaves out of the findings; nothing where every concept is printed in full."""
+    if not is_long(concepts):
+        return ""
+    return (
+        f"On paper each of the {count(len(concepts))} concepts has one table of answers and one of the features that"
+        " stand. Every baseline, control, set of features and unconfirmed feature, with its reason, is in"
+        f" {ELSEWHERE}."
+    )
