@@ -37,7 +37,7 @@ def demo(*, out: Path | None, as_json: bool, quiet: bool) -> None:
 
     from audit.cli.bar import progress
     from audit.cli.summary import print_result
-    from audit.config import AuditConfig, ProbeConfig
+    from audit.config import AuditConfig, CausalConfig, ProbeConfig
     from audit.pipeline import run_audit
     from audit.request import AuditRequest
     from audit.signing.keys import KEY_NAME, certificate_path, load_signer, new_sealing_key
@@ -49,7 +49,9 @@ def demo(*, out: Path | None, as_json: bool, quiet: bool) -> None:
     if not (keys / KEY_NAME).exists():
         new_sealing_key(keys, "affidavit demonstration key", organisation=None, days=_KEY_DAYS, not_before=now)
     signer = load_signer(keys / KEY_NAME, certificate_path(keys), at=now)
-    config = AuditConfig(probes=ProbeConfig(subset=_SUBSET))
+    # Minutes, not a quarter of an hour: shams on fewer scenarios, fewer pairs. The record prints these numbers.
+    causal = CausalConfig(sham_scenarios=4, screen_sample=20, pairs_per_mix=6)
+    config = AuditConfig(probes=ProbeConfig(subset=_SUBSET), causal=causal)
     request = AuditRequest(config, target, signer, now, "affidavit demo")
     result = run_audit(request, progress=progress(quiet=quiet))
     print_result(result, as_json=as_json)
