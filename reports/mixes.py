@@ -186,7 +186,17 @@ def _open_lines(mix: MixResult, names: Names) -> list[str]:
             lines.append(f"{begin}{plural(weaker, 'feature')} below confirmed")
     reasons = Counter(_no_answer(pair) for pair in unresolved(mix))
     lines += [f"{plural(number, 'pair')} unresolved: {reason}" for reason, number in reasons.items()]
-    return [*lines, *(visible(text) for text in mix.untested)]
+    return [*lines, *(_shortly(visible(text), mix, names) for text in mix.untested)]
+
+
+def _shortly(text: str, mix: MixResult, names: Names) -> str:
+    """Return a line without the names that its row and column heads say already."""
+    text = text.replace(f" in {visible(mix.id)}", "")
+    for sae in names.instruments:
+        place = names.short_place(sae)
+        if place:
+            text = text.replace(f"through {visible(sae)}", f"at {place}").replace(f"of {visible(sae)}", f"at {place}")
+    return text
 
 
 def mix_features(mixes: Sequence[MixResult], names: Names) -> Table:
