@@ -9,7 +9,7 @@ from reports.contrasts import card_id, estimate_cell, lexical_word
 from reports.effects import in_order
 from reports.features import cut_words
 from reports.instruments import Instrument, contrast_of, slug
-from reports.numbers import count, listed, plain, plural, probability, visible
+from reports.numbers import count, decimal, listed, plain, plural, probability, visible
 from reports.queries import SCORES
 from reports.view import Cell, Column, Row, Table, whole
 from reports.words import CONTRAST_NAMES, READINGS
@@ -56,12 +56,17 @@ def _digest_row(result: ContrastResult, instrument: Instrument) -> Row:
             Cell(words.short, mark=words.mark),
             estimate_cell(result.probe.auroc),
             estimate_cell(result.best_auroc),
-            Cell(estimate_cell(result.baseline(BaselineKind.NEURON).auroc).text),
-            Cell(estimate_cell(result.baseline(BaselineKind.WORDS).auroc).text),
+            _baseline_cell(result, BaselineKind.NEURON),
+            _baseline_cell(result, BaselineKind.WORDS),
             Cell(count(result.confirmed), detail=f"{count(result.passing)} / {count(result.tested)}"),
             Cell(count(result.n_confirmation)),
         )
     )
+
+
+def _baseline_cell(result: ContrastResult, kind: BaselineKind) -> Cell:
+    """Return a baseline's AUROC; not every site has neurons."""
+    return Cell(decimal(next((own.auroc.value for own in result.baselines if own.kind is kind), None)))
 
 
 def standing_table(

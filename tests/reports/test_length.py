@@ -12,7 +12,7 @@ import pikepdf
 import pytest
 
 from audit.packing import unpack
-from audit.records import Findings
+from audit.records import BaselineKind, Findings
 from reports.cards import PRINTED_CARDS_OF_MANY
 from reports.contrasts import SHOWN_FEATURES
 from reports.html import render_html
@@ -65,6 +65,21 @@ def test_a_digest_has_the_numbers_of_the_blocks(many: Findings, long_view: Repor
         standing = [f for c in own.contrasts for f in c.findings if f.rung.value not in {"associated", "observed"}]
         assert sorted(row.cells[0].text for row in shown.standing.rows) == sorted(str(f.latent) for f in standing)
         assert concept.id
+
+
+def test_a_baseline_that_was_not_measured_is_said(findings: Findings, view_of: ViewOf) -> None:
+    """A site without neurons has no best neuron; the row stands all the same."""
+    (concept, *_) = findings.concepts
+    without = replace(
+        concept,
+        contrasts=tuple(
+            replace(c, baselines=tuple(b for b in c.baselines if b.kind is not BaselineKind.NEURON))
+            for c in concept.contrasts
+        ),
+    )
+    shown = view_of(replace(findings, concepts=(without,))).domains[0].concepts[0]
+    assert {row.cells[4].text for row in shown.digest.rows} == {"not measured"}
+    assert {row.cells[5].text for row in shown.digest.rows} != {"not measured"}
 
 
 def test_paper_says_what_it_leaves_to_the_page(long_view: ReportView) -> None:
