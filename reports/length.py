@@ -8,8 +8,8 @@ from audit.records import ConceptResult
 from reports.features import ELSEWHERE
 from reports.numbers import count
 
-# Concepts times questions times instruments: up to here every one of them is printed in full.
-DETAILED_BLOCKS = 16
+# Concepts times questions times instruments: up to here every one of them is printed in full. A dozen took 64 pages.
+DETAILED_BLOCKS = 11
 
 
 def is_long(concepts: Sequence[ConceptResult]) -> bool:
