@@ -32,7 +32,7 @@ def require_place(model: LoadedModel, station: Station, downstream: Station | No
             found=f"a transcoder from {station.site} to {target}",
             hint="Choose an SAE of one site for interventions.",
         )
-    depth, layers = _depth(station.site), len(model.layers)
+    depth, layers = order_of(station.site), len(model.layers)
     if depth[0] >= layers or (station.site.layer == layers - 1 and station.site.kind is not SiteKind.RESID_PRE):
         raise ConfigError(
             item=f"site {station.site}",
@@ -40,7 +40,7 @@ def require_place(model: LoadedModel, station: Station, downstream: Station | No
             found=f"the last of {layers} layers: a site without later layers",
             hint="Choose an SAE of an earlier layer for interventions.",
         )
-    if downstream is not None and _depth(downstream.site) <= depth:
+    if downstream is not None and order_of(downstream.site) <= depth:
         raise ConfigError(
             item=f"second SAE at {downstream.site}",
             expected=f"a site behind {station.site}",
@@ -49,6 +49,6 @@ def require_place(model: LoadedModel, station: Station, downstream: Station | No
         )
 
 
-def _depth(site: Site) -> tuple[int, int]:
+def order_of(site: Site) -> tuple[int, int]:
     """Return the order of sites; the output of a layer is the input of the next."""
     return (Site(SiteKind.RESID_PRE, site.layer + 1) if site.kind is SiteKind.RESID_POST else site).depth

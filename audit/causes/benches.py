@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 
 from audit.capture.fitting import stations
+from audit.capture.intervention_places import order_of
 from audit.capture.interventions import Interventions
 from audit.capture.runner import Station
-from audit.capture.sites import Site, SiteKind
 from audit.config import AuditConfig
 from audit.errors import ConfigError, SaeInvalid
 from audit.gathering import Instrument, Subject
@@ -85,10 +85,5 @@ def _station(instrument: Instrument, subject: Subject) -> Station:
 
 
 def _next(instrument: Instrument, instruments: Sequence[Instrument]) -> Instrument | None:
-    behind = [one for one in instruments if _depth(one.site) > _depth(instrument.site)]
-    return min(behind, key=lambda one: _depth(one.site), default=None)
-
-
-def _depth(site: Site) -> tuple[int, int]:
-    """Return the order of sites; the output of a layer is the input of the next."""
-    return (Site(SiteKind.RESID_PRE, site.layer + 1) if site.kind is SiteKind.RESID_POST else site).depth
+    behind = [one for one in instruments if order_of(one.site) > order_of(instrument.site)]
+    return min(behind, key=lambda one: order_of(one.site), default=None)
