@@ -229,7 +229,7 @@ def _not_tested(subject: Subject, causes: Causes) -> tuple[str, ...]:
         left_out += ("Causal effect: no feature was lowered, so no finding says that the model uses a feature.",)
     elif causes.result.untested:
         number = sum(item.count for item in causes.result.untested)
-        left_out += (f"Causal effect: {number} tests of features or pairs, listed there with their reasons.",)
+        left_out += (f"Causal effect: {number} tests of features or pairs; “what was left out” has their reasons.",)
     return (*left_out, *_NOT_TESTED)
 
 

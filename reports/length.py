@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from audit.records import ConceptResult
 from reports.features import ELSEWHERE
 from reports.numbers import count
+from reports.view import Table, whole
 
 # Concepts times questions times instruments: up to here every one of them is printed in full. A dozen took 64 pages.
 DETAILED_BLOCKS = 11
@@ -15,6 +17,11 @@ DETAILED_BLOCKS = 11
 def is_long(concepts: Sequence[ConceptResult]) -> bool:
     """Return whether paper holds the answers only, and HTML every table."""
     return sum(len(concept.contrasts) for concept in concepts) > DETAILED_BLOCKS
+
+
+def short_enough(table: Table, concepts: Sequence[ConceptResult], *, otherwise: str) -> Table:
+    """Return a table with a row for every concept and more, whole; of a long report paper holds a line instead."""
+    return replace(table, cut=otherwise) if is_long(concepts) else whole(table)
 
 
 def printed_lead(concepts: Sequence[ConceptResult]) -> str:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from audit.records import ConceptResult, Contrast, ContrastResult, Findings
 from reports.contrasts import estimate_cell
 from reports.figures import OverviewRow, Readers, overview_chart
 from reports.instruments import Instrument, contrast_of, slug
-from reports.length import is_long
+from reports.length import short_enough
 from reports.numbers import NOT_MEASURED, count, decimal, interval, listed, visible
 from reports.queries import SCORES
-from reports.view import Cell, Chart, Column, Row, Table, whole
+from reports.view import Cell, Chart, Column, Row, Table
 from reports.words import CONTRAST_NAMES, READINGS
 
 CHARTED_INSTRUMENTS = 3
@@ -61,7 +60,11 @@ def _chart(concepts: Sequence[ConceptResult], instruments: Sequence[Instrument],
     return Chart(
         id=chart_id,
         svg=overview_chart(
-            rows, panels, chart_id=chart_id, title=f"{title}. {spoken}.", description="The table below has the numbers."
+            rows,
+            panels,
+            chart_id=chart_id,
+            title=f"{title}. {spoken}.",
+            description="The tables below have the numbers.",
         ),
         title=title,
         description=spoken,
@@ -121,9 +124,8 @@ def overview_table(findings: Findings, instruments: Sequence[Instrument]) -> Tab
         empty="No contrast was analysed.",
         layout="long",
     )
-    if is_long(findings.concepts):
-        return replace(table, cut=f"The {count(len(rows))} rows behind the charts stand with their concepts.")
-    return whole(table)
+    where = f"The {count(len(rows))} rows behind the charts stand with their concepts."
+    return short_enough(table, findings.concepts, otherwise=where)
 
 
 def _row(concept: ConceptResult, result: ContrastResult, instrument: Instrument, *, several: bool) -> Row:

@@ -12,7 +12,7 @@ from reports.contrasts import estimate_cell
 from reports.features import ELSEWHERE
 from reports.figures import FidelityBar, fidelity_chart
 from reports.instruments import Instrument, contrast_of, fidelity_of
-from reports.length import is_long
+from reports.length import is_long, short_enough
 from reports.numbers import count, decimal, listed, share, visible
 from reports.queries import FIDELITY, SCORES
 from reports.view import Cell, Chart, Column, Controls, Fact, FidelityPart, FidelitySection, Row, Table, Term, whole
@@ -247,9 +247,8 @@ def _control_saes(findings: Findings, instruments: Sequence[Instrument]) -> Tabl
         layout="long",
         empty="No contrast was analysed, so no control was run.",
     )
-    if is_long(findings.concepts):
-        return replace(table, cut=f"The {count(len(table.rows))} rows behind these sums are in {ELSEWHERE}.")
-    return whole(table)
+    where = f"The {count(len(table.rows))} rows behind these sums are in {ELSEWHERE}."
+    return short_enough(table, findings.concepts, otherwise=where)
 
 
 def _control_totals(findings: Findings, instruments: Sequence[Instrument]) -> Table:
