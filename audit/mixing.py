@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from audit.analysis.cofiring import co_firing
+from audit.analysis.cofiring import Cosine, co_firing
 from audit.analysis.factorial import scan_mix
 from audit.analysis.fidelity import part_fidelity
 from audit.analysis.ladder import gate
@@ -39,7 +38,7 @@ def assess_mixes(
     readers: Sequence[Reader],
     *,
     assessment: Assessment,
-    decoders: Mapping[str, NDArray[np.float32]],
+    cosines: Mapping[str, Cosine],
     progress: Progress,
 ) -> Mixing:
     """Run the statistics of the first two interaction layers on the evidence in the store.
@@ -50,7 +49,7 @@ def assess_mixes(
         config: thresholds, seeds and counts.
         readers: the SAEs, each with families of its own; so has each mix.
         assessment: which features are confirmed for which concept, on other texts than the mixes.
-        decoders: SAE name -> (latents, d) float32, unit rows.
+        cosines: SAE name -> cosine of the decoder rows of two of its latents.
         progress: listener.
 
     Returns:
@@ -60,7 +59,7 @@ def assess_mixes(
     with progress.stage("counting joint firings", total=len(readers)) as advance:
         cofiring = []
         for reader in readers:
-            cofiring.append(_co_firing(store, reader, decoders[reader.sae.name], config))
+            cofiring.append(_co_firing(store, reader, cosines[reader.sae.name], config))
             advance(1)
     with progress.stage("testing mixes", total=len(mixes) * len(readers)) as advance:
         results = []
@@ -77,10 +76,10 @@ def assess_mixes(
     return Mixing(tuple(cofiring), tuple(results))
 
 
-def _co_firing(store: Store, reader: Reader, decoder: NDArray[np.float32], config: AuditConfig) -> CoFiring:
+def _co_firing(store: Store, reader: Reader, cosine: Cosine, config: AuditConfig) -> CoFiring:
     return co_firing(
         read_firing_units(store, sae=reader.sae.name),
-        decoder,
+        cosine,
         sae=reader.sae.name,
         config=config.interaction,
         fdr_q=config.analysis.fdr_q,

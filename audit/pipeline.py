@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from audit import __version__
+from audit.analysis.cofiring import decoder_cosine
 from audit.analysis.ladder import count_rungs
 from audit.assessment import Assessment, Reader, assess, card_latents
 from audit.capture.outputs import lens_is_reliable, promoted_tokens
@@ -141,9 +142,14 @@ def _analyse(
 ) -> _Results:
     readers = _readers(subject, gathered)
     assessment = assess(store, subject.suites, config, readers, progress=progress)
-    decoders = {i.sae.record.name: i.sae.w_dec.cpu().numpy() for i in subject.instruments}
+    cosines = {
+        (record := i.sae.record).name: decoder_cosine(
+            i.sae.w_dec.cpu().numpy(), sae=record.name, latents=record.latents
+        )
+        for i in subject.instruments
+    }
     mixing = assess_mixes(
-        store, subject.suites, config, readers, assessment=assessment, decoders=decoders, progress=progress
+        store, subject.suites, config, readers, assessment=assessment, cosines=cosines, progress=progress
     )
     causes = find_causes(subject, assessment.concepts, mixing.mixes, config, progress=progress, clock=clock)
     record_causes(store, causes.ledger)

@@ -15,16 +15,14 @@ from audit.digests import Json, canonical_json, digest_bytes, digest_file
 from audit.errors import OutputError
 from audit.evidence.store import ACTIVATIONS, DATABASE
 from audit.gathering import Subject
+from audit.printing import REPORT_CODE, Record, html_report, pdf_report
 from audit.records import Findings, RunInfo, SealInfo, as_json
 from audit.request import AuditRequest
+from audit.signing.bundle_files import FINDINGS, MANIFEST, REPORT_HTML, REPORT_PDF
 from audit.signing.pdf import sign_pdf
-from reports.context import build_view
-from reports.html import render_html
-from reports.pdf import render_pdf
+from reports.rendering import code_digest
 
 MANIFEST_SCHEMA = "affidavit/manifest/1"
-FINDINGS_FILE = "findings.json"
-MANIFEST_FILE = "manifest.json"
 _VERSIONED = (
     "torch",
     "transformers",
@@ -60,21 +58,19 @@ def publish(findings: Findings, subject: Subject, request: AuditRequest, folder:
         ),
     )
     try:
-        (folder / FINDINGS_FILE).write_bytes(findings_json)
+        (folder / FINDINGS).write_bytes(findings_json)
         manifest = canonical_json(_manifest(findings, subject, run, folder))
-        (folder / MANIFEST_FILE).write_bytes(manifest)
-        view = build_view(findings, run)
-        (folder / "report.html").write_bytes(render_html(view, findings_json=findings_json))
-        attachments = {FINDINGS_FILE: findings_json, MANIFEST_FILE: manifest}
-        pdf = render_pdf(view, attachments=attachments, created_at=request.created_at)
+        (folder / MANIFEST).write_bytes(manifest)
+        record = Record(findings, run, findings_json, manifest)
+        (folder / REPORT_HTML).write_bytes(html_report(record))
         sealed = sign_pdf(
-            pdf,
+            pdf_report(record),
             request.signer,
             signed_at=request.created_at,
             reason="Seal over the evidence report of a model audit",
             tsa_url=request.tsa_url,
         )
-        (folder / "report.pdf").write_bytes(sealed)
+        (folder / REPORT_PDF).write_bytes(sealed)
     except OSError as error:
         raise OutputError(
             item=request.out.name,
@@ -86,7 +82,7 @@ def publish(findings: Findings, subject: Subject, request: AuditRequest, folder:
 
 
 def _manifest(findings: Findings, subject: Subject, run: RunInfo, folder: Path) -> Json:
-    names = [FINDINGS_FILE, DATABASE, *(f"{ACTIVATIONS}/{path.name}" for path in (folder / ACTIVATIONS).iterdir())]
+    names = [FINDINGS, DATABASE, *(f"{ACTIVATIONS}/{path.name}" for path in (folder / ACTIVATIONS).iterdir())]
     return {
         "schema": MANIFEST_SCHEMA,
         "run": as_json(run),
@@ -116,7 +112,11 @@ def predicate(findings: Findings, digest: str) -> Mapping[str, Json]:
 def _environment(config: AuditConfig) -> dict[str, str]:
     names = (*_VERSIONED, "ray") if config.capture.executor is ExecutorKind.RAY else _VERSIONED
     found = {name: version(name) for name in names}
-    return found | {"python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}"}
+    return found | {
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        REPORT_CODE: code_digest(),
+    }
 
 
 def _public_config(config: AuditConfig) -> dict[str, Json]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from audit.evidence.store import Store
 from audit.graph import graph_of, graph_rows
 from audit.records import Findings
@@ -11,14 +13,22 @@ Row = dict[str, object]
 
 def record_findings(store: Store, findings: Findings) -> None:
     """Write the results into the evidence."""
-    store.insert("finding", _findings(findings))
-    store.insert("reading", _readings(findings))
-    store.insert("mix_effect", _mix_effects(findings))
-    store.insert("co_firing", _joint_firings(findings))
-    store.insert("dose", _doses(findings))
+    for table, rows in result_rows(findings).items():
+        store.insert(table, rows)
+
+
+def result_rows(findings: Findings) -> dict[str, Sequence[Mapping[str, object]]]:
+    """Return table -> its rows, of every table that holds results."""
     drawn = graph_rows(graph_of(findings))
-    store.insert("node", drawn.nodes)
-    store.insert("edge", drawn.edges)
+    return {
+        "finding": _findings(findings),
+        "reading": _readings(findings),
+        "mix_effect": _mix_effects(findings),
+        "co_firing": _joint_firings(findings),
+        "dose": _doses(findings),
+        "node": drawn.nodes,
+        "edge": drawn.edges,
+    }
 
 
 def _findings(findings: Findings) -> list[Row]:

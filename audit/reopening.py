@@ -21,10 +21,10 @@ from audit.errors import DigestMismatch, EvidenceError, UsageError
 from audit.evidence import scores
 from audit.evidence.store import DATABASE, Store
 from audit.progress import Progress
+from audit.recorded_suites import recorded_suites
 from audit.records import ModelRecord, SaeRecord, SuiteRecord, parse_record
 from audit.signing.bundle_files import MANIFEST, read_content
 from audit.signing.strict_json import expect_object, parse_json
-from probes.loader import builtin_names, load_suites
 from probes.schema import Suite
 
 _SCHEMA = "affidavit/manifest/1"
@@ -189,30 +189,7 @@ def reload_suites(bundle: AuditedBundle, sources: Sources, *, whole: bool = Fals
             of a withheld suite not even its texts.
         DigestMismatch: a suite has changed since the audit.
     """
-    own = [name for name in bundle.suite_sources if name not in builtin_names()]
-    if own and not sources.suites:
-        raise UsageError(
-            item=f"suite {', '.join(own)}",
-            expected="its folder on this machine, by --suites: a bundle does not hold its suites, and of a withheld one"
-            " not even the texts",
-            found="only its name",
-            hint="Give --suites FOLDER for each suite of the audit; shipped ones by name.",
-        )
-    recorded = {suite.id: suite for suite in bundle.suites}
-    subsets = {suite.subset for suite in bundle.suites}
-    subset = next(iter(subsets)) if len(subsets) == 1 and not whole else None
-    suites = load_suites(sources.suites or bundle.suite_sources, subset=subset)
-    for suite in suites:
-        if suite.id not in recorded:
-            raise UsageError(
-                item=f"suite {suite.id!r}",
-                expected=f"a suite of the audit: {', '.join(sorted(recorded))}",
-                found="another one",
-                hint="Name the suites that the audit ran.",
-            )
-        hint = "The suite has changed since this audit: use the version that it ran, or audit again."
-        _require(f"suite {suite.id}", recorded[suite.id].digest, suite.digest, hint=hint)
-    return suites
+    return recorded_suites(bundle.suites, bundle.suite_sources, given=sources.suites, whole=whole)
 
 
 def reload_model(bundle: AuditedBundle, sources: Sources, progress: Progress) -> LoadedModel:

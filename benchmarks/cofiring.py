@@ -33,7 +33,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from audit.analysis.cofiring import co_firing
+from audit.analysis.cofiring import co_firing, decoder_cosine
 from audit.analysis.firing_blocks import firing_blocks, product
 from audit.arrays import FiringUnits
 from audit.config import AnalysisConfig, InteractionConfig
@@ -176,7 +176,8 @@ def _measure(units: FiringUnits, sae: str, *, read_seconds: float) -> Cost:
     decoder /= np.linalg.norm(decoder, axis=1, keepdims=True)
     config, analysis = InteractionConfig(), AnalysisConfig()
     begin = time.process_time()
-    found = co_firing(units, decoder, sae=sae, config=config, fdr_q=analysis.fdr_q, seed=analysis.seed)
+    cosine = decoder_cosine(decoder, sae=sae, latents=units.latents)
+    found = co_firing(units, cosine, sae=sae, config=config, fdr_q=analysis.fdr_q, seed=analysis.seed)
     seconds = time.process_time() - begin
     return Cost(
         sae,

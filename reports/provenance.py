@@ -146,6 +146,13 @@ def verification_view(run: RunInfo) -> Verification:
                 (f"affidavit verify {bundle} --trust cert.pem",),
             ),
             Step(
+                "Compute every figure again",
+                "Both reports are printed again from the findings, and the findings are computed again from the rows"
+                " of the evidence, without the model: a number that was edited and sealed again by the same key is"
+                " caught.",
+                (f"affidavit verify {bundle} --trust cert.pem --recompute",),
+            ),
+            Step(
                 "Look at the evidence itself",
                 "evidence.duckdb in the bundle holds the measured scores. The queries that this report names select"
                 " from it; any program that reads DuckDB can run them.",

@@ -6,7 +6,7 @@ independence given cell and length, and the false discovery rate counts how many
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import networkx as nx
 import numpy as np
@@ -20,13 +20,15 @@ from audit.config import InteractionConfig
 from audit.errors import ShapeMismatch
 from audit.records import CoFiring, CoFiringPair, Community, Estimate
 
+Cosine = Callable[[int, int], float]
+
 _LEVEL = 0.975
 _COMMUNITY_LATENTS = 10
 
 
 def co_firing(
     units: FiringUnits,
-    decoder: NDArray[np.float32],
+    cosine: Cosine,
     *,
     sae: str,
     config: InteractionConfig,
@@ -37,22 +39,12 @@ def co_firing(
 
     Args:
         units: which features fire where; a scenario that no other one can be compared with carries nothing.
-        decoder: (latents, d_model) float32, unit rows.
+        cosine: of the decoder rows of two latents (`decoder_cosine`).
         sae: its id.
         config: thresholds and counts.
         fdr_q: pairs are flagged up to this false discovery rate.
         seed: of the permutations and of the communities.
-
-    Raises:
-        ShapeMismatch: the decoder has not one row for each latent.
     """
-    if len(decoder) != units.latents:
-        raise ShapeMismatch(
-            item=f"decoder of {sae}",
-            expected=f"{units.latents:,} rows, one for each latent",
-            found=f"{len(decoder):,} rows",
-            hint="Give the decoder of the SAE whose firings these are.",
-        )
     firings = firing_blocks(units)
     permutations, listed = config.cofiring_permutations, config.listed_pairs
     scan = scan_pairs(firings, min_expected=config.min_expected, permutations=permutations, listed=listed, seed=seed)
@@ -70,11 +62,32 @@ def co_firing(
         flagged=int(scan.observed[cut:].sum()),
         flagged_permuted=float(scan.permuted[cut:].sum()) / permutations,
         flagged_naive=scan.naive,
-        top=tuple(_describe(strong, firings, q, decoder, groups)),
+        top=tuple(_describe(strong, firings, q, cosine, groups)),
         communities=tuple(
             Community(number, len(group), group[:_COMMUNITY_LATENTS]) for number, group in enumerate(groups, start=1)
         ),
     )
+
+
+def decoder_cosine(decoder: NDArray[np.float32], *, sae: str, latents: int) -> Cosine:
+    """Return what gives the cosine of the decoder rows of two latents.
+
+    Args:
+        decoder: (latents, d_model) float32, unit rows.
+        sae: whose.
+        latents: how many it has.
+
+    Raises:
+        ShapeMismatch: the decoder has not one row for each latent.
+    """
+    if len(decoder) != latents:
+        raise ShapeMismatch(
+            item=f"decoder of {sae}",
+            expected=f"{latents:,} rows, one for each latent",
+            found=f"{len(decoder):,} rows",
+            hint="Give the decoder of the SAE whose firings these are.",
+        )
+    return lambda first, second: float(decoder[first].astype(np.float64) @ decoder[second].astype(np.float64))
 
 
 def mantel_haenszel(counts: FloatArray, sizes: FloatArray, group: NDArray[np.int64]) -> Estimate | None:
@@ -126,7 +139,7 @@ def _describe(
     pairs: TestedPairs,
     firings: FiringBlocks,
     q: FloatArray,
-    decoder: NDArray[np.float32],
+    cosine: Cosine,
     groups: tuple[tuple[int, ...], ...],
 ) -> Iterator[CoFiringPair]:
     member = {latent: number for number, group in enumerate(groups, start=1) for latent in group}
@@ -143,7 +156,7 @@ def _describe(
             expected=expected,
             odds_ratio=mantel_haenszel(np.array(counts, dtype=np.float64), sizes, firings.group),
             q_value=float(q[step]),
-            cosine=float(decoder[first].astype(np.float64) @ decoder[second].astype(np.float64)),
+            cosine=cosine(first, second),
             community=member.get(first) if member.get(first) == member.get(second) else None,
         )
 

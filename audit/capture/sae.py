@@ -15,9 +15,8 @@ from audit.capture.encoder import Rule, SparseRows, Threshold, TopK
 from audit.capture.kernels import linear
 from audit.digests import digest_bytes
 from audit.errors import SaeInvalid, ShapeMismatch
-from audit.records import SaeRecord
+from audit.records import SaeRecord, untrained_name
 
-_RANDOM_SUFFIX = "random-directions"
 # As sae-lens and OpenAI's autoencoders define it: added to the standard deviation, not to the variance.
 _LAYER_NORM_EPS = 1e-5
 
@@ -191,7 +190,7 @@ def random_directions(like: Sae, *, k: int, seed: int, centre: Tensor, bias: Ten
     same_width = like.w_dec.shape == like.w_enc.shape
     record = replace(
         like.record,
-        name=f"{like.record.name}.{_RANDOM_SUFFIX}",
+        name=untrained_name(like.record.name),
         architecture="topk, untrained random unit directions",
         k=k,
         digest=digest_bytes(f"random-directions:{shape}:{k}:{seed}:{like.record.digest}".encode()),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from audit.analysis.causal import RESOLUTION, PairRuns, check_screen, strongest_pairs
+from audit.analysis.causal import PILOT_SCENARIOS, RESOLUTION, PairRuns, check_screen, strongest_pairs
 from audit.analysis.shams import spread
 from audit.arrays import Confirmation, Discovery
 from audit.capture.interventions import Delta
@@ -22,8 +22,6 @@ FloatArray = NDArray[np.float64]
 
 # Estimates are means over so many discovery scenarios: a gradient costs as much as three exact runs.
 _SCREENED_SCENARIOS = 2
-# A pair that does nothing beyond rounding on so many held-out scenarios is not measured on the others.
-_PILOT_SCENARIOS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +146,7 @@ def choose(bench: Bench, part: Screened, *, count: int, accepted: bool) -> tuple
 
 def pilot(scenarios: Sequence[AskedScenario]) -> tuple[tuple[AskedScenario, ...], tuple[AskedScenario, ...]]:
     """Return the scenarios on which every pair is measured, spread evenly, and the others."""
-    first = set(spread(range(len(scenarios)), _PILOT_SCENARIOS))
+    first = set(spread(range(len(scenarios)), PILOT_SCENARIOS))
     return (
         tuple(one for n, one in enumerate(scenarios) if n in first),
         tuple(one for n, one in enumerate(scenarios) if n not in first),

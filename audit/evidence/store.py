@@ -126,8 +126,27 @@ class Store:
         self._connection.execute(f"SET memory_limit = '{_READING_MEMORY}'")
 
     def query(self, name: str, parameters: Parameters | None = None) -> pd.DataFrame:
-        """Run the query file `queries/<name>.sql` with bound parameters and return its rows."""
-        return self._connection.execute(_sql(f"queries/{name}.sql"), dict(parameters or {})).df()
+        """Run the query file `queries/<name>.sql` with bound parameters and return its rows.
+
+        Raises:
+            EvidenceError: a table or a column that it reads is not there.
+        """
+        try:
+            return self._connection.execute(_sql(f"queries/{name}.sql"), dict(parameters or {})).df()
+        except duckdb.CatalogException as error:
+            raise _damaged(self._folder / DATABASE, f"query {name}: {_first_line(error)}") from error
+
+    def rows(self, table: str) -> list[dict[str, object]]:
+        """Return the rows of a table in the order in which they were inserted, as Python values.
+
+        Raises:
+            EvidenceError: there is no such table.
+        """
+        try:
+            found = self._connection.table(f'"{table}"').order("rowid")
+            return [dict(zip(found.columns, row, strict=True)) for row in found.fetchall()]
+        except duckdb.Error as error:
+            raise _damaged(self._folder / DATABASE, f"table {table}: {_first_line(error)}") from error
 
     def checkpoint(self) -> None:
         """Write everything into the one file, so that no write-ahead log stays beside it."""

@@ -72,7 +72,7 @@ from audit.records.interaction import (
 )
 from audit.records.results import FINDINGS_SCHEMA, Findings, InstrumentResult, RunInfo, SealInfo
 from audit.records.serial import as_json, parse_record
-from audit.records.subjects import ModelRecord, SaeRecord, SuiteRecord
+from audit.records.subjects import ModelRecord, SaeRecord, SuiteRecord, untrained_name
 from audit.records.words import Colour, Contrast, Estimate, Lexical, Reading, Rung
 
 __all__ = [
@@ -152,4 +152,5 @@ __all__ = [
     "UntestedContrast",
     "as_json",
     "parse_record",
+    "untrained_name",
 ]

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from enum import Enum, StrEnum
+from functools import cache
 from typing import TYPE_CHECKING, Any, cast, get_args, get_origin, get_type_hints
 
 from audit.digests import Json
@@ -40,6 +41,8 @@ def parse_record(kind: Any, value: Json, *, where: str = "") -> Any:  # noqa: AN
     Raises:
         EvidenceError: a field is missing, unknown or of another type; the message names it.
     """
+    if get_origin(kind) is dict:
+        return _parse_dict(kind, value, where)
     options = [option for option in get_args(kind) if option is not type(None)]
     if get_origin(kind) is tuple:
         if not isinstance(value, list | tuple):
@@ -54,8 +57,24 @@ def parse_record(kind: Any, value: Json, *, where: str = "") -> Any:  # noqa: AN
         raise _unlike(kind, value, where)
     if odd := sorted(set(names) ^ set(value)):
         raise _unlike(kind, ", ".join(f"{'no' if name in names else 'unknown'} {name}" for name in odd), where)
-    hints, record = get_type_hints(kind), cast("Any", kind)
+    hints, record = _hints(cast("type", kind)), cast("Any", kind)
     return record(**{name: parse_record(hints[name], value[name], where=f"{where}.{name}") for name in names})
+
+
+def _parse_dict(kind: Any, value: Json, where: str) -> dict[str, Any]:  # noqa: ANN401 - reflection
+    if not isinstance(value, Mapping):
+        raise _unlike(kind, value, where)
+    (_, own) = get_args(kind)
+    # What a field of any JSON holds is the writer's affair.
+    return {
+        key: child if own is object else parse_record(own, child, where=f"{where}.{key}")
+        for key, child in value.items()
+    }
+
+
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    return get_type_hints(kind, localns={"Json": object})
 
 
 def _parse_value(kind: Any, value: Json, where: str) -> Any:  # noqa: ANN401 - reflection

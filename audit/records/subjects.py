@@ -69,3 +69,8 @@ class SuiteRecord:
     prompts: int
     subset: str | None
     withheld: bool
+
+
+def untrained_name(sae: str) -> str:
+    """Return the name of the untrained control that is captured beside an SAE: random directions of its shape."""
+    return f"{sae}.random-directions"

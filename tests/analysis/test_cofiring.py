@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import hypergeom
 
-from audit.analysis.cofiring import co_firing, mantel_haenszel
+from audit.analysis.cofiring import co_firing, decoder_cosine, mantel_haenszel
 from audit.analysis.firing_blocks import firing_blocks, product
 from audit.analysis.pair_scan import STEPS, PairScan, scan_pairs
 from audit.arrays import FiringUnits
@@ -44,8 +44,8 @@ def as_units(
 
 def measure(units: FiringUnits, config: InteractionConfig = MANY, *, seed: int = 1, q: float = 0.05) -> CoFiring:
     """Return the co-firing; decoder rows are unit vectors along the axes."""
-    decoder = np.eye(units.latents, dtype=np.float32)
-    return co_firing(units, decoder, sae="s", config=config, fdr_q=q, seed=seed)
+    cosine = decoder_cosine(np.eye(units.latents, dtype=np.float32), sae="s", latents=units.latents)
+    return co_firing(units, cosine, sae="s", config=config, fdr_q=q, seed=seed)
 
 
 def scan(units: FiringUnits, *, min_expected: float = 5.0, block_features: int = 1024, listed: int = 10**6) -> PairScan:
@@ -317,6 +317,5 @@ def test_joint_counts_are_the_same_sparse_and_dense(rate: float) -> None:
 
 def test_a_decoder_of_another_sae_is_refused() -> None:
     """A row too few is an error, not a cosine of other features."""
-    units = as_units(np.ones((20, 3), dtype=np.bool_))
     with pytest.raises(ShapeMismatch, match="decoder of s"):
-        co_firing(units, np.eye(2, dtype=np.float32), sae="s", config=MANY, fdr_q=0.05, seed=0)
+        decoder_cosine(np.eye(2, dtype=np.float32), sae="s", latents=3)

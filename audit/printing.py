@@ -1,0 +1,92 @@
+"""The two reports of a bundle, from its record alone: when it is made, printed again, or checked."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from audit.digests import digest_bytes
+from audit.errors import EvidenceError
+from audit.records import Findings, RunInfo, parse_record
+from audit.signing.bundle_files import FINDINGS, MANIFEST, read_content
+from audit.signing.strict_json import expect_object, parse_json
+from reports.context import build_view
+from reports.html import render_html
+from reports.pdf import render_pdf
+
+# In the environment of a run: the digest of the code and templates that made its reports.
+REPORT_CODE = "report code"
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What the reports of an audit are made from.
+
+    Args:
+        findings, run: the result, and the circumstances of the run.
+        findings_json, manifest_json: the bytes of the two files, which the reports carry.
+    """
+
+    findings: Findings
+    run: RunInfo
+    findings_json: bytes
+    manifest_json: bytes
+
+    @property
+    def created_at(self) -> datetime:
+        """Return the moment of the run.
+
+        Raises:
+            EvidenceError: the manifest's moment is none, or has no time zone.
+        """
+        try:
+            moment = datetime.fromisoformat(self.run.created_at)
+        except ValueError:
+            moment = None
+        if moment is None or moment.tzinfo is None:
+            raise _unlike("run.created_at", "an ISO 8601 moment with a time zone", self.run.created_at)
+        return moment
+
+
+def read_record(folder: Path) -> Record:
+    """Read the record of a bundle. Whether it is the one that was sealed, `affidavit verify` says.
+
+    Raises:
+        EvidenceError: a file is missing or damaged, made by another version, or the manifest is not of these findings.
+    """
+    findings_json, manifest_json = read_content(folder, FINDINGS), read_content(folder, MANIFEST)
+    findings = parse_record(Findings, parse_json(findings_json, item=FINDINGS), where=FINDINGS)
+    manifest = expect_object(parse_json(manifest_json, item=MANIFEST), item=MANIFEST)
+    run = parse_record(RunInfo, manifest.get("run"), where=f"{MANIFEST}, run")
+    if run.findings_digest != digest_bytes(findings_json):
+        raise _unlike("run.findings_digest", digest_bytes(findings_json), run.findings_digest)
+    return Record(findings, run, findings_json, manifest_json)
+
+
+def html_report(record: Record) -> bytes:
+    """Return report.html; equal records give equal bytes."""
+    return render_html(build_view(record.findings, record.run), findings_json=record.findings_json)
+
+
+def pdf_report(record: Record) -> bytes:
+    """Return report.pdf before its seal; equal records give equal bytes with equal libraries.
+
+    Raises:
+        EnvironmentProblem: a library is missing.
+    """
+    return render_pdf(
+        build_view(record.findings, record.run),
+        attachments={FINDINGS: record.findings_json, MANIFEST: record.manifest_json},
+        created_at=record.created_at,
+    )
+
+
+def _unlike(key: str, expected: str, found: str) -> EvidenceError:
+    return EvidenceError(
+        item=f"{MANIFEST}, {key}",
+        expected=expected,
+        found=json.dumps(found)[:80],
+        hint="Run `affidavit verify` on the bundle.",
+    )

@@ -1,0 +1,81 @@
+"""The checks of `affidavit verify --recompute`: reports print the record, the record follows from the evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from audit.errors import AffidavitError, DigestMismatch, UsageError
+from audit.printing import Record, read_record
+from audit.progress import Progress
+from audit.recomputation.findings import TAKEN, recompute
+from audit.recomputation.printed import html_difference, made_by_this_code, pdf_difference
+from audit.signing.bundle_files import EVIDENCE, FINDINGS, MANIFEST, REPORT_HTML, REPORT_PDF, read_content
+from audit.signing.checks import Check, CheckName, failed, not_checked, one_line, passed, printable
+from audit.signing.verify import VerifyResult
+
+_SHOWN = 5
+
+
+def recheck(folder: Path, result: VerifyResult, *, suites: Sequence[str], progress: Progress) -> VerifyResult:
+    """Return the result with the two checks made, where no other check failed.
+
+    Args:
+        folder: the bundle.
+        result: of `verify_bundle`.
+        suites: where the suites of the audit lie, of those that are not shipped.
+        progress: listener.
+
+    Raises:
+        EnvironmentProblem: a library that draws the PDF is missing.
+    """
+    if not result.ok:
+        return result
+    try:
+        record = read_record(folder)
+    except AffidavitError as error:
+        printed = failed(CheckName.PRINTED_TEXT, one_line(error), files=[FINDINGS, MANIFEST])
+        return _with(result, printed, failed(CheckName.RECOMPUTED, one_line(error), files=[FINDINGS, MANIFEST]))
+    return _with(result, _printed(folder, record, progress), _recomputed(folder, record, suites, progress))
+
+
+def _with(result: VerifyResult, *made: Check) -> VerifyResult:
+    by_name = {check.name: check for check in made}
+    return replace(result, checks=tuple(by_name.get(check.name, check) for check in result.checks))
+
+
+def _printed(folder: Path, record: Record, progress: Progress) -> Check:
+    name = CheckName.PRINTED_TEXT
+    if not made_by_this_code(record):
+        detail = (
+            f"the reports were made by other report code, affidavit {record.run.tool_version}: only that version can"
+            " print them again"
+        )
+        return not_checked(name, printable(detail))
+    progress.say("printing the reports again")
+    problems = {
+        REPORT_HTML: html_difference(record, read_content(folder, REPORT_HTML)),
+        REPORT_PDF: pdf_difference(record, read_content(folder, REPORT_PDF)),
+    }
+    at_fault = [file for file, problem in problems.items() if problem]
+    if at_fault:
+        return failed(name, printable("; ".join(problems[file] for file in at_fault)), files=at_fault)
+    return passed(name, f"{REPORT_HTML} and {REPORT_PDF} print what {FINDINGS} and {MANIFEST} give, word for word")
+
+
+def _recomputed(folder: Path, record: Record, suites: Sequence[str], progress: Progress) -> Check:
+    name = CheckName.RECOMPUTED
+    try:
+        found = recompute(folder, record, suites=suites, progress=progress)
+    except (UsageError, DigestMismatch) as error:
+        # The texts are needed to count words, and a bundle does not hold them.
+        return not_checked(name, f"{one_line(error)}; {printable(error.hint)}")
+    except AffidavitError as error:
+        return failed(name, one_line(error), files=[EVIDENCE])
+    if found.differences:
+        shown = "; ".join(map(str, found.differences[:_SHOWN]))
+        more = len(found.differences) - _SHOWN
+        rest = f"; and {more} more" if more > 0 else ""
+        return failed(name, printable(f"{FINDINGS} does not follow from {EVIDENCE}: {shown}{rest}"), files=[FINDINGS])
+    return passed(name, f"{found.figures:,} figures of {FINDINGS} follow from {EVIDENCE}; taken as recorded: {TAKEN}")
