@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
-from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic_core import PydanticCustomError
 
 from probes.schema import (
     CONCEPT_SCHEMA,
@@ -29,7 +29,8 @@ from probes.schema import (
     Split,
     Subset,
 )
-from probes.yaml_source import Document, Place, shown
+from probes.validated import validated
+from probes.yaml_source import Document, Place
 
 
 def _one_slot(template: str) -> str:
@@ -213,15 +214,8 @@ def is_identifier(name: str) -> bool:
 
 def parse(document: Document, kind: type[FileKind]) -> FileKind | None:
     """Return the file's content, or None after adding every violation of its schema to the document."""
-    data = document.data
-    if isinstance(data, dict) and data.get("schema") not in (None, _SCHEMAS[kind]):
-        document.refuse(("schema",), expected=_SCHEMAS[kind], found=shown(data["schema"]))
-        return None
-    try:
-        found = kind.model_validate(data)
-    except ValidationError as error:
-        for detail in error.errors(include_url=False):
-            _add(document, detail, kind)
+    found = validated(document, kind, schema=_SCHEMAS[kind])
+    if found is None:
         return None
     if isinstance(found, SuiteFile):
         _check_suite(document, found)
@@ -281,38 +275,3 @@ def _check_scenarios(document: Document, scenarios: Sequence[_SampledFile]) -> N
                 expected=f"at least {FEWEST_IN_SPLIT} scenarios for {split.value}, the fewest that can reach p = 0.05",
                 found=str(counts[split]),
             )
-
-
-_KINDS = {
-    "string_type": 'a text; quote words such as "Yes" and numbers, which YAML reads as other types',
-    "list_type": "a list",
-    "model_type": "a mapping of keys to values",
-    "dict_type": "a mapping of keys to values",
-    "bool_type": "true or false",
-}
-
-
-def _add(document: Document, detail: ErrorDetails, kind: type[BaseModel]) -> None:
-    place: Place = tuple(detail["loc"])
-    # The mark that pydantic puts behind a mapping's bad key is no place in the file.
-    place = place[:-1] if place and place[-1] == "[key]" else place
-    expected, found = _KINDS.get(detail["type"], detail["msg"]), shown(detail["input"])
-    limits = detail.get("ctx", {})
-    match detail["type"]:
-        case "missing":
-            expected, found = "this key", "nothing: the key is missing"
-        case "extra_forbidden":
-            expected, found = f"only keys of the schema {_SCHEMAS[kind]}", f"the unknown key {place[-1]!r}"
-        case "string_too_short":
-            expected, found = "a text that is not empty", "an empty one"
-        case "string_pattern_mismatch":
-            expected = f"a text of the form {limits['pattern']}"
-        case "enum" | "literal_error":
-            expected = str(limits["expected"])
-        case "too_short" | "too_long":
-            bound = f"at least {limits['min_length']}" if "min_length" in limits else f"at most {limits['max_length']}"
-            expected, found = (
-                f"{bound} of them",
-                "none" if not limits["actual_length"] else str(limits["actual_length"]),
-            )
-    document.refuse(place, expected=expected, found=found)
