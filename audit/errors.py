@@ -47,6 +47,10 @@ class SuiteError(AffidavitError):
     """A probe suite breaks its schema or its rules."""
 
 
+class FrameworkError(AffidavitError):
+    """A framework file cannot be read, or breaks its schema."""
+
+
 class UsageError(AffidavitError):
     """A command was called in a way that cannot work."""
 

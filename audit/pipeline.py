@@ -20,6 +20,7 @@ from audit.config import AuditConfig
 from audit.errors import SuiteError, UsageError
 from audit.evidence.store import Store, create_store
 from audit.filling import fill_store
+from audit.frameworks.files import shipped_frameworks
 from audit.gathering import Gathered, Instrument, Subject, gather, load_subject
 from audit.labels import read_labels
 from audit.mixing import Mixing, assess_mixes
@@ -74,6 +75,8 @@ def run_audit(request: AuditRequest, *, progress: Progress, clock: Callable[[], 
             for the next run with the same `out`.
     """
     check_pdf_libraries()
+    # A broken file of the package is found now, not when the report is made.
+    shipped_frameworks()
     if request.tsa_url is not None and not request.tsa_url.startswith(("http://", "https://")):
         raise UsageError(
             item="timestamp authority",

@@ -25,6 +25,7 @@ NEEDED = (
     "templates/report/pdf.html.j2",
     "templates/css/pdf.css",
     "templates/fonts/NotoSans-Regular.ttf",
+    "templates/frameworks/eu_ai_act.yaml",
 )
 
 
