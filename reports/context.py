@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from audit.frameworks.files import shipped_frameworks
 from audit.records import (
     Contrast,
     Findings,
@@ -15,10 +16,12 @@ from reports.cards import cards_view
 from reports.certificates import certificate_views
 from reports.concepts import domain_views
 from reports.features import names_of
+from reports.frameworks import frameworks_view
 from reports.instruments import Instrument, instruments_of
 from reports.interactions import interactions_view
 from reports.interventions import interventions_view
 from reports.length import printed_lead
+from reports.method import method_view
 from reports.numbers import (
     count,
     date_text,
@@ -90,6 +93,8 @@ def build_view(findings: Findings, run: RunInfo) -> ReportView:
         controls=controls_view(findings, instruments),
         not_tested=tuple(visible(item) for item in findings.not_tested),
         limitations=_limitations(findings, instruments),
+        frameworks=frameworks_view(findings, shipped_frameworks(), instruments),
+        method=method_view(run),
         reproducibility=reproducibility_view(findings, run, instruments),
         verification=verification_view(run),
     )

@@ -8,11 +8,20 @@ from markupsafe import Markup
 
 
 @dataclass(frozen=True, slots=True)
+class Link:
+    """A text that leads to a fragment of the report."""
+
+    text: str
+    href: str
+
+
+@dataclass(frozen=True, slots=True)
 class Cell:
     """One table cell.
 
     `detail` is a smaller second line, `sort` the plain value that a browser sorts by, `mark` a style name (a colour, a
-    rung), `href` the fragment that the text links to. `code` says that the text is an identifier or a digest.
+    rung), `href` the fragment that the text links to, `links` what stands below. `code` says that the text is an
+    identifier or a digest.
     """
 
     text: str
@@ -21,6 +30,7 @@ class Cell:
     mark: str = ""
     href: str = ""
     code: bool = False
+    links: tuple[Link, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -401,5 +411,7 @@ class ReportView:
     controls: Controls
     not_tested: tuple[str, ...]
     limitations: tuple[Term, ...]
+    frameworks: Chapter
+    method: Chapter
     reproducibility: Reproducibility
     verification: Verification
