@@ -13,6 +13,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from audit.packing import PACKED_TYPE, pack
 
 PACKAGE = "templates"
+# What decides how a record is printed: the reports, their templates, and what they take of `audit` beside records.
+_PRINTING = ("reports", PACKAGE, "audit.frameworks", "audit.records")
+_PRINTING_FILES = ("graph.py", "packing.py")
 
 
 def environment() -> Environment:
@@ -30,15 +33,17 @@ def environment() -> Environment:
 
 @cache
 def code_digest() -> str:
-    """Return the SHA-256 over the files of `reports` and `templates`: what decides how a record is printed.
+    """Return the SHA-256 over the files that decide how a record is printed.
 
     The same files give the same pages, as far as the libraries that draw them are the same.
     """
     state = hashlib.sha256()
-    for package in ("reports", PACKAGE):
+    for package in _PRINTING:
         for name, content in sorted(_files(files(package), package)):
             state.update(f"{name}\0{len(content)}\0".encode())
             state.update(content)
+    for name in _PRINTING_FILES:
+        state.update(files("audit").joinpath(name).read_bytes())
     return f"sha256:{state.hexdigest()}"
 
 
