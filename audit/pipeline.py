@@ -23,6 +23,7 @@ from audit.filling import fill_store
 from audit.frameworks.files import shipped_frameworks
 from audit.gathering import Gathered, Instrument, Subject, gather, load_subject
 from audit.labels import read_labels
+from audit.memory import give_back
 from audit.mixing import Mixing, assess_mixes
 from audit.precision import compare_precision
 from audit.progress import Progress
@@ -145,6 +146,7 @@ def _analyse(
 ) -> _Results:
     readers = _readers(subject, gathered)
     assessment = assess(store, subject.suites, config, readers, progress=progress)
+    give_back()
     cosines = {
         (record := i.sae.record).name: decoder_cosine(
             i.sae.w_dec.cpu().numpy(), sae=record.name, latents=record.latents
@@ -154,6 +156,7 @@ def _analyse(
     mixing = assess_mixes(
         store, subject.suites, config, readers, assessment=assessment, cosines=cosines, progress=progress
     )
+    give_back()
     causes = find_causes(subject, assessment.concepts, mixing.mixes, config, progress=progress, clock=clock)
     record_causes(store, causes.ledger)
     held = suppress_causes(store, subject, causes.concepts, config, progress)
