@@ -8,10 +8,8 @@ from audit.capture.prompts import Prompt
 from audit.digests import digest_bytes
 from audit.evidence.store import Store
 from audit.gathering import Gathered, Subject
+from audit.records import WITHHELD_PIECE, withheld_text
 from probes.schema import Concept, Mix, MixScenario, Scenario
-
-# What stands for a token whose text is withheld: a reader sees that something is there, and how strongly it fires.
-WITHHELD_PIECE = "\u25a0"
 
 
 def fill_store(store: Store, subject: Subject, gathered: Gathered) -> None:
@@ -110,5 +108,9 @@ def _prompt_row(prompt: Prompt, salt: str | None) -> dict[str, object]:
         "split": prompt.split.value,
         "arm": prompt.arm.value,
         "frame": prompt.frame,
-        "text": prompt.text if salt is None else f"withheld:{digest_bytes((salt + prompt.text).encode())}",
+        "text": prompt.text if salt is None else _salted(prompt.text, salt),
     }
+
+
+def _salted(text: str, salt: str) -> str:
+    return withheld_text(digest_bytes((salt + text).encode()), len(text))

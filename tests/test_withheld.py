@@ -15,9 +15,9 @@ import pandas as pd
 import pytest
 
 from audit.config import AuditConfig, ProbeConfig, SaeConfig
-from audit.filling import WITHHELD_PIECE
 from audit.pipeline import run_audit
 from audit.progress import Silent
+from audit.records import WITHHELD_PIECE
 from audit.request import AuditRequest
 from audit.signing.keys import Signer
 from probes.importing import ImportRequest, import_suite
@@ -103,14 +103,14 @@ def strings(value: object) -> Iterator[str]:
 
 
 def test_whoever_has_the_suite_can_check_the_digests(bundle: Path, suite: Path) -> None:
-    """The digest is that of salt and prompt."""
+    """The digest is that of salt and prompt; the length stands behind it."""
     loaded = load_suite(str(suite))
     first = loaded.concepts[0].scenarios[0]
     assert loaded.salt is not None
     expected = {
-        "withheld:sha256:" + sha256((loaded.salt + frame.wrap(text)).encode()).hexdigest()
+        f"withheld:sha256:{sha256((loaded.salt + told).encode()).hexdigest()}:{len(told)}"
         for frame in loaded.frames
-        for text in first.arms.values()
+        for told in (frame.wrap(text) for text in first.arms.values())
     }
     with duckdb.connect(str(bundle / "evidence.duckdb"), read_only=True) as connection:
         query = "SELECT text FROM prompt WHERE scenario = ? AND frame <> 'outcome'"

@@ -73,12 +73,14 @@ from audit.records.interaction import (
 from audit.records.results import FINDINGS_SCHEMA, Findings, InstrumentResult, RunInfo, SealInfo
 from audit.records.serial import as_json, parse_record
 from audit.records.subjects import ModelRecord, SaeRecord, SuiteRecord, untrained_name
+from audit.records.texts import WITHHELD_PIECE, EvidenceContent, PromptText, Withheld, withheld_text
 from audit.records.words import Colour, Contrast, Estimate, Lexical, Reading, Rung
 
 __all__ = [
     "CERTIFICATE_SCHEMA",
     "FINDINGS_SCHEMA",
     "LABELS_SCHEMA",
+    "WITHHELD_PIECE",
     "Baseline",
     "BaselineKind",
     "CardConcept",
@@ -104,6 +106,7 @@ __all__ = [
     "EdgeKind",
     "ErrorNode",
     "Estimate",
+    "EvidenceContent",
     "Exclusions",
     "FeatureCard",
     "FeatureLabel",
@@ -133,6 +136,7 @@ __all__ = [
     "PermutationControl",
     "Power",
     "PrecisionResult",
+    "PromptText",
     "Quantile",
     "Reading",
     "Rule",
@@ -150,7 +154,9 @@ __all__ = [
     "TrainingPoint",
     "Untested",
     "UntestedContrast",
+    "Withheld",
     "as_json",
     "parse_record",
     "untrained_name",
+    "withheld_text",
 ]

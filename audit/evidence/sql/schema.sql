@@ -51,8 +51,8 @@ CREATE TABLE scenario (
 );
 
 -- one row a prompt: a scenario's arm in a frame; of a mix, its cell in an order ('ab' has the first concept's clause in front),
--- and concept is the mix. frame 'outcome' is the question about the scenario. text of a withheld suite is 'withheld:' and the
--- SHA-256 of salt and text
+-- and concept is the mix. frame 'outcome' is the question about the scenario. text of a withheld suite is 'withheld:',
+-- the SHA-256 of salt and text, ':' and the number of characters
 CREATE TABLE prompt (
     prompt INTEGER PRIMARY KEY,
     concept VARCHAR NOT NULL,
