@@ -27,6 +27,15 @@ class CheckName(StrEnum):
     RECOMPUTED = "recomputed figures"
 
 
+class CopyCheckName(StrEnum):
+    """The checks that only a redacted copy of a bundle needs."""
+
+    REDACTION_RECORD = "redaction record"
+    TEXTS = "texts"
+    FINDINGS = "findings besides texts"
+    EVIDENCE = "evidence besides texts"
+
+
 class CheckStatus(StrEnum):
     """What a check found. NOT_CHECKED is never a pass: the detail says what is missing."""
 
@@ -39,7 +48,7 @@ class CheckStatus(StrEnum):
 class Check:
     """One check's outcome; `files` are the names of the bundle's files that it found at fault."""
 
-    name: CheckName
+    name: CheckName | CopyCheckName
     status: CheckStatus
     detail: str
     files: tuple[str, ...] = ()
@@ -49,17 +58,17 @@ class Check:
         return {"name": self.name.value, "status": self.status.value, "detail": self.detail, "files": list(self.files)}
 
 
-def passed(name: CheckName, detail: str) -> Check:
+def passed(name: CheckName | CopyCheckName, detail: str) -> Check:
     """Return a check that held."""
     return Check(name, CheckStatus.PASS, detail)
 
 
-def failed(name: CheckName, detail: str, *, files: Iterable[str] = ()) -> Check:
+def failed(name: CheckName | CopyCheckName, detail: str, *, files: Iterable[str] = ()) -> Check:
     """Return a check that did not hold, and the files at fault."""
     return Check(name, CheckStatus.FAIL, detail, tuple(files))
 
 
-def not_checked(name: CheckName, detail: str) -> Check:
+def not_checked(name: CheckName | CopyCheckName, detail: str) -> Check:
     """Return a check that could not be made, and why."""
     return Check(name, CheckStatus.NOT_CHECKED, detail)
 

@@ -1,0 +1,247 @@
+"""What every sealed folder is asked, a bundle and a redacted copy of one alike: who signed, when, trusted by whom."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+
+from audit.digests import Json
+from audit.errors import AffidavitError, EvidenceError, UsageError
+from audit.signing.bundle_files import ATTESTATION, CERTIFICATE, FolderContents, read_content, scan_folder
+from audit.signing.certificates import Certificate, fingerprint, issue_problem, read_x509_file
+from audit.signing.checks import (
+    Check,
+    CheckName,
+    CheckStatus,
+    CopyCheckName,
+    failed,
+    not_checked,
+    one_line,
+    passed,
+    printable,
+)
+from audit.signing.dsse import Attestation, read_attestation, verify_attestation
+from audit.signing.statement import SignerBlock, Statement, read_statement
+
+# What two clocks that are set may differ by.
+CLOCK_TOLERANCE = timedelta(minutes=5)
+_SIGNER_HINT = "Get the sealer's certificate from outside the bundle: from the sealer, or from where they publish it."
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyResult:
+    """The outcome of every check, in order.
+
+    Attributes:
+        checks: of a bundle one per `CheckName`, always all of them; of a redacted copy also one per `CopyCheckName`.
+        statement: the signed statement, or None when it could not be read.
+        fingerprint: of the embedded certificate, or None when it could not be read.
+        redacted: whether it is a redacted copy that was checked.
+    """
+
+    checks: tuple[Check, ...]
+    statement: Statement | None
+    fingerprint: str | None
+    redacted: bool = False
+
+    @property
+    def ok(self) -> bool:
+        """Whether no check failed. Says nothing about checks that could not be made: see `verdict`."""
+        return all(check.status is not CheckStatus.FAIL for check in self.checks)
+
+    @property
+    def trusted(self) -> bool:
+        """Whether the bundle is intact and its signer is the one that was pinned."""
+        return self.ok and self[CheckName.SIGNER_TRUSTED].status is CheckStatus.PASS
+
+    @property
+    def verdict(self) -> str:
+        """The answer in a few words: never plain "valid" for a signer that nobody pinned."""
+        if not self.ok:
+            return "INVALID"
+        verdict = "valid" if self.trusted else "intact, signer not trusted"
+        return f"redacted copy, {verdict}" if self.redacted else verdict
+
+    @property
+    def conclusion(self) -> str:
+        """The verdict; without a pinned signer also whose seal it is, and that this proves nothing about the sealer.
+
+        Of a redacted copy also that nobody vouches for what its reports print, unless they were made again.
+        """
+        unread = self.redacted and self[CheckName.PRINTED_TEXT].status is CheckStatus.NOT_CHECKED
+        verdict = f"{self.verdict}, its reports not checked" if self.ok and unread else self.verdict
+        if not self.ok or self.trusted:
+            return verdict
+        return (
+            f"{verdict}: sealed by {self.fingerprint}. Anyone's seal gives this answer, an impostor's too: give --trust"
+        )
+
+    def __getitem__(self, name: CheckName | CopyCheckName) -> Check:
+        return next(check for check in self.checks if check.name is name)
+
+    def as_json(self) -> dict[str, Json]:
+        """Return the result as a JSON object."""
+        statement = self.statement
+        return {
+            "ok": self.ok,
+            "trusted": self.trusted,
+            "verdict": self.verdict,
+            "redacted": self.redacted,
+            "checks": [check.as_json() for check in self.checks],
+            "fingerprint": self.fingerprint,
+            "statement": None
+            if statement is None
+            else {
+                "digest": statement.digest,
+                "signed_at": statement.signed_at.isoformat(),
+                "signer": statement.signer.as_json(),
+                "tool": {"name": statement.tool_name, "version": statement.tool_version},
+                "sequence": statement.sequence,
+                "previous": statement.previous,
+            },
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Attested:
+    """A folder with an attestation that could be read; nothing of it is checked yet."""
+
+    folder: Path
+    contents: FolderContents
+    attestation: Attestation
+    statement: Statement
+
+    @property
+    def certificate(self) -> Certificate:
+        """The certificate inside the attestation."""
+        return self.attestation.certificate
+
+    def read(self, name: str) -> bytes:
+        """Return the bytes of a file as they were hashed.
+
+        Raises:
+            EvidenceError: missing, refused by the scan, or changed since.
+        """
+        if name not in self.contents.digests:
+            raise EvidenceError(
+                item=name,
+                expected="a regular file in the bundle",
+                found=self.contents.refused.get(name, "no such file"),
+                hint="Get an intact copy of the bundle.",
+            )
+        return read_content(self.folder, name, digest=self.contents.digests[name])
+
+    def result(self, checks: Sequence[Check], *, redacted: bool = False) -> VerifyResult:
+        """Return the result with the first two checks in front; nothing passes where the signature does not hold."""
+        readable = passed(CheckName.ATTESTATION_READABLE, f"{ATTESTATION} has the documented form and no other")
+        signature = check_signature(self.attestation)
+        if signature.status is not CheckStatus.PASS:
+            checks = [_without_signature(check) for check in checks]
+        return VerifyResult((readable, signature, *checks), self.statement, self.certificate.fingerprint, redacted)
+
+
+def read_attested(folder: Path) -> Attested | Check:
+    """Return the folder's files and its statement, or the failed check if the attestation cannot be read.
+
+    Raises:
+        UsageError: there is no such folder.
+        EvidenceError: the folder cannot be listed.
+    """
+    if not os.path.isdir(folder):  # noqa: PTH112 - Path.is_dir raises where this answers no
+        raise UsageError(
+            item=str(folder),
+            expected="the folder of a sealed bundle",
+            found="a file" if os.path.lexists(folder) else "no such folder",
+            hint="Give the path of a sealed bundle's folder.",
+        )
+    contents = scan_folder(folder)
+    try:
+        attestation = read_attestation(read_content(folder, ATTESTATION))
+        return Attested(folder, contents, attestation, read_statement(attestation.payload))
+    except AffidavitError as error:
+        line = one_line(error)
+        detail = line if line.startswith(ATTESTATION) else f"{ATTESTATION}: {line}"
+        return failed(CheckName.ATTESTATION_READABLE, detail, files=[ATTESTATION])
+
+
+def unreadable(check: Check, names: Sequence[CheckName | CopyCheckName], *, redacted: bool = False) -> VerifyResult:
+    """Return the result for an attestation that cannot be read: no other check is made."""
+    rest = (not_checked(name, f"{ATTESTATION} cannot be read") for name in names if name is not check.name)
+    return VerifyResult((check, *rest), None, None, redacted)
+
+
+def pinned_signer(trusted: Path | None) -> x509.Certificate | None:
+    """Return the certificate that was obtained out of band, or None where none was given.
+
+    Raises:
+        KeyProblem: it cannot be read.
+    """
+    return read_x509_file(trusted, hint=_SIGNER_HINT) if trusted is not None else None
+
+
+def check_signature(attestation: Attestation) -> Check:
+    """Return whether the envelope's signature holds, by the key of the certificate inside."""
+    name = CheckName.SIGNATURE
+    try:
+        verify_attestation(attestation)
+    except EvidenceError as error:
+        return failed(name, one_line(error), files=[ATTESTATION])
+    algorithm = attestation.certificate.algorithm.value
+    return passed(name, f"{algorithm} signature over the statement by the embedded certificate's key")
+
+
+def check_trust(certificate: Certificate, pinned: x509.Certificate | None, statement: Statement) -> Check:
+    """Return whether the signer is the pinned one, or was issued by the pinned authority; without a pin not checked."""
+    name = CheckName.SIGNER_TRUSTED
+    if pinned is None:
+        return not_checked(name, "intact, signer not trusted: give --trust")
+    if fingerprint(pinned) == certificate.fingerprint:
+        return passed(name, f"the signer's certificate is the trusted one, {certificate.fingerprint}")
+    problem = issue_problem(certificate.x509, pinned, moment=statement.signed_at)
+    if problem is not None:
+        detail = f"signed by {certificate.fingerprint}, trusted is {fingerprint(pinned)}: {problem}"
+        return failed(name, printable(detail), files=[ATTESTATION])
+    return passed(name, f"the trusted CA {fingerprint(pinned)} issued the signer's certificate")
+
+
+def check_identity(certificate: Certificate, statement: Statement, read: Callable[[str], bytes]) -> Check:
+    """Return whether the statement, the attestation's certificate and certificate.pem name one signer."""
+    name = CheckName.SIGNER_IDENTITY
+    expected, found = SignerBlock.of(certificate).as_json(), statement.signer.as_json()
+    different = [key for key in expected if expected[key] != found[key]]
+    if different:
+        detail = f"the statement's {', '.join(different)} differ from the certificate in {ATTESTATION}"
+        return failed(name, detail, files=[ATTESTATION])
+    try:
+        copy = read(CERTIFICATE)
+    except EvidenceError as error:
+        return failed(name, one_line(error), files=[CERTIFICATE])
+    if copy != certificate.pem:
+        return failed(name, f"{CERTIFICATE} is not the certificate in {ATTESTATION}", files=[CERTIFICATE])
+    who = certificate.common_name
+    if certificate.organisation is not None:
+        who = f"{who}, {certificate.organisation}"
+    return passed(name, printable(f"the signed statement and the certificate both name {who}"))
+
+
+def check_validity(certificate: Certificate, statement: Statement, now: datetime | None) -> Check:
+    """Return whether the certificate was valid when it signed, and that moment is not in the future."""
+    span = f"{certificate.not_before.isoformat()} to {certificate.not_after.isoformat()}"
+    detail = f"signed at {statement.signed_at.isoformat()} by the signer's own clock, certificate valid {span}"
+    if not certificate.covers(statement.signed_at):
+        return failed(CheckName.VALIDITY, detail, files=[ATTESTATION])
+    if now is not None and statement.signed_at - now > CLOCK_TOLERANCE:
+        detail = f"{detail}: that is in the future, it is {now.isoformat(timespec='seconds')}"
+        return failed(CheckName.VALIDITY, detail, files=[ATTESTATION])
+    return passed(CheckName.VALIDITY, detail)
+
+
+def _without_signature(check: Check) -> Check:
+    if check.status is not CheckStatus.PASS:
+        return check
+    return not_checked(check.name, f"nothing vouches for this, as the signature does not hold: {check.detail}")
