@@ -19,11 +19,13 @@ from audit.records import (
     Colour,
     Estimate,
     Fidelity,
+    Findings,
     SeedStability,
     TrainingPoint,
     as_json,
     parse_record,
 )
+from tests.reports.fixtures.audits import make_findings
 
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
 COUNTS = st.integers(0, 2**53)
@@ -273,3 +275,17 @@ def test_numbers_that_are_none_never_enter_evidence(number: float) -> None:
     with pytest.raises(EvidenceError, match=r"rows\[1\]\.delta_ce\.low"):
         canonical_json(value)
     assert canonical_json(plain())
+
+
+def test_a_table_of_counts_comes_back_and_its_values_are_checked() -> None:
+    """Such as the ladder: any key, values of one type, the wrong one named."""
+    assert parse_record(dict[str, int], {"confirmed": 3}) == {"confirmed": 3}
+    for value, place in (({"confirmed": "3"}, r"ladder\.confirmed"), ([3], "ladder")):
+        with pytest.raises(EvidenceError, match=place):
+            parse_record(dict[str, int], value, where="ladder")
+
+
+def test_whole_findings_come_back_as_they_were() -> None:
+    """Every kind of record of an audit."""
+    findings = make_findings()
+    assert parse_record(Findings, json.loads(canonical_json(as_json(findings)))) == findings
