@@ -144,7 +144,7 @@ def _sentences(findings: Findings, instruments: Sequence[Instrument]) -> tuple[s
         ),
         permutation_sentence(findings.permutation_control),
         (
-            "No policy was applied: this report does not say whether the model may be used. Its seal shows that nothing"
+            "No policy was applied: this report does not say whether the model may be used. A seal shows that nothing"
             " was changed since sealing, not that the content is right, and it is not a determination of compliance."
         ),
     )
