@@ -114,16 +114,16 @@ def run_audit(request: AuditRequest, *, progress: Progress, clock: Callable[[], 
             )
             record_findings(store, findings)
         progress.say("writing and sealing the report")
-        digest = publish(findings, subject, request, workspace.folder)
+        published = publish(findings, subject, request, workspace.folder)
         statement = seal_bundle(
             workspace.folder,
             request.signer,
-            predicate=predicate(findings, digest),
+            predicate=predicate(findings, published),
             signed_at=request.created_at,
             tool_version=__version__,
         )
         workspace.publish()
-    return AuditResult(request.out, findings, digest, statement.digest)
+    return AuditResult(request.out, findings, published.findings_digest, statement.digest)
 
 
 @dataclass(frozen=True, slots=True)

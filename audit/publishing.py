@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import platform
+import secrets
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -17,9 +18,11 @@ from audit.evidence.store import ACTIVATIONS, DATABASE
 from audit.gathering import Subject
 from audit.printing import REPORT_CODE, Record, html_report, pdf_report
 from audit.records import Findings, RunInfo, SealInfo, as_json
+from audit.redaction import claim_of
 from audit.request import AuditRequest
-from audit.signing.bundle_files import FINDINGS, MANIFEST, REPORT_HTML, REPORT_PDF
+from audit.signing.bundle_files import FINDINGS, MANIFEST, REPORT_HTML, REPORT_PDF, SALTS
 from audit.signing.pdf import sign_pdf
+from audit.signing.texts import SECRET_BYTES, TEXTS_KEY, Salts, TextsClaim
 from reports.rendering import code_digest
 
 MANIFEST_SCHEMA = "affidavit/manifest/1"
@@ -37,8 +40,16 @@ _VERSIONED = (
 )
 
 
-def publish(findings: Findings, subject: Subject, request: AuditRequest, folder: Path) -> str:
-    """Write findings, manifest and both reports; return the findings' digest."""
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What the signed statement says of the files: the digest of the findings, and the texts by digest."""
+
+    findings_digest: str
+    texts: TextsClaim
+
+
+def publish(findings: Findings, subject: Subject, request: AuditRequest, folder: Path) -> Published:
+    """Write findings, salts, manifest and both reports."""
     findings_json = canonical_json(as_json(findings))
     digest = digest_bytes(findings_json)
     certificate = request.signer.certificate
@@ -59,6 +70,10 @@ def publish(findings: Findings, subject: Subject, request: AuditRequest, folder:
     )
     try:
         (folder / FINDINGS).write_bytes(findings_json)
+        # Not from the seed: whoever could make the salts again could guess texts. No result depends on it.
+        salts = Salts(secrets.token_bytes(SECRET_BYTES))
+        (folder / SALTS).write_bytes(salts.as_bytes())
+        texts = claim_of(folder, findings_json, salts)
         manifest = canonical_json(_manifest(findings, subject, run, folder))
         (folder / MANIFEST).write_bytes(manifest)
         record = Record(findings, run, findings_json, manifest)
@@ -78,11 +93,16 @@ def publish(findings: Findings, subject: Subject, request: AuditRequest, folder:
             found=error.strerror or type(error).__name__,
             hint="Free space and run again; captured activations are kept.",
         ) from error
-    return digest
+    return Published(digest, texts)
 
 
 def _manifest(findings: Findings, subject: Subject, run: RunInfo, folder: Path) -> Json:
-    names = [FINDINGS, DATABASE, *(f"{ACTIVATIONS}/{path.name}" for path in (folder / ACTIVATIONS).iterdir())]
+    names = [
+        FINDINGS,
+        SALTS,
+        DATABASE,
+        *(f"{ACTIVATIONS}/{path.name}" for path in (folder / ACTIVATIONS).iterdir()),
+    ]
     return {
         "schema": MANIFEST_SCHEMA,
         "run": as_json(run),
@@ -98,14 +118,15 @@ def _manifest(findings: Findings, subject: Subject, run: RunInfo, folder: Path) 
     }
 
 
-def predicate(findings: Findings, digest: str) -> Mapping[str, Json]:
+def predicate(findings: Findings, published: Published) -> Mapping[str, Json]:
     """Return what the signed statement says of the audit."""
     return {
-        "findings": digest,
+        "findings": published.findings_digest,
         "model": {"name": findings.model.name, "digest": findings.model.digest},
         "saes": [{"name": sae.record.name, "digest": sae.record.digest} for sae in findings.saes],
         "suites": {suite.id: suite.digest for suite in findings.suites},
         "ladder": as_json(findings.ladder),
+        TEXTS_KEY: published.texts.as_json(),
     }
 
 

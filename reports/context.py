@@ -11,6 +11,7 @@ from audit.records import (
     Reading,
     Rung,
     RunInfo,
+    Withheld,
 )
 from reports.cards import cards_view
 from reports.certificates import certificate_views
@@ -32,6 +33,7 @@ from reports.numbers import (
     visible,
 )
 from reports.provenance import audited_view, reproducibility_view, verification_view
+from reports.redacted import COPY_SEAL_NOTE, copy_notice, copy_verification_view
 from reports.summary import colour_sentence, distinction_sentence, permutation_sentence, summary_view
 from reports.trust import controls_view, fidelity_view
 from reports.view import (
@@ -60,8 +62,14 @@ NO_POLICY = "no policy applied"
 DEFAULT_TITLE = "Model audit report"
 
 
-def build_view(findings: Findings, run: RunInfo) -> ReportView:
-    """Return all that the report prints, in the words and places in which it prints it."""
+def build_view(findings: Findings, run: RunInfo, *, withheld: Withheld | None = None) -> ReportView:
+    """Return all that the report prints, in the words and places in which it prints it.
+
+    Args:
+        findings: the results.
+        run: the circumstances; of a redacted copy those of the original, with the digest of the copy's findings.
+        withheld: what a redacted copy withholds; None for an original.
+    """
     instruments = instruments_of(findings)
     title = _title(run)
     model = visible(findings.model.name)
@@ -76,8 +84,8 @@ def build_view(findings: Findings, run: RunInfo) -> ReportView:
         keywords="language model audit, sparse autoencoder, evidence report",
         generator=f"affidavit {visible(run.tool_version)}",
         created=run.created_at,
-        running=f"findings {short_digest(visible(run.findings_digest))}",
-        cover=_cover(findings, run, title, instruments),
+        running=f"{'' if withheld is None else 'redacted copy, '}findings {short_digest(visible(run.findings_digest))}",
+        cover=_cover(findings, run, title, instruments, withheld=withheld),
         summary=summary_view(findings, instruments),
         guide=_guide(),
         audited=audited_view(findings, instruments),
@@ -96,7 +104,7 @@ def build_view(findings: Findings, run: RunInfo) -> ReportView:
         frameworks=frameworks_view(findings, shipped_frameworks(), instruments),
         method=method_view(run),
         reproducibility=reproducibility_view(findings, run, instruments),
-        verification=verification_view(run),
+        verification=verification_view(run) if withheld is None else copy_verification_view(run),
     )
 
 
@@ -106,7 +114,9 @@ def _title(run: RunInfo) -> str:
     return visible(title) if isinstance(title, str) and title else DEFAULT_TITLE
 
 
-def _cover(findings: Findings, run: RunInfo, title: str, instruments: Sequence[Instrument]) -> Cover:
+def _cover(
+    findings: Findings, run: RunInfo, title: str, instruments: Sequence[Instrument], *, withheld: Withheld | None
+) -> Cover:
     seal = run.seal
     return Cover(
         title=title,
@@ -133,7 +143,10 @@ def _cover(findings: Findings, run: RunInfo, title: str, instruments: Sequence[I
         seal_note=(
             "This is the seal of an organisation, made by a machine: not a person's signature, and not anyone's"
             " approval. The lines above are a claim until the seal is verified; the last chapter says how."
-        ),
+        )
+        if withheld is None
+        else COPY_SEAL_NOTE,
+        redacted=() if withheld is None else copy_notice(withheld),
         verdict=NO_POLICY,
         verdict_note=(
             "This report states what was measured. It passes no judgement on the model and grants no approval."

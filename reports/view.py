@@ -121,7 +121,7 @@ class Term:
 
 @dataclass(frozen=True, slots=True)
 class Cover:
-    """The first page: what was audited, when, with what, sealed by whom."""
+    """The first page: what was audited, when, with what, sealed by whom; and of a redacted copy that it is one."""
 
     title: str
     subtitle: str
@@ -131,6 +131,7 @@ class Cover:
     seal_note: str
     verdict: str
     verdict_note: str
+    redacted: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from audit import __version__
 from audit.cli.demo import demo
 from audit.cli.keys import keys
 from audit.cli.labels import labels
+from audit.cli.redact import redact
 from audit.cli.report import report
 from audit.cli.run import run as run_command
 from audit.cli.sae import sae
@@ -39,7 +40,7 @@ def affidavit() -> None:
     """
 
 
-for command in (demo, run_command, report, verify, sql, suites, sae, labels, steer, shapley, keys):
+for command in (demo, run_command, report, verify, redact, sql, suites, sae, labels, steer, shapley, keys):
     affidavit.add_command(command)
 
 

@@ -11,9 +11,9 @@ from audit.printing import Record, read_record
 from audit.progress import Progress
 from audit.recomputation.findings import TAKEN, recompute
 from audit.recomputation.printed import html_difference, made_by_this_code, pdf_difference
+from audit.signing.attested import VerifyResult
 from audit.signing.bundle_files import EVIDENCE, FINDINGS, MANIFEST, REPORT_HTML, REPORT_PDF, read_content
 from audit.signing.checks import Check, CheckName, failed, not_checked, one_line, passed, printable
-from audit.signing.verify import VerifyResult
 
 _SHOWN = 5
 

@@ -16,8 +16,10 @@ CERTIFICATE = "certificate.pem"
 EVIDENCE = "evidence.duckdb"
 FINDINGS = "findings.json"
 MANIFEST = "manifest.json"
+REDACTION = "redaction.json"
 REPORT_HTML = "report.html"
 REPORT_PDF = "report.pdf"
+SALTS = "salts.json"
 
 MAX_CONTENT_BYTES = 1 << 30
 

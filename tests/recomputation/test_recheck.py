@@ -23,10 +23,11 @@ from audit.recomputation.differences import differences
 from audit.recomputation.findings import recompute
 from audit.recomputation.printed import html_difference, made_by_this_code, pdf_difference
 from audit.records import Findings, as_json, parse_record
+from audit.signing.attested import VerifyResult
 from audit.signing.checks import Check, CheckName, CheckStatus
 from audit.signing.pdf import sign_pdf
 from audit.signing.seal import seal_bundle
-from audit.signing.verify import VerifyResult, verify_bundle
+from audit.signing.verify import verify_bundle
 from reports.rendering import code_digest
 from tests.conftest import MOMENT, SealedAudit
 
