@@ -7,23 +7,25 @@ colour-blind readers.
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from audit.records import Colour, Estimate
-from reports.svg import INK, PAPER, QUIET, RULE, as_svg, drawing_style, new_figure
+from reports.drawing import DASHES, WIDTH, Drawing, Scale, Shape, nice_ticks, text_width
+from reports.svg import INK, QUIET, RULE, as_svg, drawing_style, new_figure
 
 BLUE = "#0072b2"
 VERMILION = "#d55e00"
 GREY = "#8a8f94"
 _BAR_FILL = {Colour.GREEN: "#009e73", Colour.AMBER: "#e69f00", Colour.RED: "#d55e00"}
-_BAR_HATCH = {Colour.GREEN: "", Colour.AMBER: "///", Colour.RED: "xxx"}
-_LABEL_CHARACTERS = 34
-_BARS_HEIGHT_IN = 7.4
+_BAR_HATCH = {Colour.GREEN: "", Colour.AMBER: "M0 6L6 0", Colour.RED: "M0 0L6 6M0 6L6 0"}
+_CONCEPT_CHARACTERS = 24
+_BAR_CHARACTERS = 48
+_SMALL, _USUAL = 7.5, 8
+_GAP = 14.0
+_TOP = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +58,14 @@ class Readers:
 
 @dataclass(frozen=True, slots=True)
 class OverviewRow:
-    """One concept and contrast; `readers` has an entry a panel, None where the contrast was not analysed."""
+    """One concept and contrast; `readers` has an entry a panel, None where the contrast was not analysed.
+
+    The concept is written once, beside all of its rows.
+    """
 
     label: str
     readers: tuple[Readers | None, ...]
+    concept: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,26 +103,45 @@ def effect_chart(
         title: what a reader without eyes is told.
         description: where else the numbers are.
     """
-    longest = max(1, *(len(panel.rows) for panel in panels))
-    with drawing_style():
-        figure = new_figure(height_in=1.25 + 0.2 * (longest + 1))
-        axes = figure.subplots(1, len(panels), sharex=True, squeeze=False)[0]
-        for axis, panel in zip(axes, panels, strict=True):
-            _effect_panel(axis, panel, height=longest + 1)
-        if span is not None:
-            margin = 0.04 * (span[1] - span[0])
-            axes[0].set_xlim(span[0] - margin, span[1] + margin)
-        _legend(
-            figure,
-            [
-                _key("confirmed feature", BLUE, "o", filled=True),
-                _key("feature, not confirmed", BLUE, "o", filled=False),
-                _key("linear probe", VERMILION, "D", filled=True),
-                Line2D([], [], color=GREY, linestyle=(0, (4, 2)), label="best latent of a control (either sign)"),
-            ],
-        )
-        figure.tight_layout(rect=(0, 0.3 / figure.get_figheight(), 1, 1), w_pad=2.0)
-        return as_svg(figure, chart_id=chart_id, title=title, description=description)
+    row, top = 14.4, _TOP
+    longest = 1 + max(1, *(len(panel.rows) for panel in panels))
+    bottom = top + row * longest
+    drawing = Drawing(chart_id, height=bottom + 44)
+    low, high = span if span is not None else _ends(panels)
+    margin = 0.04 * (high - low)
+    ticks = nice_ticks(low - margin, high + margin, most=7)
+    room = (WIDTH - _GAP * (len(panels) - 1)) / len(panels)
+    for number, panel in enumerate(panels):
+        left = number * (room + _GAP)
+        labels = ["linear probe", *[row.label for row in panel.rows]]
+        start = left + 6 + max(text_width(label, _USUAL) for label in labels)
+        scale = Scale(low - margin, high + margin, start, left + room - start - 4)
+        drawing.text(start, 11, panel.title, size=9, bold=True)
+        drawing.axis(scale, bottom, ticks=ticks, label="effect d_z, with 95% interval")
+        drawing.lines([(start, top, start, bottom)], colour=RULE, width=0.7)
+        drawing.lines([(scale(0), top, scale(0), bottom)], colour=QUIET, width=0.8)
+        if panel.bar is not None:
+            beyond = [scale(limit) for limit in (-panel.bar, panel.bar)]
+            drawing.lines([(x, top, x, bottom) for x in beyond], colour=GREY, width=1, dashes=DASHES)
+        heights = [top + row * (place + 0.5) for place in range(len(labels))]
+        for label, y in zip(labels, heights, strict=True):
+            drawing.text(start - 4, y + 2.8, label, size=_USUAL, anchor="end")
+        _series(drawing, scale, [(panel.probe, heights[0])], Shape.DIAMOND, VERMILION)
+        found = list(zip(panel.rows, heights[1:], strict=True))
+        _series(drawing, scale, [(f.effect, y) for f, y in found if f.confirmed], Shape.CIRCLE, BLUE)
+        _series(drawing, scale, [(f.effect, y) for f, y in found if not f.confirmed], Shape.CIRCLE, BLUE, filled=False)
+        if not panel.rows:
+            _said(drawing, (start + scale.end) / 2, heights[0] + row, "no feature was selected")
+    drawing.key(
+        [
+            ("confirmed feature", BLUE, Shape.CIRCLE, True),
+            ("feature, not confirmed", BLUE, Shape.CIRCLE, False),
+            ("linear probe", VERMILION, Shape.DIAMOND, True),
+            ("best latent of a control (either sign)", GREY, None, True),
+        ],
+        bottom + 40,
+    )
+    return drawing.markup(title=title, description=description)
 
 
 def overview_chart(
@@ -131,24 +156,46 @@ def overview_chart(
         title: what a reader without eyes is told.
         description: where else the numbers are.
     """
-    with drawing_style():
-        figure = new_figure(height_in=1.2 + 0.34 * len(rows))
-        axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
-        for number, (axis, name) in enumerate(zip(axes, panels, strict=True)):
-            _overview_panel(axis, tuple(row.readers[number] for row in rows))
-            axis.set_title(name, loc="left", fontsize=8.5, fontweight=600)
-        axes[0].set_yticks(range(len(rows)), [_wrapped(row.label) for row in rows])
-        axes[0].set_ylim(len(rows) - 0.4, -0.6)
-        _legend(
-            figure,
-            [
-                _key("linear probe", VERMILION, "D", filled=True),
-                _key("first SAE feature", BLUE, "o", filled=True),
-                _key("best latent of a control", GREY, "x", filled=True),
-            ],
-        )
-        figure.tight_layout(rect=(0, 0.3 / figure.get_figheight(), 1, 1), w_pad=1.5)
-        return as_svg(figure, chart_id=chart_id, title=title, description=description)
+    row, top = 15.5, _TOP
+    bottom = top + row * len(rows)
+    drawing = Drawing(chart_id, height=bottom + 44)
+    heights = [top + row * (place + 0.5) for place in range(len(rows))]
+    names = _concept_names(rows, row)
+    beside = 6 + max(text_width(item.label, _SMALL) for item in rows)
+    left = beside + max((6 + text_width(line, _SMALL) for lines, _ in names for line in lines), default=0.0)
+    for lines, y in names:
+        for place, line in enumerate(lines):
+            drawing.text(
+                left - beside - 4, y + 2.7 + 9 * (place - (len(lines) - 1) / 2), line, size=_SMALL, anchor="end"
+            )
+    for item, y in zip(rows, heights, strict=True):
+        drawing.text(left - 4, y + 2.7, item.label, size=_SMALL, anchor="end")
+    room = (WIDTH - left - _GAP * (len(panels) - 1)) / len(panels)
+    for number, name in enumerate(panels):
+        start = left + number * (room + _GAP)
+        scale = Scale(-0.02, 1.02, start, room - 6)
+        drawing.text(start, 11, name, size=8.5, bold=True)
+        drawing.axis(scale, bottom, ticks=(0, 0.25, 0.5, 0.75, 1), label="AUROC (0.5: coin toss; 1: always right)")
+        drawing.lines([(start, y, scale.end, y) for y in heights], colour=RULE, width=0.5)
+        drawing.lines([(scale(0.5), top, scale(0.5), bottom)], colour=QUIET, width=0.8)
+        drawn = [(item.readers[number], y) for item, y in zip(rows, heights, strict=True)]
+        read = [(readers, y) for readers, y in drawn if readers is not None]
+        _series(drawing, scale, [(r.probe, y - 2.7) for r, y in read], Shape.DIAMOND, VERMILION)
+        _series(drawing, scale, [(r.feature, y + 2.7) for r, y in read if r.feature is not None], Shape.CIRCLE, BLUE)
+        bars = [(scale(r.bar), y) for r, y in read if r.bar is not None]
+        drawing.marks(bars, shape=Shape.CROSS, colour=GREY)
+        for readers, y in drawn:
+            if readers is None:
+                _said(drawing, (start + scale.end) / 2, y, "not analysed")
+    drawing.key(
+        [
+            ("linear probe", VERMILION, Shape.DIAMOND, True),
+            ("first SAE feature", BLUE, Shape.CIRCLE, True),
+            ("best latent of a control", GREY, Shape.CROSS, True),
+        ],
+        bottom + 40,
+    )
+    return drawing.markup(title=title, description=description)
 
 
 def curve_chart(points: tuple[CurvePoint, ...], *, chart_id: str, title: str, description: str) -> Markup:
@@ -190,110 +237,83 @@ def fidelity_chart(
     bars: tuple[FidelityBar, ...], *, green: float, amber: float, chart_id: str, title: str, description: str
 ) -> Markup:
     """Return one bar a set of tokens: the fraction of variance unexplained, against the two limits."""
-    with drawing_style():
-        figure = new_figure(height_in=0.9 + min(0.27 * len(bars), _BARS_HEIGHT_IN))
-        axis = figure.subplots()
-        for place, bar in enumerate(bars):
-            axis.barh(
-                place,
-                bar.fvu,
-                height=0.55,
-                color=_BAR_FILL[bar.colour],
-                hatch=_BAR_HATCH[bar.colour],
-                edgecolor=INK,
-                linewidth=0.5,
-            )
-        top = max([1.25 * amber, *[1.05 * bar.fvu for bar in bars]])
-        for place, bar in enumerate(bars):
-            axis.text(1.03 * top, place, f"{bar.fvu:.3f} {bar.colour.value}", va="center", ha="left", fontsize=7.5)
-        for limit, name in ((green, "green"), (amber, "amber")):
-            axis.axvline(limit, color=INK, linewidth=0.8, linestyle=(0, (4, 2)))
-            axis.text(limit, -0.72, f"limit of {name}: {limit:g}", fontsize=7, color=QUIET, ha="center", va="bottom")
-        axis.set_yticks(range(len(bars)), [_wrapped(bar.label) for bar in bars])
-        axis.set_ylim(len(bars) - 0.5, -0.65)
-        axis.set_xlim(0, top)
-        axis.set_xlabel("fraction of variance unexplained (0: nothing missed; 1: no better than the average)")
-        figure.tight_layout(rect=(0, 0, 1, 1 - 0.12 / figure.get_figheight()))
-        return as_svg(figure, chart_id=chart_id, title=title, description=description)
-
-
-def _effect_panel(axis: Axes, panel: EffectPanel, *, height: int) -> None:
-    axis.axvline(0, color=QUIET, linewidth=0.8)
-    if panel.bar is not None:
-        for limit in (-panel.bar, panel.bar):
-            axis.axvline(limit, color=GREY, linewidth=1.0, linestyle=(0, (4, 2)))
-    _mark(axis, panel.probe, 0, colour=VERMILION, marker="D")
-    for place, row in enumerate(panel.rows, start=1):
-        _mark(axis, row.effect, place, colour=BLUE, marker="o", filled=row.confirmed)
-    if not panel.rows:
-        across = axis.get_yaxis_transform()
-        axis.text(
-            0.5,
-            1,
-            "no feature was selected",
-            transform=across,
-            ha="center",
-            va="center",
-            color=QUIET,
-            bbox={"facecolor": PAPER, "edgecolor": "none", "pad": 1.5},
+    row, top = 12.0, _TOP
+    bottom = top + row * len(bars)
+    drawing = Drawing(chart_id, height=bottom + 26)
+    labels = [textwrap.shorten(bar.label, _BAR_CHARACTERS, placeholder="…") for bar in bars]
+    words = [f"{bar.fvu:.3f} {bar.colour.value}" for bar in bars]
+    start = 6 + max(text_width(label, _SMALL) for label in labels)
+    most = max([1.25 * amber, *[1.05 * bar.fvu for bar in bars]])
+    scale = Scale(0, most, start, WIDTH - start - 8 - max(text_width(line, _SMALL) for line in words))
+    drawing.axis(
+        scale,
+        bottom,
+        ticks=nice_ticks(0, most),
+        label="fraction of variance unexplained (0: nothing missed; 1: no better than the average)",
+    )
+    for place, (bar, label, line) in enumerate(zip(bars, labels, words, strict=True)):
+        y = top + row * (place + 0.5)
+        drawing.text(start - 4, y + 2.7, label, size=_SMALL, anchor="end")
+        drawing.bar(
+            start,
+            y - 4,
+            length=scale(bar.fvu) - start,
+            thickness=8,
+            fill=_BAR_FILL[bar.colour],
+            hatch=_BAR_HATCH[bar.colour],
         )
-    axis.set_yticks(range(len(panel.rows) + 1), ["linear probe", *[row.label for row in panel.rows]])
-    axis.set_ylim(height - 0.4, -0.6)
-    axis.set_title(panel.title, loc="left", fontsize=9, fontweight=600)
-    axis.set_xlabel("effect d_z, with 95% interval")
-
-
-def _overview_panel(axis: Axes, readers: tuple[Readers | None, ...]) -> None:
-    axis.axvline(0.5, color=QUIET, linewidth=0.8)
-    for place, row in enumerate(readers):
-        axis.axhline(place, color=RULE, linewidth=0.5, zorder=0)
-        if row is None:
-            axis.text(
-                0.5, place, "not analysed", ha="center", va="center", color=QUIET, fontsize=7, backgroundcolor=PAPER
-            )
-            continue
-        _mark(axis, row.probe, place - 0.17, colour=VERMILION, marker="D")
-        if row.feature is not None:
-            _mark(axis, row.feature, place + 0.17, colour=BLUE, marker="o")
-        if row.bar is not None:
-            axis.plot([row.bar], [place], color=GREY, marker="x", markersize=5, linestyle="none")
-    axis.set_xlim(-0.02, 1.02)
-    axis.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "0.25", "0.5", "0.75", "1"])
-    axis.set_xlabel("AUROC (0.5: coin toss; 1: always right)")
-
-
-def _wrapped(label: str) -> str:
-    return textwrap.fill(label, _LABEL_CHARACTERS, max_lines=2, placeholder="…")
-
-
-def _mark(axis: Axes, estimate: Estimate, place: float, *, colour: str, marker: str, filled: bool = True) -> None:
-    if estimate.low is not None and estimate.high is not None:
-        axis.plot([estimate.low, estimate.high], [place, place], color=colour, linewidth=1.3, solid_capstyle="butt")
-    axis.plot(
-        [estimate.value],
-        [place],
-        marker=marker,
-        markersize=4.6,
-        linestyle="none",
-        markerfacecolor=colour if filled else PAPER,
-        markeredgecolor=colour,
-        markeredgewidth=1.1,
+        drawing.text(scale.end + 8, y + 2.7, line, size=_SMALL)
+    limits = ((green, "green", "end", -3), (amber, "amber", "start", 3))
+    drawing.lines(
+        [(scale(limit), top - 2, scale(limit), bottom) for limit, *_ in limits], colour=INK, width=0.8, dashes=DASHES
     )
+    for limit, name, anchor, beside in limits:
+        drawing.text(scale(limit) + beside, top - 7, f"limit of {name}: {limit:g}", size=7, colour=QUIET, anchor=anchor)
+    return drawing.markup(title=title, description=description)
 
 
-def _key(label: str, colour: str, marker: str, *, filled: bool) -> Line2D:
-    return Line2D(
-        [],
-        [],
-        linestyle="none",
-        marker=marker,
-        markersize=4.6,
-        color=colour,
-        markerfacecolor=colour if filled else PAPER,
-        markeredgecolor=colour,
-        label=label,
-    )
+def _ends(panels: Sequence[EffectPanel]) -> tuple[float, float]:
+    """Return the ends of the scale on which everything that is drawn fits."""
+    ends = [0.0]
+    for panel in panels:
+        ends += [] if panel.bar is None else [-panel.bar, panel.bar]
+        for effect in (panel.probe, *(row.effect for row in panel.rows)):
+            ends += [end for end in (effect.low, effect.value, effect.high) if end is not None]
+    low, high = min(ends), max(ends)
+    return (low, high) if low < high else (low - 1, high + 1)
 
 
-def _legend(figure: Figure, handles: list[Line2D]) -> None:
-    figure.legend(handles=handles, loc="lower left", ncols=len(handles), frameon=False, fontsize=7.5, handletextpad=0.4)
+def _concept_names(rows: Sequence[OverviewRow], row: float) -> list[tuple[list[str], float]]:
+    """Return each concept in at most two lines, with the height of the middle of its rows."""
+    names = []
+    for concept in dict.fromkeys(item.concept for item in rows if item.concept):
+        own = [place for place, item in enumerate(rows) if item.concept == concept]
+        lines = textwrap.wrap(concept, _CONCEPT_CHARACTERS, max_lines=2, placeholder="…")
+        names.append((lines, _TOP + row * (own[0] + own[-1] + 1) / 2))
+    return names
+
+
+def _series(
+    drawing: Drawing,
+    scale: Scale,
+    estimates: Sequence[tuple[Estimate, float]],
+    shape: Shape,
+    colour: str,
+    *,
+    filled: bool = True,
+) -> None:
+    """Draw estimates of one look at their heights, each with its interval where it has one."""
+    whiskers = [
+        (scale(estimate.low), y, scale(estimate.high), y)
+        for estimate, y in estimates
+        if estimate.low is not None and estimate.high is not None
+    ]
+    drawing.lines(whiskers, colour=colour, width=1.3)
+    drawing.marks([(scale(estimate.value), y) for estimate, y in estimates], shape=shape, colour=colour, filled=filled)
+
+
+def _said(drawing: Drawing, x: float, y: float, words: str) -> None:
+    """Write in the place of marks that are not there."""
+    width = text_width(words, 7) + 3
+    drawing.ground(x - width / 2, y - 5, width=width, height=10)
+    drawing.text(x, y + 2.5, words, size=7, colour=QUIET, anchor="middle")

@@ -41,7 +41,8 @@ def _chart(concepts: Sequence[ConceptResult], instruments: Sequence[Instrument],
     drawn = instruments[:CHARTED_INSTRUMENTS]
     rows = tuple(
         OverviewRow(
-            label=f"{visible(concept.title)}: {CONTRAST_NAMES[contrast].lower()}",
+            concept=visible(concept.title),
+            label=CONTRAST_NAMES[contrast].lower(),
             readers=tuple(_readers(contrast_of(concept, contrast, sae=instrument.sae)) for instrument in drawn),
         )
         for concept in concepts
@@ -51,7 +52,7 @@ def _chart(concepts: Sequence[ConceptResult], instruments: Sequence[Instrument],
     panels = tuple("" if instrument.alone else instrument.heading for instrument in drawn)
     title = f"{name}: how well the two arms are told apart (paired AUROC, confirmation split)"
     spoken = "; ".join(
-        f"{row.label}{', ' if panel else ''}{panel}: {_spoken(readers)}"
+        f"{row.concept}: {row.label}{', ' if panel else ''}{panel}: {_spoken(readers)}"
         for row in rows
         for panel, readers in zip(panels, row.readers, strict=True)
     )

@@ -27,7 +27,7 @@ _WIDTH_IN = 6.7
 _SVG = "http://www.w3.org/2000/svg"
 _XLINK = "http://www.w3.org/1999/xlink"
 _FAMILY = "Affidavit Sans"
-_FONT_STACK = "Affidavit Sans, sans-serif"
+FONT_STACK = "Affidavit Sans, sans-serif"
 _SALT = "affidavit"
 _NO_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
 _FONTS = (("NotoSans-Regular.ttf", 400), ("NotoSans-SemiBold.ttf", 600))
@@ -98,9 +98,19 @@ def as_svg(figure: Figure, *, chart_id: str, title: str, description: str) -> Ma
     for element in root.iter():
         _inline_style(element)
         _rename(element, ids)
-    _describe(root, chart_id=chart_id, title=title, description=description)
     _write_plain_names(root)
-    text = ET.tostring(root, encoding="unicode", short_empty_elements=False)
+    for name in ("id", "width", "height", "version"):
+        root.attrib.pop(name, None)
+    return as_markup(root, chart_id=chart_id, title=title, description=description)
+
+
+def as_markup(root: ET.Element, *, chart_id: str, title: str, description: str) -> Markup:
+    """Return a drawing of plainly named elements as an image with a text alternative.
+
+    Every id in it has to begin with the chart's already.
+    """
+    _describe(root, chart_id=chart_id, title=title, description=description)
+    text = ET.tostring(root, encoding="unicode")
     return Markup(text)  # noqa: S704 - every label went through ElementTree's escaping
 
 
@@ -114,7 +124,6 @@ def _write_plain_names(root: ET.Element) -> None:
         element.tag = element.tag.removeprefix(f"{{{_SVG}}}")
         for name in [name for name in element.attrib if name.startswith(f"{{{_XLINK}}}")]:
             element.set(f"xlink:{name.removeprefix(f'{{{_XLINK}}}')}", element.attrib.pop(name))
-    root.set("xmlns", _SVG)
     root.set("xmlns:xlink", _XLINK)
 
 
@@ -128,7 +137,7 @@ def _inline_style(element: ET.Element) -> None:
         elif name in {"font-size", "font-weight"} or (name and not name.startswith("font-")):
             element.set(name, value)
     if element.tag == f"{{{_SVG}}}text":
-        element.set("font-family", _FONT_STACK)
+        element.set("font-family", FONT_STACK)
         element.attrib.setdefault("fill", INK)
 
 
@@ -152,19 +161,19 @@ def _rename(element: ET.Element, ids: dict[str, str]) -> None:
 
 
 def _describe(root: ET.Element, *, chart_id: str, title: str, description: str) -> None:
-    for name in ("width", "height"):
-        root.attrib.pop(name, None)
-    root.attrib.pop("version", None)
-    root.set("id", chart_id)
-    root.set("class", "chart")
-    root.set("role", "img")
-    root.set("aria-labelledby", f"{chart_id}-title {chart_id}-desc")
-    root.set("stroke-linejoin", "round")
-    root.set("stroke-linecap", "butt")
-    heading = ET.Element(f"{{{_SVG}}}title", {"id": f"{chart_id}-title"})
+    root.attrib |= {
+        "xmlns": _SVG,
+        "id": chart_id,
+        "class": "chart",
+        "role": "img",
+        "aria-labelledby": f"{chart_id}-title {chart_id}-desc",
+        "stroke-linejoin": "round",
+        "stroke-linecap": "butt",
+    }
+    heading = ET.Element("title", {"id": f"{chart_id}-title"})
     # The PDF takes its alternative text from the title alone, so the title says what the chart shows.
     heading.text = title
-    body = ET.Element(f"{{{_SVG}}}desc", {"id": f"{chart_id}-desc"})
+    body = ET.Element("desc", {"id": f"{chart_id}-desc"})
     body.text = description
     root.insert(0, heading)
     root.insert(1, body)

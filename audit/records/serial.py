@@ -48,10 +48,6 @@ def parse_record(kind: Any, value: Json, *, where: str = "") -> Any:  # noqa: AN
         if not isinstance(value, list | tuple):
             raise _unlike(kind, value, where)
         return tuple(parse_record(options[0], child, where=f"{where}[{n}]") for n, child in enumerate(value))
-    if get_origin(kind) is dict:
-        if not isinstance(value, Mapping):
-            raise _unlike(kind, value, where)
-        return {str(key): parse_record(options[1], child, where=f"{where}.{key}") for key, child in value.items()}
     if options:
         return None if value is None else parse_record(options[0], value, where=where)
     if not is_dataclass(kind):
@@ -61,7 +57,8 @@ def parse_record(kind: Any, value: Json, *, where: str = "") -> Any:  # noqa: AN
         raise _unlike(kind, value, where)
     if odd := sorted(set(names) ^ set(value)):
         raise _unlike(kind, ", ".join(f"{'no' if name in names else 'unknown'} {name}" for name in odd), where)
-    hints, record = _hints(cast("type", kind)), cast("Any", kind)
+    record = cast("Any", kind)
+    hints = _hints(record)
     return record(**{name: parse_record(hints[name], value[name], where=f"{where}.{name}") for name in names})
 
 
