@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from audit.records import CardConcept, ConceptResult, Context, FeatureCard, FeatureLabel, LabelSource, Quantile
 from reports.contrasts import card_id
+from reports.features import ELSEWHERE
 from reports.instruments import Instrument
 from reports.length import is_long
 from reports.numbers import NOT_MEASURED, count, decimal, interval, plural, share, signed, visible, visible_token
@@ -17,6 +18,7 @@ PRINTED_CARDS, PRINTED_CARDS_OF_MANY = 12, 4
 # Paulo and Belrose (2025); used where the certificate that would state its own limit is not there.
 FOUND_AGAIN_COSINE = 0.7
 PRINTED_TOP = 2
+PRINTED_FOUND = 3
 _LEVELS = 4
 
 LEAD = (
@@ -70,17 +72,22 @@ def _card(card: FeatureCard, concepts: tuple[ConceptResult, ...], instrument: In
     tops = [n for n, context in enumerate(card.contexts) if context.quantile is Quantile.TOP]
     printed = tuple(view for n, view in enumerate(contexts) if n not in tops[PRINTED_TOP:])
     left_out = len(contexts) - len(printed)
+    found = [Fact("Found for", _concept_words(found, concepts)) for found in card.concepts]
+    others = len(found) - PRINTED_FOUND
+    instance = (
+        Fact("Instrument", f"{visible(card.sae)}, at {instrument.place}"),
+        Fact("Fires on", f"{share(card.density)} of the audited tokens"),
+        Fact("Largest activation", decimal(card.max_activation)),
+        Fact("Found again in a second training", _found_again(card, instrument)),
+    )
+    selectivity = Fact("Selectivity", _selectivity_words(card, concepts))
+    # On paper one line says how many there are: a feature of a common word is found for every concept.
+    more = (Fact("Found for", f"{plural(others, 'more question')}, in {ELSEWHERE}"),) if others > 1 else ()
     return CardView(
         id=card_id(card.sae, card.latent),
         title=f"Feature {card.latent}" if instrument.alone else f"Feature {card.latent}, {instrument.label}",
-        facts=(
-            Fact("Instrument", f"{visible(card.sae)}, at {instrument.place}"),
-            Fact("Fires on", f"{share(card.density)} of the audited tokens"),
-            Fact("Largest activation", decimal(card.max_activation)),
-            Fact("Found again in a second training", _found_again(card, instrument)),
-            *(Fact("Found for", _concept_words(found, concepts)) for found in card.concepts),
-            Fact("Selectivity", _selectivity_words(card, concepts)),
-        ),
+        facts=(*instance, *found, selectivity),
+        printed_facts=(*instance, *(found[:PRINTED_FOUND] if more else found), *more, selectivity),
         labels=tuple(Fact(_LABELS[label.source], _label_words(label)) for label in card.labels),
         contexts=contexts,
         printed=printed,

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from audit.frameworks.files import shipped_frameworks
 from audit.records import (
     Contrast,
+    Estimate,
     Findings,
     Reading,
     Rung,
@@ -60,6 +61,8 @@ from reports.words import (
 LANGUAGE = "en"
 NO_POLICY = "no policy applied"
 DEFAULT_TITLE = "Model audit report"
+# More comparisons that a baseline won are counted: a page of names is read by nobody.
+NAMED_BASELINES = 12
 
 
 def build_view(findings: Findings, run: RunInfo, *, withheld: Withheld | None = None) -> ReportView:
@@ -242,14 +245,18 @@ def _limitations(findings: Findings, instruments: Sequence[Instrument]) -> tuple
 
 def _beaten(findings: Findings, instruments: Sequence[Instrument]) -> str:
     where = {i.sae: "" if i.alone else f", {i.label}" for i in instruments}
-    better = [
-        f"{baseline.kind.value} on {visible(concept.title)}, {CONTRAST_NAMES[result.contrast].lower()}"
-        f"{where[result.sae]} ({signed(difference.value)} AUROC)"
+    compared = [
+        (
+            baseline.kind.value,
+            f"{visible(concept.title)}, {CONTRAST_NAMES[result.contrast].lower()}{where[result.sae]}",
+            difference,
+        )
         for concept in findings.concepts
         for result in concept.contrasts
         for baseline in result.baselines
-        if (difference := baseline.feature_minus) is not None and difference.high is not None and difference.high < 0
+        if (difference := baseline.feature_minus) is not None
     ]
+    better = [one for one in compared if one[2].high is not None and one[2].high < 0]
     silent = [
         f"{visible(concept.title)}, {CONTRAST_NAMES[result.contrast].lower()}{where[result.sae]}"
         for concept in findings.concepts
@@ -258,12 +265,25 @@ def _beaten(findings: Findings, instruments: Sequence[Instrument]) -> str:
     ]
     text = (
         "These do better than the first SAE feature, the whole interval of the difference below zero:"
-        f" {'; '.join(better)}."
+        f" {'; '.join(_named(better, compared))}."
         if better
         else "In no comparison that was made does a baseline clearly do better than the first SAE feature."
     )
-    return (
-        f"{text} A linear probe separates the arms where no feature could be ranked here: {'; '.join(silent)}."
-        if silent
-        else text
-    )
+    if not silent:
+        return text
+    which = "; ".join(silent) if len(silent) <= NAMED_BASELINES else f"in {count(len(silent))} comparisons"
+    return f"{text} A linear probe separates the arms where no feature could be ranked here: {which}."
+
+
+def _named(better: list[tuple[str, str, Estimate]], compared: list[tuple[str, str, Estimate]]) -> list[str]:
+    """Return each comparison that a baseline won; of many how many each won, with its largest difference."""
+    if len(better) <= NAMED_BASELINES:
+        return [f"{kind} on {place} ({signed(difference.value)} AUROC)" for kind, place, difference in better]
+    parts = []
+    for kind in dict.fromkeys(kind for kind, *_ in better):
+        own = [one for one in better if one[0] == kind]
+        _, place, largest = min(own, key=lambda one: one[2].value)
+        total = sum(one[0] == kind for one in compared)
+        worst = f"at most {signed(largest.value)} AUROC: {place}"
+        parts.append(f"{kind} in {count(len(own))} of {count(total)} comparisons ({worst})")
+    return [*parts, "which ones, the baselines' tables in the HTML report and findings.json say"]

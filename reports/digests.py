@@ -36,7 +36,7 @@ def digest_table(concept: ConceptResult, instruments: Sequence[Instrument]) -> T
                 Column("First feature", numeric=True, detail="95% interval"),
                 Column("Best neuron", numeric=True),
                 Column("Words", numeric=True),
-                Column("Features confirmed", numeric=True, detail="passing / tested"),
+                Column("Confirmed", numeric=True, detail="passing / tested"),
                 Column("n", numeric=True),
             ),
             rows=rows,
@@ -107,7 +107,7 @@ def standing_table(
             " not confirmed; the HTML report has them with their reasons. This is no pass."
         ),
         query=listed(sorted({visible(finding.query) for finding, _ in found})),
-        layout="features short",
+        layout="standing",
     )
 
 

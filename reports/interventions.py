@@ -15,10 +15,11 @@ from audit.records import (
     Findings,
     Rung,
     ScreenCheck,
+    Untested,
 )
 from reports.contrasts import estimate_cell
 from reports.control import control_passage
-from reports.features import Names, cut_words, headed, sham_cell
+from reports.features import ELSEWHERE, Names, cut_words, headed, sham_cell
 from reports.interaction_words import NO_INTERVENTION
 from reports.network import network_of, network_table, network_view
 from reports.numbers import NOT_MEASURED, count, decimal, interval, plain, plural, probability, share, signed, visible
@@ -32,6 +33,7 @@ PRINTED_SINGLES = 30
 PRINTED_EDGES = 8
 SHOWN_EDGES = 100
 PRINTED_ERRORS = 8
+PRINTED_UNTESTED = 8
 
 
 def interventions_view(findings: Findings, names: Names) -> Chapter:
@@ -346,19 +348,33 @@ def _spending(causal: CausalResult) -> Passage:
     heading = "What it took, and what was left out"
     if not causal.untested:
         return Passage("spending-passage", heading, paragraphs=(words,))
-    table = whole(
-        Table(
-            id="causal-untested",
-            caption="Left out of the causal tests: untested, and no pass",
-            columns=(Column("What"), Column("How many", numeric=True), Column("Why")),
-            rows=tuple(
-                Row((Cell(visible(item.what)), Cell(count(item.count)), Cell(visible(item.reason))))
-                for item in causal.untested
-            ),
-            layout="effects",
-        )
+    rows = tuple(_untested_row(item) for item in causal.untested)
+    printed = rows if len(rows) <= PRINTED_UNTESTED else _by_reason(causal.untested)
+    table = Table(
+        id="causal-untested",
+        caption="Left out of the causal tests: untested, and no pass",
+        columns=(Column("What"), Column("How many", numeric=True), Column("Why")),
+        rows=rows,
+        printed=printed,
+        cut="" if len(printed) == len(rows) else f"Printed by reason; the {count(len(rows))} lines are in {ELSEWHERE}.",
+        layout="effects",
     )
     return Passage("spending-passage", heading, paragraphs=(words,), tables=(table,))
+
+
+def _untested_row(item: Untested, *, alike: int = 0) -> Row:
+    more = f"and {plural(alike, 'more line')} with the same reason" if alike else ""
+    return Row((Cell(visible(item.what), detail=more), Cell(count(item.count)), Cell(visible(item.reason))))
+
+
+def _by_reason(untested: Sequence[Untested]) -> tuple[Row, ...]:
+    """Return a row a reason, with the largest of what it left out and the sum over all."""
+    rows = []
+    for reason in dict.fromkeys(item.reason for item in untested):
+        own = [item for item in untested if item.reason == reason]
+        largest = max(own, key=lambda item: item.count)
+        rows.append(_untested_row(replace(largest, count=sum(item.count for item in own)), alike=len(own) - 1))
+    return tuple(rows)
 
 
 def _reasons(causal: CausalResult) -> str:

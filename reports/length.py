@@ -12,11 +12,18 @@ from reports.view import Table, whole
 
 # Concepts times questions times instruments: up to here every one of them is printed in full. A dozen took 64 pages.
 DETAILED_BLOCKS = 11
+# Mixes in which paper shows more than the first of what was found or tested.
+DETAILED_MIXES = 6
 
 
 def is_long(concepts: Sequence[ConceptResult]) -> bool:
     """Return whether paper holds the answers only, and HTML every table."""
     return sum(len(concept.contrasts) for concept in concepts) > DETAILED_BLOCKS
+
+
+def of_each(mixes: int, *, usual: int) -> int:
+    """Return how many rows of each mix are printed."""
+    return usual if mixes <= DETAILED_MIXES else 1
 
 
 def short_enough(table: Table, concepts: Sequence[ConceptResult], *, otherwise: str) -> Table:

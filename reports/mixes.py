@@ -11,6 +11,7 @@ from audit.records import CausalPair, MixEffect, MixFinding, MixMeasure, MixResu
 from reports.contrasts import estimate_cell
 from reports.features import Names, cut_words, headed, rung_cell
 from reports.interaction_words import MEASURE_WORDS
+from reports.length import of_each
 from reports.numbers import count, decimal, listed, plain, plural, probability, share, visible
 from reports.view import Cell, Column, Row, Table, whole
 
@@ -202,6 +203,7 @@ def _shortly(text: str, mix: MixResult, names: Names) -> str:
 def mix_features(mixes: Sequence[MixResult], names: Names) -> Table:
     """Return a row a feature and measure; on paper the first features of each mix with the measures of their words."""
     rows, printed = [], []
+    each = of_each(len(mixes), usual=PRINTED_FEATURES_A_MIX)
     for mix in mixes:
         found = [item for scan in mix.scans for item in in_rung_order(scan.findings)]
         for place, item in enumerate(found):
@@ -209,7 +211,7 @@ def mix_features(mixes: Sequence[MixResult], names: Names) -> Table:
             for effect in item.effects:
                 row = mix_title(mix), _feature_row(item, effect, names)
                 rows.append(row)
-                if place < PRINTED_FEATURES_A_MIX and effect.measure in decisive:
+                if place < each and effect.measure in decisive:
                     printed.append(row)
     return Table(
         id="mix-features",
@@ -229,7 +231,7 @@ def mix_features(mixes: Sequence[MixResult], names: Names) -> Table:
         cut=cut_words(
             len(printed),
             len(rows),
-            f"the first {PRINTED_FEATURES_A_MIX} features of each mix by rung, with the measure that decides,",
+            f"of each mix the first {plural(each, 'feature')} by rung, with the measure that decides,",
         ),
         note=(
             "A claim needs the effect and its difference from the placebo's to pass; p is the larger of the two."

@@ -9,8 +9,9 @@ from reports.causal_figures import MatrixCell, matrix_chart
 from reports.contrasts import estimate_cell
 from reports.features import Names, cut_words, headed, rung_cell, sham_cell
 from reports.instruments import slug
+from reports.length import of_each
 from reports.mixes import claimed, mix_title, pair_words
-from reports.numbers import MINUS, count, plain, probability, signed, visible
+from reports.numbers import MINUS, count, plain, plural, probability, signed, visible
 from reports.view import Cell, Chart, Column, Row, Table
 
 PRINTED_PAIRS_A_MIX = 2
@@ -25,12 +26,13 @@ _SMALLEST = 5e-4
 def pair_table(mixes: Sequence[MixResult], names: Names) -> Table:
     """Return a row a pair, claims first; every value is exact."""
     rows, printed = [], []
+    each = of_each(len(mixes), usual=PRINTED_PAIRS_A_MIX)
     for mix in mixes:
         ordered = sorted(mix.pairs, key=lambda pair: (-pair.rung.height, -abs(pair.interaction.value), pair.id))
         for place, pair in enumerate(ordered):
             row = mix_title(mix), _row(pair, names)
             rows.append(row)
-            if place < PRINTED_PAIRS_A_MIX:
+            if place < each:
                 printed.append(row)
     return Table(
         id="pairs",
@@ -47,7 +49,7 @@ def pair_table(mixes: Sequence[MixResult], names: Names) -> Table:
         ),
         rows=headed(rows),
         printed=headed(printed),
-        cut=cut_words(len(printed), len(rows), f"the first {PRINTED_PAIRS_A_MIX} pairs of each mix, claims first,"),
+        cut=cut_words(len(printed), len(rows), f"of each mix the first {plural(each, 'pair')}, claims first,"),
         note=(
             "Above 0 the pair is synergistic, below 0 redundant. A claim needs two confirmed features, the sign-flip"
             " test over scenarios, Holm corrected, and an interaction beyond the shams: pairs of features that fire in"

@@ -100,8 +100,8 @@ def _part(findings: Findings, instrument: Instrument, *, green: float, amber: fl
         caption=f"Fidelity of the instrument, overall and for each concept{through}",
         columns=_FIDELITY_COLUMNS,
         rows=tuple(_fidelity_row(label, fidelity) for label, fidelity in scopes),
-        note=FIDELITY_NOTE,
-        layout="dense",
+        note=FIDELITY_NOTE if instrument.number == 1 else "The columns are explained below the first such table.",
+        layout="dense fidelity",
         query=FIDELITY,
     )
     return FidelityPart(

@@ -307,6 +307,7 @@ class CardView:
     id: str
     title: str
     facts: tuple[Fact, ...]
+    printed_facts: tuple[Fact, ...]
     labels: tuple[Fact, ...]
     contexts: tuple[ContextView, ...]
     printed: tuple[ContextView, ...]
