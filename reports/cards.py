@@ -19,6 +19,7 @@ PRINTED_CARDS, PRINTED_CARDS_OF_MANY = 12, 4
 FOUND_AGAIN_COSINE = 0.7
 PRINTED_TOP = 2
 PRINTED_FOUND = 3
+SHOWN_CARDS_OF_MANY = 8
 _LEVELS = 4
 
 LEAD = (
@@ -63,6 +64,11 @@ def cards_view(
             " attached to this file, and in the HTML report."
             if left_out > 0
             else ""
+        ),
+        shown=SHOWN_CARDS_OF_MANY if is_long(concepts) else 0,
+        closed=(
+            f"{count(len(views) - SHOWN_CARDS_OF_MANY)} more cards are packed into this page and not shown; showing"
+            " them needs its script. They are in findings.json too."
         ),
     )
 

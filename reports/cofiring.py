@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from audit.records import CoFiring, CoFiringPair, Estimate
 from reports.features import Names, cut_words
+from reports.length import SHOWN_ROWS
 from reports.numbers import NO_INTERVAL, count, decimal, listed, plain, probability, visible
 from reports.view import Cell, Column, Row, Table, whole
 
@@ -111,6 +112,7 @@ def cofiring_pairs(results: Sequence[CoFiring], names: Names) -> Table:
             f" below 1 less often. A decoder cosine near 1: two halves of one feature.{none}"
         ),
         empty="No pair of features was flagged: none fires together more, or less, often than its rates explain.",
+        shown=SHOWN_ROWS,
         layout="effects",
     )
 

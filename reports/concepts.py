@@ -15,6 +15,10 @@ from reports.view import Cell, Column, ConceptView, DomainView, Fact, Instrument
 from reports.words import COLOUR_SHORT, COLOURS, CONTRAST_NAMES, EXPLORATORY, NO_OUTCOME
 
 OUTCOME_ALPHA = 0.05
+CLOSED = (
+    "The charts, baselines and controls of this concept and every feature that was selected, with its reason, are"
+    " packed into this page and not shown; showing them needs its script. They are in findings.json too."
+)
 
 
 def domain_views(
@@ -87,6 +91,7 @@ def _concept(
         chart_absent="No contrast was analysed for this concept, so there is nothing to draw.",
         outcome=_outcome(concept.outcome, table_id=f"outcome-{place}"),
         outcome_words=outcome_words(concept.outcome),
+        closed=CLOSED,
     )
 
 

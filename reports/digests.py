@@ -15,6 +15,7 @@ from reports.view import Cell, Column, Row, Table, whole
 from reports.words import CONTRAST_NAMES, READINGS
 
 PRINTED_STANDING = 4
+SHOWN_STANDING = 8
 
 
 def digest_table(concept: ConceptResult, instruments: Sequence[Instrument]) -> Table:
@@ -107,6 +108,7 @@ def standing_table(
             " not confirmed; the HTML report has them with their reasons. This is no pass."
         ),
         query=listed(sorted({visible(finding.query) for finding, _ in found})),
+        shown=SHOWN_STANDING,
         layout="standing",
     )
 

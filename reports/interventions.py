@@ -21,6 +21,7 @@ from reports.contrasts import estimate_cell
 from reports.control import control_passage
 from reports.features import ELSEWHERE, Names, cut_words, headed, sham_cell
 from reports.interaction_words import NO_INTERVENTION
+from reports.length import SHOWN_ROWS
 from reports.network import network_of, network_table, network_view
 from reports.numbers import NOT_MEASURED, count, decimal, interval, plain, plural, probability, share, signed, visible
 from reports.view import Cell, Chapter, Column, Passage, Row, Table, whole
@@ -154,6 +155,7 @@ def _singles(causal: CausalResult, names: Names) -> Passage:
             " as associations; this table asks only whether the answer changes. “No answer”: too little to lower, or no"
             " shams; such a feature does not count among those that change nothing."
         ),
+        shown=SHOWN_ROWS,
         layout="effects",
     )
     return Passage("singles-passage", heading, tables=(table,))
@@ -236,6 +238,7 @@ def _later(causal: CausalResult, names: Names) -> Passage:
             " discovery rate and beyond every sham that was run. The shams are too few for the rung “causal”: these are"
             " associated, the others observed." + (f" {count(rest)} more are in findings.json only." if rest else "")
         ),
+        shown=SHOWN_ROWS,
         layout="effects",
     )
     return Passage("downstream-passage", heading, tables=(table,))

@@ -14,6 +14,8 @@ from reports.view import Table, whole
 DETAILED_BLOCKS = 11
 # Mixes in which paper shows more than the first of what was found or tested.
 DETAILED_MIXES = 6
+# Rows that HTML shows of a table about everything at once; the others open on demand.
+SHOWN_ROWS = 20
 
 
 def is_long(concepts: Sequence[ConceptResult]) -> bool:

@@ -11,7 +11,7 @@ from audit.records import CausalPair, MixEffect, MixFinding, MixMeasure, MixResu
 from reports.contrasts import estimate_cell
 from reports.features import Names, cut_words, headed, rung_cell
 from reports.interaction_words import MEASURE_WORDS
-from reports.length import of_each
+from reports.length import SHOWN_ROWS, of_each
 from reports.numbers import count, decimal, listed, plain, plural, probability, share, visible
 from reports.view import Cell, Column, Row, Table, whole
 
@@ -239,6 +239,7 @@ def mix_features(mixes: Sequence[MixResult], names: Names) -> Table:
             " “Alone” is the share of scenarios in which the feature fires on one concept alone."
         ),
         empty="No feature was found in any mix.",
+        shown=SHOWN_ROWS,
         layout="effects",
     )
 

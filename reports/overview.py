@@ -8,7 +8,7 @@ from audit.records import ConceptResult, Contrast, ContrastResult, Findings
 from reports.contrasts import estimate_cell
 from reports.figures import OverviewRow, Readers, overview_chart
 from reports.instruments import Instrument, contrast_of, slug
-from reports.length import short_enough
+from reports.length import SHOWN_ROWS, short_enough
 from reports.numbers import NOT_MEASURED, count, decimal, interval, listed, visible
 from reports.queries import SCORES
 from reports.view import Cell, Chart, Column, Row, Table
@@ -123,6 +123,7 @@ def overview_table(findings: Findings, instruments: Sequence[Instrument]) -> Tab
         ),
         query=SCORES,
         empty="No contrast was analysed.",
+        shown=SHOWN_ROWS,
         layout="long",
     )
     where = f"The {count(len(rows))} rows behind the charts stand with their concepts."

@@ -9,7 +9,7 @@ from reports.causal_figures import MatrixCell, matrix_chart
 from reports.contrasts import estimate_cell
 from reports.features import Names, cut_words, headed, rung_cell, sham_cell
 from reports.instruments import slug
-from reports.length import of_each
+from reports.length import SHOWN_ROWS, of_each
 from reports.mixes import claimed, mix_title, pair_words
 from reports.numbers import MINUS, count, plain, plural, probability, signed, visible
 from reports.view import Cell, Chart, Column, Row, Table
@@ -56,6 +56,7 @@ def pair_table(mixes: Sequence[MixResult], names: Names) -> Table:
             " the same prompts, matched in norm and in decoder cosine. All sham tests of an instrument share one level."
         ),
         empty="No pair of features was changed together.",
+        shown=SHOWN_ROWS,
         layout="effects",
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
 from functools import cache
 from importlib.resources import files
@@ -16,6 +17,8 @@ PACKAGE = "templates"
 # What decides how a record is printed: the reports, their templates, and what they take of `audit` beside records.
 _PRINTING = ("reports", PACKAGE, "audit.frameworks", "audit.records")
 _PRINTING_FILES = ("graph.py", "packing.py")
+# What a link can lead to; the inner parts of a drawing are no such thing.
+_TARGET = re.compile(r'<(?:div|section|article|table|p|h[1-6]|svg)\b[^>]* id="([^"]+)"')
 
 
 def environment() -> Environment:
@@ -27,6 +30,7 @@ def environment() -> Environment:
         keep_trailing_newline=True,
     )
     found.filters["packed"] = lambda markup: pack(str(markup).encode("utf-8"))
+    found.filters["ids"] = lambda markup: " ".join(_TARGET.findall(str(markup)))
     found.globals["packed_type"] = PACKED_TYPE
     return found
 

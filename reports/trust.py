@@ -12,7 +12,7 @@ from reports.contrasts import estimate_cell
 from reports.features import ELSEWHERE
 from reports.figures import FidelityBar, fidelity_chart
 from reports.instruments import Instrument, contrast_of, fidelity_of
-from reports.length import is_long, short_enough
+from reports.length import SHOWN_ROWS, is_long, short_enough
 from reports.numbers import count, decimal, listed, share, visible
 from reports.queries import FIDELITY, SCORES
 from reports.view import Cell, Chart, Column, Controls, Fact, FidelityPart, FidelitySection, Row, Table, Term, whole
@@ -245,6 +245,7 @@ def _control_saes(findings: Findings, instruments: Sequence[Instrument]) -> Tabl
         ),
         query=SCORES,
         layout="long",
+        shown=SHOWN_ROWS,
         empty="No contrast was analysed, so no control was run.",
     )
     where = f"The {count(len(table.rows))} rows behind these sums are in {ELSEWHERE}."

@@ -255,7 +255,11 @@ class InstrumentStatement:
 
 @dataclass(frozen=True, slots=True)
 class ConceptView:
-    """All that the report says about one concept; `digest` and `standing` are what a long report prints of it."""
+    """All that the report says about one concept.
+
+    Of a long report `digest` and `standing` are what paper prints and what HTML shows at once; `closed` says there what
+    opens on demand.
+    """
 
     id: str
     title: str
@@ -271,6 +275,7 @@ class ConceptView:
     chart_absent: str
     outcome: Table | None
     outcome_words: str
+    closed: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,12 +321,27 @@ class CardView:
 
 @dataclass(frozen=True, slots=True)
 class Cards:
-    """The feature cards, all of them and those that are printed on paper."""
+    """The feature cards, all of them and those that are printed on paper.
+
+    HTML shows the first `shown` (0: all) at once; `closed` says what of the others opens on demand.
+    """
 
     lead: str
     cards: tuple[CardView, ...]
     printed: tuple[CardView, ...]
     cut: str
+    shown: int
+    closed: str
+
+    @property
+    def first(self) -> tuple[CardView, ...]:
+        """Return the cards that HTML shows at once."""
+        return self.cards[: self.shown] if self.shown else self.cards
+
+    @property
+    def rest(self) -> tuple[CardView, ...]:
+        """Return the cards that HTML shows when they are asked for."""
+        return self.cards[self.shown :] if self.shown else ()
 
 
 @dataclass(frozen=True, slots=True)

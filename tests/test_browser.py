@@ -132,7 +132,7 @@ def test_every_row_of_findings_is_on_the_page(audit: SealedAudit, opened: Opened
     assert all(finding.id in whole.dom for finding in findings)
     assert whole.dom.count("<tbody data-group=") == len(findings) > opened.dom.count("<tbody data-group=")
     assert "more rows are packed" not in whole.dom
-    assert re.search(r'<button type="button" class="sort">Show all \d+ rows</button>', opened.dom)
+    assert re.search(r'<button type="button" class="open">Show all \d+ rows</button>', opened.dom)
 
 
 def test_the_report_is_one_small_file(audit: SealedAudit) -> None:

@@ -30,50 +30,97 @@
   }
 
   var waiting = new Map();
-  function whole(table) {
-    if (!waiting.has(table)) {
-      var packed = document.querySelector('script[data-rows="' + table.id + '"]');
-      var more = document.querySelector('[data-more="' + table.id + '"]');
-      waiting.set(table, packed === null ? Promise.resolve() : unpacked(packed.textContent).then(function (rows) {
-        table.insertAdjacentHTML("beforeend", rows);
-        packed.remove();
-        more.remove();
-      }));
+  function once(key, packed, insert) {
+    if (!waiting.has(key)) {
+      waiting.set(key, packed === null ? Promise.resolve() : unpacked(packed.textContent).then(insert));
     }
-    return waiting.get(table);
+    return waiting.get(key);
   }
 
-  function everything() {
-    return Promise.all(Array.from(document.querySelectorAll("script[data-rows]")).map(function (packed) {
-      return whole(document.getElementById(packed.dataset.rows));
+  function whole(table) {
+    var packed = document.querySelector('script[data-rows="' + table.id + '"]');
+    return once(table.id, packed, function (rows) {
+      table.insertAdjacentHTML("beforeend", rows);
+      packed.remove();
+      document.querySelector('[data-more="' + table.id + '"]').remove();
+    });
+  }
+
+  function opened(place) {
+    var packed = document.querySelector('script[data-part="' + place.id + '"]');
+    return once(place.id, packed, function (markup) {
+      place.innerHTML = markup;
+      prepare(place);
+    });
+  }
+
+  function all(selector, open) {
+    return Promise.all(Array.from(document.querySelectorAll(selector)).map(function (packed) {
+      return open(document.getElementById(packed.dataset.part || packed.dataset.rows));
     }));
   }
 
-  document.querySelectorAll("[data-more]").forEach(function (line) {
+  // Tables inside a packed part have packed rows of their own.
+  function everything() {
+    return all("script[data-part]", opened).then(function () { return all("script[data-rows]", whole); });
+  }
+
+  function offer(line, label, act) {
     var button = document.createElement("button");
     button.type = "button";
-    button.className = "sort";
-    button.textContent = "Show all " + document.getElementById(line.dataset.more).dataset.total + " rows";
-    button.addEventListener("click", function () {
-      var table = document.getElementById(line.dataset.more);
-      whole(table).then(function () { table.parentElement.focus(); apply(); });
-    });
-    line.replaceChildren(button);
-  });
+    button.className = "open";
+    button.textContent = label;
+    button.addEventListener("click", act);
+    line.classList.add("offered");
+    line.appendChild(button);
+  }
 
-  var tables = Array.from(document.querySelectorAll("table[data-sortable]"));
-  tables.forEach(function (table) {
-    Array.from(table.tHead.rows[0].cells).forEach(function (header, index) {
-      var button = document.createElement("button");
-      button.type = "button";
-      button.className = "sort";
-      while (header.firstChild) { button.appendChild(header.firstChild); }
-      button.addEventListener("click", function () {
-        whole(table).then(function () { sortBy(table, header, index); });
+  var tables = [];
+  function prepare(root) {
+    root.querySelectorAll("[data-open]").forEach(function (line) {
+      offer(line, line.dataset.label, function () {
+        var place = document.getElementById(line.dataset.open);
+        opened(place).then(function () { reach(place); apply(); });
       });
-      header.appendChild(button);
     });
-  });
+    root.querySelectorAll("[data-more]").forEach(function (line) {
+      var table = document.getElementById(line.dataset.more);
+      offer(line, "Show all " + table.dataset.total + " rows", function () {
+        whole(table).then(function () { table.parentElement.focus(); apply(); });
+      });
+    });
+    root.querySelectorAll("table[data-sortable]").forEach(function (table) {
+      tables.push(table);
+      Array.from(table.tHead.rows[0].cells).forEach(function (header, index) {
+        var button = document.createElement("button");
+        button.type = "button";
+        button.className = "sort";
+        while (header.firstChild) { button.appendChild(header.firstChild); }
+        button.addEventListener("click", function () {
+          whole(table).then(function () { sortBy(table, header, index); });
+        });
+        header.appendChild(button);
+      });
+    });
+  }
+
+  function reach(target) {
+    if (!target.hasAttribute("tabindex")) { target.tabIndex = -1; }
+    target.focus({ preventScroll: true });
+    target.scrollIntoView();
+  }
+
+  // A link may lead into a part that is still packed; each part names the places in it.
+  function follow() {
+    var name = window.location.hash.slice(1);
+    if (name === "" || document.getElementById(name) !== null) { return; }
+    var packed = document.querySelector('script[data-ids~="' + CSS.escape(name) + '"]');
+    if (packed === null) { return; }
+    opened(document.getElementById(packed.dataset.part)).then(function () {
+      apply();
+      reach(document.getElementById(name));
+    });
+  }
 
   var form = document.getElementById("feature-filter");
   var text = document.getElementById("filter-text");
@@ -91,7 +138,7 @@
         shown += hit ? 1 : 0;
       });
     });
-    output.textContent = shown + " of " + total + " findings shown";
+    output.textContent = text.value || rung.value ? shown + " of " + total + " findings shown" : "";
   }
 
   function apply() {
@@ -99,13 +146,16 @@
     // A search looks at every row, not only at those that are shown at first.
     (text.value || rung.value ? everything() : Promise.resolve()).then(mark);
   }
-  if (form && tables.length) {
+  prepare(document);
+  if (form && (tables.length || document.querySelector("script[data-part]"))) {
     form.hidden = false;
+    document.getElementById("show-all").addEventListener("click", function () { everything().then(apply); });
     form.addEventListener("submit", function (event) { event.preventDefault(); });
     text.addEventListener("input", apply);
     rung.addEventListener("change", apply);
     apply();
   }
 
-  if (window.location.hash === "#all-rows") { everything().then(apply); }
+  window.addEventListener("hashchange", follow);
+  if (window.location.hash === "#all-rows") { everything().then(apply); } else { follow(); }
 })();
