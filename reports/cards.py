@@ -8,7 +8,7 @@ from audit.records import CardConcept, ConceptResult, Context, FeatureCard, Feat
 from reports.contrasts import card_id
 from reports.features import ELSEWHERE
 from reports.instruments import Instrument
-from reports.length import is_long
+from reports.length import is_folded, is_long
 from reports.numbers import NOT_MEASURED, count, decimal, interval, plural, share, signed, visible, visible_token
 from reports.queries import CARDS
 from reports.view import Cards, CardView, ContextView, Fact, TokenView
@@ -65,7 +65,7 @@ def cards_view(
             if left_out > 0
             else ""
         ),
-        shown=SHOWN_CARDS_OF_MANY if is_long(concepts) else 0,
+        shown=SHOWN_CARDS_OF_MANY if is_folded(concepts) else 0,
         closed=(
             f"{count(len(views) - SHOWN_CARDS_OF_MANY)} more cards are packed into this page and not shown; showing"
             " them needs its script. They are in findings.json too."

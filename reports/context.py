@@ -22,7 +22,7 @@ from reports.frameworks import frameworks_view
 from reports.instruments import Instrument, instruments_of
 from reports.interactions import interactions_view
 from reports.interventions import interventions_view
-from reports.length import printed_lead
+from reports.length import is_folded, printed_lead
 from reports.method import method_view
 from reports.numbers import (
     count,
@@ -97,6 +97,7 @@ def build_view(findings: Findings, run: RunInfo, *, withheld: Withheld | None = 
         domains=domain_views(findings.concepts, instruments, carded=names.carded),
         findings_lead=_findings_lead(findings, instruments),
         printed_lead=printed_lead(findings.concepts),
+        folded=is_folded(findings.concepts),
         ladder=_ladder(findings),
         interactions=interactions_view(findings, names),
         causal=interventions_view(findings, names),

@@ -366,7 +366,7 @@ def _spending(causal: CausalResult) -> Passage:
 
 
 def _untested_row(item: Untested, *, alike: int = 0) -> Row:
-    more = f"and {plural(alike, 'more line')} with the same reason" if alike else ""
+    more = f"and {plural(alike, 'more line')} with the same reason, counted together" if alike else ""
     return Row((Cell(visible(item.what), detail=more), Cell(count(item.count)), Cell(visible(item.reason))))
 
 

@@ -12,6 +12,8 @@ from reports.view import Table, whole
 
 # Concepts times questions times instruments: up to here every one of them is printed in full. A dozen took 64 pages.
 DETAILED_BLOCKS = 11
+# The same for the page: up to here it shows everything at once.
+UNFOLDED_BLOCKS = 24
 # Mixes in which paper shows more than the first of what was found or tested.
 DETAILED_MIXES = 6
 # Rows that HTML shows of a table about everything at once; the others open on demand.
@@ -21,6 +23,11 @@ SHOWN_ROWS = 20
 def is_long(concepts: Sequence[ConceptResult]) -> bool:
     """Return whether paper holds the answers only, and HTML every table."""
     return sum(len(concept.contrasts) for concept in concepts) > DETAILED_BLOCKS
+
+
+def is_folded(concepts: Sequence[ConceptResult]) -> bool:
+    """Return whether HTML shows each concept's answers, and what was measured when it is asked for."""
+    return sum(len(concept.contrasts) for concept in concepts) > UNFOLDED_BLOCKS
 
 
 def of_each(mixes: int, *, usual: int) -> int:

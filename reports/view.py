@@ -408,7 +408,11 @@ class Verification:
 
 @dataclass(frozen=True, slots=True)
 class ReportView:
-    """Everything that is printed, in order."""
+    """Everything that is printed, in order.
+
+    `printed_lead` says what paper leaves out of the findings, and is empty where it leaves out nothing. Of a `folded`
+    report HTML shows each concept's answers, and what was measured when it is asked for.
+    """
 
     language: str
     title: str
@@ -426,6 +430,7 @@ class ReportView:
     domains: tuple[DomainView, ...]
     findings_lead: tuple[str, ...]
     printed_lead: str
+    folded: bool
     ladder: Table
     interactions: Chapter
     causal: Chapter

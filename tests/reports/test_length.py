@@ -17,7 +17,7 @@ from audit.records import BaselineKind, Findings
 from reports.cards import PRINTED_CARDS_OF_MANY, SHOWN_CARDS_OF_MANY
 from reports.contrasts import SHOWN_FEATURES
 from reports.html import render_html
-from reports.length import DETAILED_BLOCKS, is_long, printed_lead
+from reports.length import DETAILED_BLOCKS, UNFOLDED_BLOCKS, is_folded, is_long, printed_lead
 from reports.pdf import render_pdf
 from reports.view import ReportView
 from tests.test_browser import open_page
@@ -54,6 +54,8 @@ def long_view(many: Findings, view_of: ViewOf) -> ReportView:
 def test_few_concepts_are_printed_in_full(findings: Findings, many: Findings, view: ReportView) -> None:
     """Concepts times questions times instruments decide, and what is left out is said."""
     assert not is_long(findings.concepts)
+    assert is_folded(many.concepts)
+    assert not is_folded(many.concepts[:6])
     assert view.printed_lead == printed_lead(findings.concepts) == ""
     assert sum(len(concept.contrasts) for concept in many.concepts) > DETAILED_BLOCKS
     assert "24 concepts has one table of answers" in printed_lead(many.concepts)
@@ -183,11 +185,15 @@ def test_two_renders_of_a_long_page_are_the_same(long_view: ReportView, long_pag
     assert render_html(long_view, findings_json=findings_json).decode() == long_page
 
 
-def test_a_short_page_packs_no_part(view: ReportView, findings_json: bytes) -> None:
-    """A report on few concepts shows all of them, and every card."""
-    page = render_html(view, findings_json=findings_json).decode()
+def test_a_page_on_few_concepts_packs_no_part(many: Findings, findings_json: bytes, view_of: ViewOf) -> None:
+    """Up to the limit a page shows all of them and every card, even where paper has the answers only."""
+    few = tuple(many.concepts[:6])
+    assert DETAILED_BLOCKS < sum(len(concept.contrasts) for concept in few) <= UNFOLDED_BLOCKS
+    shown = view_of(replace(many, concepts=few))
+    page = render_html(shown, findings_json=findings_json).decode()
     assert not parts_of(page)
-    assert page.count('<article class="card"') == len(view.cards.cards)
+    assert page.count('<article class="card"') == len(shown.cards.cards)
+    assert all(f'id="{contrast.id}"' in page for d in shown.domains for c in d.concepts for contrast in c.contrasts)
 
 
 def test_a_link_into_a_part_opens_it(long_view: ReportView, long_page: str, tmp_path: Path) -> None:
