@@ -180,6 +180,19 @@ def test_every_link_of_a_long_page_leads_somewhere(long_page: str) -> None:
     assert links <= reachable
 
 
+def test_hostile_text_in_a_part_is_inert(many: Findings, findings_json: bytes, view_of: ViewOf) -> None:
+    """What is unpacked becomes markup of the page, so that a title in it has to be escaped like any other."""
+    hostile = "</script><img src=x onerror=alert(1)><!--"
+    changed = replace(many, concepts=(replace(many.concepts[0], title=hostile), *many.concepts[1:]))
+    page = render_html(view_of(changed), findings_json=findings_json).decode()
+    for _, markup in parts_of(page).values():
+        assert "<img" not in markup
+        assert "<!--" not in markup
+        for rows in re.findall(r'data-rows="[^"]+">([^<]*)<', markup):
+            assert "<img" not in unpack(rows).decode()
+    assert any("&lt;img src=x" in markup for _, markup in parts_of(page).values())
+
+
 def test_two_renders_of_a_long_page_are_the_same(long_view: ReportView, long_page: str, findings_json: bytes) -> None:
     """Packing has no clock in it."""
     assert render_html(long_view, findings_json=findings_json).decode() == long_page
