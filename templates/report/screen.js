@@ -1,5 +1,19 @@
 "use strict";
 (function () {
+  // What changed on a key press or a click, for those who do not see it.
+  var news = document.createElement("p");
+  news.className = "unseen";
+  news.setAttribute("role", "status");
+  document.querySelector("main").appendChild(news);
+  function say(words) { news.textContent = words; }
+
+  // What fits needs no stop of its own for the Tab key; what scrolls does.
+  var boxes = new ResizeObserver(function (entries) {
+    entries.forEach(function (entry) {
+      entry.target.tabIndex = entry.target.scrollWidth > entry.target.clientWidth ? 0 : -1;
+    });
+  });
+
   function value(cell) {
     var raw = cell.dataset.sort === undefined ? cell.textContent.trim() : cell.dataset.sort;
     var number = Number(raw);
@@ -17,6 +31,7 @@
     var down = header.getAttribute("aria-sort") !== "descending";
     table.querySelectorAll("thead th").forEach(function (other) { other.removeAttribute("aria-sort"); });
     header.setAttribute("aria-sort", down ? "descending" : "ascending");
+    say("Sorted by " + header.innerText.replace(/\s+/g, " ").trim() + ", " + (down ? "descending" : "ascending"));
     Array.from(table.tBodies)
       .map(function (body, place) { return { body: body, place: place, key: value(body.rows[0].cells[index]) }; })
       .sort(function (a, b) { return (down ? compare(b.key, a.key) : compare(a.key, b.key)) || a.place - b.place; })
@@ -77,6 +92,7 @@
 
   var tables = [];
   function prepare(root) {
+    root.querySelectorAll(".table-wrap, .chart-wrap").forEach(function (box) { boxes.observe(box); });
     root.querySelectorAll("[data-open]").forEach(function (line) {
       offer(line, line.dataset.label, function () {
         var place = document.getElementById(line.dataset.open);
@@ -86,7 +102,11 @@
     root.querySelectorAll("[data-more]").forEach(function (line) {
       var table = document.getElementById(line.dataset.more);
       offer(line, "Show all " + table.dataset.total + " rows", function () {
-        whole(table).then(function () { table.parentElement.focus(); apply(); });
+        whole(table).then(function () {
+          table.parentElement.focus();
+          say("All " + table.dataset.total + " rows are shown");
+          apply();
+        });
       });
     });
     root.querySelectorAll("table[data-sortable]").forEach(function (table) {
