@@ -337,6 +337,7 @@ def _feature_row(finding: Finding, carded: frozenset[tuple[str, int]]) -> Row:
             Cell(count(finding.n_scenarios), detail=count(finding.n_nonzero), sort=str(finding.n_scenarios)),
             Cell(lexical_word(finding), sort=finding.lexical.value),
         ),
-        note=f"{visible(finding.reason)} ({visible(finding.id)})",
+        note=visible(finding.reason),
         group=finding.rung.value,
+        finding=visible(finding.id),
     )

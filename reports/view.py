@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, replace
 
 from markupsafe import Markup
@@ -44,7 +45,10 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One table row; the first cell is its header. `head` runs above it over the full width, `note` below it."""
+    """One table row; the first cell is its header. `head` runs above it over the full width, `note` below it.
+
+    `finding` is the id of the finding that the row prints; HTML shows the command that computes it again.
+    """
 
     cells: tuple[Cell, ...]
     head: str = ""
@@ -59,6 +63,12 @@ class Table:
     `rows` holds everything and is what HTML shows; of a long table the first `shown` (0: all), and the others when they
     are asked for. `printed` is what fits on paper, and `cut` says what it leaves out (empty when nothing is left out).
     `query` names the queries that produced the figures.
+    finding: str = ""
+
+    @property
+    def command(self) -> str:
+        """Return the command that computes the row's finding again from the evidence."""
+        return f"affidavit sql BUNDLE --finding {shlex.quote(self.finding)}"
     """
 
     id: str

@@ -11,20 +11,54 @@ import click
 
 from audit.errors import UsageError
 
+Value = str | int | float | list[str] | list[int]
+
 
 @click.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
-@click.argument("statement")
+@click.argument("statement", required=False)
+@click.option("--finding", metavar="ID", help="Compute the effect of one finding again.")
+@click.option("--query", metavar="NAME", help="Run a query that the report names.")
+@click.option("--set", "pairs", metavar="NAME=VALUE", multiple=True, help="Bind a parameter of the query; repeat it.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a row.")
-def sql(*, bundle: Path, statement: str, as_json: bool) -> None:
-    """Run one SQL STATEMENT on a bundle's evidence, read-only.
+def sql(
+    *,
+    bundle: Path,
+    statement: str | None,
+    finding: str | None,
+    query: str | None,
+    pairs: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Run one SQL STATEMENT on a bundle's evidence, read-only, or a query of this tool.
 
     The view `activation` (sae, prompt, position, latent, activation) holds every active latent at every token.
     """
-    from audit.evidence.store import answer
+    from audit.evidence.store import answer, named_query
     from audit.signing.checks import printable
 
-    result = answer(bundle, statement)
+    if [statement, finding, query].count(None) != 2 or (pairs and query is None):
+        raise UsageError(
+            item="affidavit sql",
+            expected="one of: a statement, --finding ID, --query NAME with its parameters",
+            found="none of them"
+            if statement == finding == query
+            else "more than one of them, or --set without --query",
+            hint="Name the query that the report names, or write one SELECT.",
+        )
+    if finding is not None:
+        result = answer(bundle, named_query("finding"), {"finding": finding})
+        if not result.rows:
+            raise UsageError(
+                item=f"finding {finding}",
+                expected="the id of a finding of this audit",
+                found="no such finding in its evidence",
+                hint="Copy it from the report, or ask: SELECT finding FROM finding.",
+            )
+    elif query is not None:
+        result = answer(bundle, named_query(query), dict(map(_parameter, pairs)))
+    else:
+        result = answer(bundle, statement or "")
     if as_json:
         _refuse_twins(result.columns)
         for row in result.rows:
@@ -35,6 +69,20 @@ def sql(*, bundle: Path, statement: str, as_json: bool) -> None:
     widths = [max(len(row[n]) for row in cells) for n in range(len(result.columns))]
     for line in cells:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def _parameter(pair: str) -> tuple[str, Value]:
+    """Return the name and the value of NAME=VALUE: a number or a list where it reads as one, else text."""
+    name, mark, text = pair.partition("=")
+    if not mark:
+        raise UsageError(
+            item=f"--set {pair}", expected="NAME=VALUE", found="no =", hint="For example: --set concept=dosing_error."
+        )
+    try:
+        value: Value = json.loads(text)
+    except ValueError:
+        return name, text
+    return name, value if isinstance(value, int | float | list) else text
 
 
 def _refuse_twins(columns: tuple[str, ...]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -44,6 +45,7 @@ _LOADS = (
 # filled is read in parts after that.
 _FILLING_MEMORY, _READING_MEMORY = "1GB", "512MB"
 _TABLES = 'Tables: select table_name from duckdb_tables(). The sparse rows are in the view "activation".'
+_MISSING_TABLE = re.compile(r"Table with name (\w+) does not exist")
 _MISTAKES = (duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException, duckdb.PermissionException)
 _LOCKS = (
     "SET temp_directory = ''",
@@ -129,12 +131,12 @@ class Store:
         """Run the query file `queries/<name>.sql` with bound parameters and return its rows.
 
         Raises:
-            EvidenceError: a table or a column that it reads is not there.
+            EvidenceError: the database lacks a table that the query reads; the message names it.
         """
         try:
             return self._connection.execute(_sql(f"queries/{name}.sql"), dict(parameters or {})).df()
         except duckdb.CatalogException as error:
-            raise _damaged(self._folder / DATABASE, f"query {name}: {_first_line(error)}") from error
+            raise _lacking(self._folder / DATABASE, error) from error
 
     def rows(self, table: str) -> list[dict[str, object]]:
         """Return the rows of a table in the order in which they were inserted, as Python values.
@@ -153,15 +155,33 @@ class Store:
         self._connection.execute("CHECKPOINT")
 
 
-def answer(folder: Path, sql: str) -> QueryResult:
+def named_query(name: str) -> str:
+    """Return the SQL of a query that a report names.
+
+    Raises:
+        EvidenceError: there is no such query; the message names it and those that there are.
+    """
+    folder = files("audit.evidence").joinpath("sql", "queries")
+    known = sorted(file.name.removesuffix(".sql") for file in folder.iterdir() if not file.name.startswith("load_"))
+    if name not in known:
+        raise EvidenceError(
+            item=f"query {name}",
+            expected=f"a query of this version: {', '.join(known)}",
+            found="no such query",
+            hint="Use the version of affidavit that made the report; its cover names it.",
+        )
+    return _sql(f"queries/{name}.sql")
+
+
+def answer(folder: Path, sql: str, parameters: Parameters | None = None) -> QueryResult:
     """Run a user's SQL on a bundle's evidence, read-only and without access to anything outside the bundle.
 
     The tables of the database and the view `activation` (sae, prompt, position, latent, activation) over the shards
-    are there.
+    are there; `parameters` are bound to its names.
 
     Raises:
         UsageError: not exactly one valid SELECT, or one that tries to write or to leave the bundle.
-        EvidenceError: the folder holds no evidence, or a file of it is damaged.
+        EvidenceError: the folder holds no evidence, a file of it is damaged, or it lacks a table of the schema.
     """
     with Store(folder) as store:
         shards = [Path(shard) for shard in store.row_shards]
@@ -177,7 +197,7 @@ def answer(folder: Path, sql: str) -> QueryResult:
         # A SELECT may hide an INSERT in its WITH; even the copy stays what was sealed.
         connection.execute("BEGIN TRANSACTION READ ONLY")
         try:
-            cursor = connection.execute(statement)
+            cursor = connection.execute(statement, dict(parameters or {}))
             columns = cursor.description or []
             zoned = [column[0] for column in columns if "TIMESTAMP WITH TIME ZONE" in str(column[1])]
             if zoned:
@@ -188,6 +208,8 @@ def answer(folder: Path, sql: str) -> QueryResult:
             if not isinstance(error, _MISTAKES):
                 for shard in shards:
                     _check_rows(shard)
+            if isinstance(error, duckdb.CatalogException) and _missing_table(error) in _schema_tables():
+                raise _lacking(folder / DATABASE, error) from error
             raise _refused(_first_line(error), _TABLES) from error
 
 
@@ -255,6 +277,21 @@ def _damaged(path: Path, found: str) -> EvidenceError:
     return EvidenceError(
         item=str(path), expected="evidence as it was sealed", found=found, hint="Run `affidavit verify` on the bundle."
     )
+
+
+def _missing_table(error: duckdb.CatalogException) -> str:
+    """Return the table that a query did not find, or nothing where the error is of another kind."""
+    found = _MISSING_TABLE.search(str(error))
+    return found[1] if found else ""
+
+
+def _schema_tables() -> frozenset[str]:
+    return frozenset(re.findall(r"^CREATE TABLE (\w+)", _sql("schema.sql"), flags=re.MULTILINE))
+
+
+def _lacking(path: Path, error: duckdb.CatalogException) -> EvidenceError:
+    table = _missing_table(error)
+    return _damaged(path, f"no table {table}" if table else _first_line(error))
 
 
 def _refused(found: str, hint: str) -> UsageError:

@@ -446,3 +446,13 @@ def test_an_unwritable_folder_gives_one_error(tmp_path: Path) -> None:
     with pytest.raises(OutputError):
         write_shard(tmp_path / "missing", "k", make_shard([block], [moments(0)]))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_query_without_its_table_names_it(tmp_path: Path) -> None:
+    """What reads a bundle, `affidavit steer` for one, ends with exit code 3 and the table's name, not with a crash."""
+    with create_store(tmp_path):
+        pass
+    with duckdb.connect(str(tmp_path / DATABASE)) as connection:
+        connection.execute("DROP TABLE feature")
+    with Store(tmp_path) as store, pytest.raises(EvidenceError, match="no table feature"):
+        scores.read_densities(store, sae=SAE)
