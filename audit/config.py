@@ -38,6 +38,13 @@ class Dtype(StrEnum):
     BF16 = "bf16"
 
 
+class PageSize(StrEnum):
+    """The paper of the PDF report."""
+
+    A4 = "A4"
+    LETTER = "Letter"
+
+
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
     """Which model is audited: `default`, a folder, a GGUF file or a Hugging Face id."""
@@ -158,6 +165,7 @@ class ReportConfig:
     """How much of the evidence the report prints; findings.json always holds everything."""
 
     title: str = "Model audit report"
+    page_size: PageSize = PageSize.A4
     cards_per_concept: int = 4
     contexts_per_card: int = 3
 

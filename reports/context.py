@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from audit.config import PageSize
+from audit.digests import Json
 from audit.frameworks.files import shipped_frameworks
 from audit.records import (
     Contrast,
@@ -79,6 +81,7 @@ def build_view(findings: Findings, run: RunInfo, *, withheld: Withheld | None = 
     names = names_of(findings, instruments)
     return ReportView(
         language=LANGUAGE,
+        page_size=_page_size(run),
         title=f"{title}: {model}",
         description=(
             f"What {model} represents about {plural(len(findings.concepts), 'sensitive concept')}, measured through"
@@ -112,9 +115,19 @@ def build_view(findings: Findings, run: RunInfo, *, withheld: Withheld | None = 
     )
 
 
-def _title(run: RunInfo) -> str:
+def _page_size(run: RunInfo) -> PageSize:
+    """Return the paper; a run that names none, or one that is not known, is printed on A4."""
+    size = _report_key(run, "page_size")
+    return PageSize(size) if size in list(PageSize) else PageSize.A4
+
+
+def _report_key(run: RunInfo, key: str) -> Json:
     report = run.config.get("report")
-    title = report.get("title") if isinstance(report, Mapping) else None
+    return report.get(key) if isinstance(report, Mapping) else None
+
+
+def _title(run: RunInfo) -> str:
+    title = _report_key(run, "title")
     return visible(title) if isinstance(title, str) and title else DEFAULT_TITLE
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Mapping
 from datetime import datetime
 
 from audit.records import Estimate
@@ -16,6 +17,9 @@ THIN_SPACE = "\N{NARROW NO-BREAK SPACE}"
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 # Cc, Cf (bidirectional overrides too), Cs, Co, Cn: characters that could hide or reorder what a reader sees.
 _INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn"})
+# Marks that stand above or below a letter: no living script puts more than a few on one, and more cover other lines.
+_STACKING = frozenset({"Mn", "Me"})
+_MOST_STACKED = 4
 _KEPT_IN_PROSE = frozenset("\n\t")
 
 
@@ -102,19 +106,23 @@ def listed(items: tuple[str, ...] | list[str]) -> str:
 
 
 def visible(text: str) -> str:
-    """Return prose with every character that could hide or reorder text written as its code point."""
-    return "".join(
-        " " if char in _KEPT_IN_PROSE else spelt_out(char) if unicodedata.category(char) in _INVISIBLE else char
-        for char in text
-    )
+    """Return prose with every character that could hide, reorder or cover text written as its code point."""
+    return _spelt(text, dict.fromkeys(_KEPT_IN_PROSE, " "))
 
 
 def visible_token(text: str) -> str:
     """Return a token with its line breaks and hidden characters spelt out, so that nothing in it is invisible."""
-    spelt = {"\n": "\\n", "\t": "\\t", "\r": "\\r"}
-    return "".join(
-        spelt.get(char) or (spelt_out(char) if unicodedata.category(char) in _INVISIBLE else char) for char in text
-    )
+    return _spelt(text, {"\n": "\\n", "\t": "\\t", "\r": "\\r"})
+
+
+def _spelt(text: str, written: Mapping[str, str]) -> str:
+    parts, stacked = [], 0
+    for char in text:
+        category = unicodedata.category(char)
+        stacked = stacked + 1 if category in _STACKING else 0
+        hidden = category in _INVISIBLE or stacked > _MOST_STACKED
+        parts.append(written.get(char) or (spelt_out(char) if hidden else char))
+    return "".join(parts)
 
 
 def spelt_out(char: str) -> str:

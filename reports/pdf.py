@@ -15,7 +15,7 @@ from fontTools.ttLib import TTFont  # type: ignore[import-untyped] # it comes wi
 
 from audit.errors import AffidavitError, EnvironmentProblem
 from reports.finish import finish_pdf
-from reports.numbers import spelt_out
+from reports.numbers import CLOSE, OPEN, spelt_out
 from reports.rendering import asset, environment
 from reports.view import ReportView
 
@@ -30,6 +30,9 @@ _ASSETS = {
     "fonts/NotoSans-Italic.ttf": "font/ttf",
     "fonts/JetBrainsMono-Regular.ttf": "font/ttf",
 }
+ASCII_LAST = 0x7F
+BOX = "\N{WHITE SQUARE}"
+_CHART_TEXT = re.compile(r"<text\b[^>]*>[^<]*</text>")
 _RELATIONSHIPS = {"findings.json": "Data", "manifest.json": "Supplement"}
 _DESCRIPTIONS = {
     "findings.json": "The machine-readable findings that this report prints",
@@ -138,6 +141,13 @@ def _covered() -> frozenset[int]:
 
 
 def _drawable(page: str) -> str:
-    """Write characters that the vendored fonts lack as code points: a system's font would differ by machine."""
+    """Write characters that the vendored fonts lack as code points: a system's font would differ by machine.
+
+    A space between two of them lets a line break there. In charts, where a label has its place, a box stands for each.
+    """
     covered = _covered()
-    return re.sub(r"[^\x00-\x7f]", lambda match: match[0] if ord(match[0]) in covered else spelt_out(match[0]), page)
+    lacking = "".join(sorted(char for char in {*page} if ord(char) > ASCII_LAST and ord(char) not in covered))
+    if lacking:
+        page = _CHART_TEXT.sub(lambda text: re.sub(f"[{lacking}]", BOX, text[0]), page)
+        page = re.sub(f"[{lacking}]", lambda char: spelt_out(char[0]), page)
+    return page.replace(f"{CLOSE}{OPEN}U+", f"{CLOSE} {OPEN}U+")

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import io
 import re
-from contextlib import AbstractContextManager
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.resources import as_file, files
 from xml.etree import ElementTree as ET
 
@@ -40,7 +42,8 @@ def new_figure(*, height_in: float) -> Figure:
     return figure
 
 
-def drawing_style() -> AbstractContextManager[None]:
+@contextmanager
+def drawing_style() -> Iterator[None]:
     """Return a context in which no setting of the user's machine changes the drawing."""
     _register_fonts()
     settings = {
@@ -69,7 +72,10 @@ def drawing_style() -> AbstractContextManager[None]:
         "hatch.linewidth": 0.5,
         "hatch.color": INK,
     }
-    return mpl.rc_context(settings)
+    with mpl.rc_context(settings), warnings.catch_warnings():
+        # A label in a writing that the fonts lack is text all the same: a browser finds a font for it.
+        warnings.filterwarnings("ignore", message=r"Glyph \d+ ", category=UserWarning)
+        yield
 
 
 def _register_fonts() -> None:

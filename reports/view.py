@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from dataclasses import dataclass, replace
 
 from markupsafe import Markup
+
+# Names of SAEs and models have hyphens and points, and stay below this between two of them.
+_LONG_WORD = re.compile(r"[^\s-]{25}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +37,11 @@ class Cell:
     code: bool = False
     links: tuple[Link, ...] = ()
 
+    @property
+    def unbroken(self) -> bool:
+        """Return whether a word is so long that it may be broken anywhere, lest it push its table over the margin."""
+        return _LONG_WORD.search(f"{self.text} {self.detail}") is not None
+
 
 @dataclass(frozen=True, slots=True)
 class Column:
@@ -54,6 +63,12 @@ class Row:
     head: str = ""
     note: str = ""
     group: str = ""
+    finding: str = ""
+
+    @property
+    def command(self) -> str:
+        """Return the command that computes the row's finding again from the evidence."""
+        return f"affidavit sql BUNDLE --finding {shlex.quote(self.finding)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +78,6 @@ class Table:
     `rows` holds everything and is what HTML shows; of a long table the first `shown` (0: all), and the others when they
     are asked for. `printed` is what fits on paper, and `cut` says what it leaves out (empty when nothing is left out).
     `query` names the queries that produced the figures.
-    finding: str = ""
-
-    @property
-    def command(self) -> str:
-        """Return the command that computes the row's finding again from the evidence."""
-        return f"affidavit sql BUNDLE --finding {shlex.quote(self.finding)}"
     """
 
     id: str
@@ -305,6 +314,11 @@ class TokenView:
     level: str
     title: str
 
+    @property
+    def unbroken(self) -> bool:
+        """Return whether the token is so long that a line may end before it, whatever stands there."""
+        return _LONG_WORD.search(self.text) is not None
+
 
 @dataclass(frozen=True, slots=True)
 class ContextView:
@@ -425,6 +439,7 @@ class ReportView:
     """
 
     language: str
+    page_size: str
     title: str
     description: str
     keywords: str

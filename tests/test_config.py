@@ -52,6 +52,7 @@ def test_values_arrive_typed() -> None:
         ({"analysis": {"seed": 2**63}}, "analysis.seed"),
         ({"capture": {"executor": "dask"}}, "capture.executor"),
         ({"capture": {"workers": -1}}, "capture.workers"),
+        ({"report": {"page_size": "A5"}}, "report.page_size"),
         ({"report": {"title": ""}}, "report.title"),
         ({"report": {"title": "  "}}, "report.title"),
         ({"report": {"title": "x" * 121}}, "report.title"),
