@@ -16,6 +16,8 @@ from reports.figures import BLUE, GREY, VERMILION
 from reports.svg import INK, PAPER, QUIET, RULE, as_svg, drawing_style, new_figure
 
 GREEN = "#009e73"
+# Ink on a coloured cell, which is light in either theme of the page; `INK` would turn light with the dark one.
+_ON_CELL = "#101418"
 _CELL_IN = 0.22
 _ROW_IN = 0.42
 _NODE_CHARACTERS = 22
@@ -99,7 +101,7 @@ def matrix_chart(
                     zorder=2 if cell.claimed else 1,
                 )
             )
-            axis.text(column, row, _short(cell.value), ha="center", va="center", fontsize=6.5, zorder=3)
+            axis.text(column, row, _short(cell.value), ha="center", va="center", fontsize=6.5, zorder=3, color=_ON_CELL)
         for row in range(1, size):
             for column in range(row):
                 axis.add_patch(
