@@ -18,7 +18,8 @@ import pikepdf
 import pytest
 
 from audit.errors import AffidavitError, EnvironmentProblem, ExitCode
-from audit.records import Findings
+from audit.records import Findings, RunInfo
+from reports.context import build_view
 from reports.pdf import INSTALL, check_pdf_libraries, render_pdf
 from reports.view import ReportView
 
@@ -94,6 +95,21 @@ def test_each_certificate_fills_one_page_of_its_own(page_texts: list[str], findi
         assert "The colours" not in text.replace("The colours that limit", "")
         pressed = text.replace(" ", "")
         assert result.record.digest.partition(":")[2][:30] in pressed
+
+
+def test_a_certificate_fits_one_page_of_letter_paper(
+    findings: Findings, run_info: RunInfo, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Which is 18 mm shorter than A4."""
+    run = replace(run_info, config={**run_info.config, "report": {"page_size": "Letter"}})
+    raw = render_pdf(build_view(findings, run), attachments={}, created_at=CREATED)
+    texts = pages_of(raw, tmp_path_factory.mktemp("letter"))
+    starts = [page for page, text in enumerate(texts) if "A sheet of measurements" in text]
+    ends = [page for page, text in enumerate(texts) if re.search(r"rests? on this one training", text)]
+    assert len(starts) == len(findings.saes)
+    assert set(starts) <= set(ends)
+    with pikepdf.open(io.BytesIO(raw)) as pdf:
+        assert {tuple(map(float, page.mediabox)) for page in pdf.pages} == {(0.0, 0.0, 612.0, 792.0)}
 
 
 def test_every_digest_is_in_the_text(page_texts: list[str], findings: Findings) -> None:
