@@ -219,6 +219,18 @@ def test_activations_can_be_read_without_a_mouse(visit: Visit) -> None:
     assert first.locator("li").first.is_visible()
 
 
+def test_marks_keep_their_shapes_in_the_systems_own_colours(visit: Visit) -> None:
+    """A filled mark is filled where a system paints with colours of its own, and takes the colour of the text."""
+    visit.lay_out()
+    visit.page.emulate_media(forced_colors="active")
+    fills = visit.page.evaluate(
+        """() => ["confirmed", "observed"].map(rung => getComputedStyle(
+          document.querySelector(`.mark-rung-${rung}`), "::before").backgroundColor)"""
+    )
+    text = visit.page.evaluate("getComputedStyle(document.querySelector('.mark-rung-confirmed')).color")
+    assert fills == [text, "rgba(0, 0, 0, 0)"]
+
+
 def test_paper_made_by_the_browser_holds_the_whole_page(visit: Visit) -> None:
     """Printed from the browser, nothing scrolls, nothing is left unlaid, and what only a screen needs is gone."""
     visit.page.emulate_media(media="print")
