@@ -232,8 +232,9 @@ def test_marks_keep_their_shapes_in_the_systems_own_colours(visit: Visit) -> Non
 
 
 def test_paper_made_by_the_browser_holds_the_whole_page(visit: Visit) -> None:
-    """Printed from the browser, nothing scrolls, nothing is left unlaid, and what only a screen needs is gone."""
-    visit.page.emulate_media(media="print")
+    """Nothing scrolls or is left unlaid, paper is white in either theme, and what only a screen needs is gone."""
+    visit.page.emulate_media(media="print", color_scheme="dark")
+    assert visit.page.evaluate("getComputedStyle(document.documentElement).backgroundColor") == "rgb(255, 255, 255)"
     styles = visit.page.evaluate(
         """() => Array.from(document.querySelectorAll(".table-wrap, .chart-wrap, .card, .concept")).map(box => {
           const style = getComputedStyle(box);
