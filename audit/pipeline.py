@@ -156,6 +156,7 @@ def _analyse(
     mixing = assess_mixes(
         store, subject.suites, config, readers, assessment=assessment, cosines=cosines, progress=progress
     )
+    store.rest()
     give_back()
     causes = find_causes(subject, assessment.concepts, mixing.mixes, config, progress=progress, clock=clock)
     record_causes(store, causes.ledger)

@@ -9,6 +9,7 @@ from audit.records import CoFiring, CoFiringPair, Estimate
 from reports.features import Names, cut_words
 from reports.length import SHOWN_ROWS
 from reports.numbers import NO_INTERVAL, count, decimal, listed, plain, probability, visible
+from reports.queries import COFIRING
 from reports.view import Cell, Column, Row, Table, whole
 
 PRINTED_PAIRS = 5
@@ -20,6 +21,7 @@ def cofiring_counts(results: Sequence[CoFiring]) -> Table:
     return whole(
         Table(
             id="cofiring",
+            query=COFIRING,
             caption="Features that fire together, counted (observed; nothing was compared or changed)",
             columns=(
                 Column("SAE"),
@@ -71,6 +73,7 @@ def cofiring_communities(results: Sequence[CoFiring], names: Names) -> Table:
                 printed.append(row)
     return Table(
         id="communities",
+        query=COFIRING,
         caption="Groups of features that fire together, largest first",
         columns=(Column("Group"), Column("Features", numeric=True), Column("The most connected")),
         rows=tuple(rows),
@@ -95,6 +98,7 @@ def cofiring_pairs(results: Sequence[CoFiring], names: Names) -> Table:
     none = f" No pair is listed for {listed(silent)}." if silent and rows else ""
     return Table(
         id="cofiring-pairs",
+        query=COFIRING,
         caption="The pairs with the strongest evidence of firing together, or apart",
         columns=(
             Column("Features"),

@@ -36,6 +36,7 @@ from reports.numbers import (
     visible,
 )
 from reports.provenance import audited_view, reproducibility_view, verification_view
+from reports.queries import LADDER
 from reports.redacted import COPY_SEAL_NOTE, copy_notice, copy_verification_view
 from reports.summary import colour_sentence, distinction_sentence, permutation_sentence, summary_view
 from reports.trust import controls_view, fidelity_view
@@ -234,6 +235,7 @@ def _ladder(findings: Findings) -> Table:
     return whole(
         Table(
             id="ladder",
+            query=LADDER,
             caption="Findings by rung of the evidence ladder",
             columns=(Column("Rung"), Column("Findings", numeric=True), Column("What it takes")),
             rows=tuple(

@@ -9,6 +9,7 @@ from reports.causal_figures import DosePanel, DosePoint, dose_chart
 from reports.contrasts import estimate_cell
 from reports.features import Names, cut_words, headed
 from reports.numbers import count, decimal, interval, plain, plural, signed, visible
+from reports.queries import DOSES
 from reports.view import Cell, Chart, Column, Passage, Row, Table
 
 PRINTED_SETS = 3
@@ -134,6 +135,7 @@ def _doses(suppressions: Sequence[Suppression], names: Names) -> Table:
     printed = sum(len(one.doses) for one in suppressions[:PRINTED_SETS])
     return Table(
         id="doses",
+        query=DOSES,
         caption="Dose and response: changed minus untouched, mean over prompts (nats)",
         columns=(
             Column("Dose"),

@@ -11,6 +11,7 @@ from audit.frameworks.mapping import ClauseSupport, Evidence, FrameworkSupport, 
 from audit.records import Contrast, Findings
 from reports.instruments import Instrument, slug
 from reports.numbers import count, listed, plural, visible
+from reports.queries import LADDER
 from reports.view import Cell, Chapter, Column, Link, Passage, Row, Table, whole
 
 CITABLE = "citable"
@@ -101,6 +102,7 @@ def _citable(findings: Findings, evidence: Sequence[Evidence], frameworks: Seque
             whole(
                 Table(
                     id=CITABLE,
+                    query=LADDER,
                     caption="Findings on the rungs “confirmed” and “causal”, by domain",
                     columns=(
                         Column("Domain"),

@@ -24,6 +24,7 @@ from reports.interaction_words import NO_INTERVENTION
 from reports.length import SHOWN_ROWS
 from reports.network import network_of, network_table, network_view
 from reports.numbers import NOT_MEASURED, count, decimal, interval, plain, plural, probability, share, signed, visible
+from reports.queries import EDGES, EFFECTS, SCREENS
 from reports.view import Cell, Chapter, Column, Passage, Row, Table, whole
 from reports.words import CONTRAST_NAMES
 
@@ -133,6 +134,7 @@ def _singles(causal: CausalResult, names: Names) -> Passage:
     ]
     table = Table(
         id="singles",
+        query=EFFECTS,
         caption="Single features: what lowering them does to the answer (nats, confirmation scenarios, exact)",
         columns=(
             Column("Feature", detail="found for"),
@@ -222,6 +224,7 @@ def _later(causal: CausalResult, names: Names) -> Passage:
     following = sum(follows(edge) for edge in ordered)
     table = Table(
         id="downstream",
+        query=EDGES,
         caption="What lowering a feature does to features further up in the model (fall of their maximum)",
         columns=(
             Column("Feature lowered", detail="on prompts of"),
@@ -268,6 +271,7 @@ def _errors(causal: CausalResult, names: Names) -> Passage:
     rows = tuple(_error_row(error, names) for error in ordered)
     table = Table(
         id="errors",
+        query=EFFECTS,
         caption="The error node: what the instrument leaves out, beside the confirmed features set to zero",
         columns=(
             Column("Concept"),
@@ -306,6 +310,7 @@ def _screens(causal: CausalResult, names: Names) -> Passage:
     table = whole(
         Table(
             id="screens",
+            query=SCREENS,
             caption="The first-order screen against exact values on a random set",
             columns=(
                 Column("Instrument"),

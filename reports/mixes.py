@@ -13,6 +13,7 @@ from reports.features import Names, cut_words, headed, rung_cell
 from reports.interaction_words import MEASURE_WORDS
 from reports.length import SHOWN_ROWS, of_each
 from reports.numbers import count, decimal, listed, plain, plural, probability, share, visible
+from reports.queries import MIXES
 from reports.view import Cell, Column, Row, Table, whole
 
 PRINTED_FEATURES_A_MIX = 2
@@ -71,6 +72,7 @@ def honest_table(mixes: Sequence[MixResult], names: Names) -> Table:
     return whole(
         Table(
             id="mixes",
+            query=MIXES,
             caption="Mix by mix: what was found, in which layer, what was not, and what has no answer",
             columns=(
                 Column("Mix"),
@@ -215,6 +217,7 @@ def mix_features(mixes: Sequence[MixResult], names: Names) -> Table:
                     printed.append(row)
     return Table(
         id="mix-features",
+        query=MIXES,
         caption="Features that react to a mix, with every measure, against the placebo (confirmation scenarios only)",
         columns=(
             Column("Feature"),

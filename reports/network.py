@@ -11,6 +11,7 @@ from reports.causal_figures import NetworkEdge, NetworkNode, network_chart
 from reports.features import Names, cut_words
 from reports.interaction_words import EDGES
 from reports.numbers import interval, plural, probability, share, signed
+from reports.queries import GRAPH
 from reports.view import Cell, Chart, Column, Row, Table
 
 DRAWN_CONCEPTS = 3
@@ -126,6 +127,7 @@ def network_table(network: Network, names: Names) -> Table:
     rows = tuple(_row(edge, titles) for edge in network.edges)
     return Table(
         id="network-table",
+        query=GRAPH,
         caption="The numbers behind the drawing",
         columns=(
             Column("From"),

@@ -12,6 +12,7 @@ from reports.instruments import slug
 from reports.length import SHOWN_ROWS, of_each
 from reports.mixes import claimed, mix_title, pair_words
 from reports.numbers import MINUS, count, plain, plural, probability, signed, visible
+from reports.queries import PAIRS
 from reports.view import Cell, Chart, Column, Row, Table
 
 PRINTED_PAIRS_A_MIX = 2
@@ -36,6 +37,7 @@ def pair_table(mixes: Sequence[MixResult], names: Names) -> Table:
                 printed.append(row)
     return Table(
         id="pairs",
+        query=PAIRS,
         caption="Pairs of features changed together: what they do to the answer beyond what each does (nats, exact)",
         columns=(
             Column("Features"),

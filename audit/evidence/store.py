@@ -42,8 +42,8 @@ _LOADS = (
 )
 
 # Grouping the rows of a full audit in memory took 7 GB; within the limit it spills to disk beside the file. What was
-# filled is read in parts after that.
-_FILLING_MEMORY, _READING_MEMORY = "1GB", "512MB"
+# filled is read in parts after that. At rest it keeps next to nothing.
+_FILLING_MEMORY, _READING_MEMORY, _RESTING_MEMORY = "1GB", "512MB", "32MB"
 _TABLES = 'Tables: select table_name from duckdb_tables(). The sparse rows are in the view "activation".'
 _MISSING_TABLE = re.compile(r"Table with name (\w+) does not exist")
 _MISTAKES = (duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException, duckdb.PermissionException)
@@ -149,6 +149,11 @@ class Store:
             return [dict(zip(found.columns, row, strict=True)) for row in found.fetchall()]
         except duckdb.Error as error:
             raise _damaged(self._folder / DATABASE, f"table {table}: {_first_line(error)}") from error
+
+    def rest(self) -> None:
+        """Drop what was read before: nothing is asked for a while, and others need the memory."""
+        for limit in (_RESTING_MEMORY, _READING_MEMORY):
+            self._connection.execute(f"SET memory_limit = '{limit}'")
 
     def checkpoint(self) -> None:
         """Write everything into the one file, so that no write-ahead log stays beside it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -25,6 +25,7 @@ from audit.recomputation.differences import Difference, differences
 from audit.recorded_suites import recorded_suites
 from audit.recording import result_rows
 from audit.records import CoFiringPair, Findings, LabelSource, SaeRecord, as_json, parse_record, untrained_name
+from audit.signing.bundle_files import MANIFEST
 from probes.schema import Suite
 
 # What no row of the evidence can say: it was taken from the model, from its SAEs or from files that came with these.
@@ -63,7 +64,7 @@ def recompute(folder: Path, record: Record, *, suites: Sequence[str], progress: 
         DigestMismatch: a suite is not the one of the audit.
         EvidenceError: a table, a query or a field that is needed is missing.
     """
-    config: AuditConfig = parse_record(AuditConfig, record.run.config, where="run.config")
+    config = _config(record)
     loaded = recorded_suites(record.findings.suites, config.probes.suites, given=suites)
     with Store(folder) as store:
         tables = tuple(_table_differences(store, record.findings))
@@ -71,6 +72,18 @@ def recompute(folder: Path, record: Record, *, suites: Sequence[str], progress: 
     pairs = list(_compared(record.findings, again))
     found = [d for where, one, other in pairs for d in differences(one, other, where=where)]
     return Recomputed((*found, *tables), sum(_figures(one) for _, one, _ in pairs))
+
+
+def _config(record: Record) -> AuditConfig:
+    """Return the configuration of the audit; what the version that ran did not know has its default."""
+    sections = {}
+    for section in fields(AuditConfig):
+        recorded = record.run.config.get(section.name)
+        known = as_json(getattr(AuditConfig(), section.name))
+        if isinstance(known, Mapping) and isinstance(recorded, Mapping):
+            sections[section.name] = {**known, **recorded}
+    found: AuditConfig = parse_record(AuditConfig, sections, where=f"{MANIFEST}, run.config")
+    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from reports.concepts import outcome_words
 from reports.contrasts import PRINTED_FEATURES
 from reports.instruments import instruments_of, place_words
 from reports.numbers import CLOSE, OPEN
-from reports.view import ReportView
+from reports.view import ReportView, Table
 
 FORBIDDEN = re.compile(r"\b(compliant|satisfies|satisfied|safe|safely|certified|guarantees?)\b", re.IGNORECASE)
 QUERIES = Path(__file__).parents[2] / "audit" / "evidence" / "sql" / "queries"
@@ -215,12 +215,31 @@ def test_hidden_characters_are_shown() -> None:
 
 def test_named_queries_exist() -> None:
     """A query that the report names is a file of the evidence room."""
-    named = {
-        name.strip()
-        for value in (queries.SCORES, queries.OUTCOMES, queries.FIDELITY, queries.EXCLUSIONS, queries.CARDS)
-        for name in value.split(",")
-    }
+    values = [value for name, value in vars(queries).items() if name.isupper()]
+    named = {name.strip() for value in values for name in value.split(",")}
+    assert len(named) > 20
     assert {path.stem for path in QUERIES.glob("*.sql")} >= named
+
+
+def tables_of(value: object) -> Iterator[Table]:
+    """Yield every table of a view."""
+    if isinstance(value, Table):
+        yield value
+    elif is_dataclass(value):
+        for field in fields(value):
+            yield from tables_of(getattr(value, field.name))
+    elif isinstance(value, tuple):
+        for child in value:
+            yield from tables_of(child)
+
+
+def test_every_table_of_figures_names_its_query(view: ReportView) -> None:
+    """Only what is no result of this audit's evidence names none: what was run, what was left out, the certificate."""
+    figures = [table for table in tables_of(view) if table.rows and any(c.numeric for c in table.columns)]
+    without = {table.id for table in figures if not table.query}
+    assert len(without) < len(figures) / 2
+    beside = ("certificate", "suites", "causal-untested", "continuations", "framework", "precision")
+    assert {name for name in without if not any(part in name for part in beside)} == set()
 
 
 def test_delta_ce_carries_its_interval(view: ReportView) -> None:
