@@ -18,6 +18,7 @@ from audit.causes.work import Work
 from audit.config import AuditConfig
 from audit.evidence.store import Store
 from audit.gathering import Subject
+from audit.memory import give_back
 from audit.progress import Progress
 from audit.records import CausalPair, CausalResult, CausalSpending, ConceptResult, MixResult
 
@@ -73,6 +74,7 @@ def find_causes(
     budget = Budget(limit, meters=meters, clock=clock)
     work = Work(subject, benches, config, reader, budget, ledger, progress)
     singles = inquire_singles(work, concepts)
+    give_back()
     pairs = inquire_pairs(work, concepts, mixes)
     result = CausalResult(
         effects=singles.effects,
