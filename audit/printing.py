@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
 from audit.digests import digest_bytes
 from audit.errors import EvidenceError
-from audit.records import Findings, RunInfo, parse_record
+from audit.records import Findings, RunInfo, Withheld, parse_record
 from audit.signing.bundle_files import FINDINGS, MANIFEST, read_content
 from audit.signing.strict_json import expect_object, parse_json
 from reports.context import build_view
 from reports.html import render_html
 from reports.pdf import render_pdf
+from reports.view import ReportView
 
 # In the environment of a run: the digest of the code and templates that made its reports.
 REPORT_CODE = "report code"
@@ -27,12 +28,19 @@ class Record:
     Args:
         findings, run: the result, and the circumstances of the run.
         findings_json, manifest_json: the bytes of the two files, which the reports carry.
+        withheld: of a redacted copy, what is withheld in it.
     """
 
     findings: Findings
     run: RunInfo
     findings_json: bytes
     manifest_json: bytes
+    withheld: Withheld | None = None
+
+    @property
+    def view(self) -> ReportView:
+        """Return what both reports print."""
+        return build_view(self.findings, self.run, withheld=self.withheld)
 
     @property
     def created_at(self) -> datetime:
@@ -56,18 +64,33 @@ def read_record(folder: Path) -> Record:
     Raises:
         EvidenceError: a file is missing or damaged, made by another version, or the manifest is not of these findings.
     """
-    findings_json, manifest_json = read_content(folder, FINDINGS), read_content(folder, MANIFEST)
+    record = _parsed(read_content(folder, FINDINGS), read_content(folder, MANIFEST))
+    digest = digest_bytes(record.findings_json)
+    if record.run.findings_digest != digest:
+        raise _unlike("run.findings_digest", digest, record.run.findings_digest)
+    return record
+
+
+def copied_record(findings_json: bytes, manifest_json: bytes, *, withheld: Withheld) -> Record:
+    """Return the record of a redacted copy: other findings, the manifest of the original.
+
+    Raises:
+        EvidenceError: a file is damaged or made by another version.
+    """
+    record = _parsed(findings_json, manifest_json)
+    return replace(record, run=replace(record.run, findings_digest=digest_bytes(findings_json)), withheld=withheld)
+
+
+def _parsed(findings_json: bytes, manifest_json: bytes) -> Record:
     findings = parse_record(Findings, parse_json(findings_json, item=FINDINGS), where=FINDINGS)
     manifest = expect_object(parse_json(manifest_json, item=MANIFEST), item=MANIFEST)
     run = parse_record(RunInfo, manifest.get("run"), where=f"{MANIFEST}, run")
-    if run.findings_digest != digest_bytes(findings_json):
-        raise _unlike("run.findings_digest", digest_bytes(findings_json), run.findings_digest)
     return Record(findings, run, findings_json, manifest_json)
 
 
 def html_report(record: Record) -> bytes:
     """Return report.html; equal records give equal bytes."""
-    return render_html(build_view(record.findings, record.run), findings_json=record.findings_json)
+    return render_html(record.view, findings_json=record.findings_json)
 
 
 def pdf_report(record: Record) -> bytes:
@@ -77,7 +100,7 @@ def pdf_report(record: Record) -> bytes:
         EnvironmentProblem: a library is missing.
     """
     return render_pdf(
-        build_view(record.findings, record.run),
+        record.view,
         attachments={FINDINGS: record.findings_json, MANIFEST: record.manifest_json},
         created_at=record.created_at,
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,15 +10,14 @@ from importlib.metadata import version
 from pathlib import Path
 
 from audit import __version__
-from audit.digests import Json, canonical_json, digest_bytes
-from audit.errors import EvidenceError, OutputError, UsageError
+from audit.digests import Json, canonical_json
+from audit.errors import EvidenceError, UsageError
 from audit.evidence.content import read_content, text_columns, write_withheld
+from audit.printing import copied_record, html_report, pdf_report
 from audit.records import (
     WITHHELD_PIECE,
     EvidenceContent,
     Findings,
-    RunInfo,
-    SealInfo,
     Withheld,
     parse_record,
 )
@@ -42,7 +40,7 @@ from audit.signing.checks import CheckStatus
 from audit.signing.redacted import Rendering, stand_in, stand_in_value, verify_copy
 from audit.signing.redaction_record import RedactionRecord
 from audit.signing.statement import Statement
-from audit.signing.strict_json import expect_object, expect_text, parse_json
+from audit.signing.strict_json import parse_json
 from audit.signing.texts import (
     TEXTS_KEY,
     Leaf,
@@ -54,9 +52,8 @@ from audit.signing.texts import (
     replace_texts,
 )
 from audit.signing.verify import verify_bundle
-from reports.context import build_view
-from reports.html import render_html
-from reports.pdf import check_pdf_libraries, render_pdf
+from audit.workspace import new_folder
+from reports.pdf import check_pdf_libraries
 
 _KEPT = frozenset({CERTIFICATE, MANIFEST})
 _SHARDS = "activations/"
@@ -126,25 +123,9 @@ def redact_bundle(bundle: Path, out: Path, *, suites: Sequence[str], concepts: S
     original = _read_original(bundle)
     chosen = _chosen(original.findings, suites=suites, concepts=concepts)
     plan = _plan(original, chosen)
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".unfinished", dir=out.parent))
-        try:
-            record = _write_copy(bundle, unfinished, original, plan)
-            _require_verified(unfinished)
-            # mkdtemp gives the folder to its owner alone; a copy is for others.
-            unfinished.chmod(bundle.stat().st_mode & 0o777)
-            unfinished.rename(out)
-        except BaseException:
-            shutil.rmtree(unfinished, ignore_errors=True)
-            raise
-    except OSError as error:
-        raise OutputError(
-            item=str(out),
-            expected="a folder that can be written, and room for a copy of the bundle",
-            found=error.strerror or str(error)[:200],
-            hint="Free space or choose another --out. Nothing was kept.",
-        ) from error
+    with new_folder(out) as unfinished:
+        record = _write_copy(bundle, unfinished, original, plan)
+        _require_verified(unfinished)
     return Redaction(out, record.withheld, plan.characters)
 
 
@@ -183,8 +164,6 @@ def _check_places(bundle: Path, out: Path) -> None:
             found="a redacted copy",
             hint="Redact the original again, with everything that shall be withheld.",
         )
-    if out.exists() or out.is_symlink():
-        raise OutputError(item=str(out), expected="a new folder", found="one that exists", hint="Choose another --out.")
     if out.resolve().is_relative_to(bundle.resolve()):
         raise UsageError(
             item=f"--out {out}",
@@ -217,7 +196,7 @@ def _read_original(bundle: Path) -> _Original:
     claim, leaves = claim_texts(value, content, salts)
     if claim != TextsClaim.read(claimed, item="signed statement, texts"):
         raise _refused(str(bundle), "the texts and tables that were signed", "others")
-    return _Original(statement, value, _parse_findings(value), content, leaves, salts)
+    return _Original(statement, value, parse_record(Findings, value, where=FINDINGS), content, leaves, salts)
 
 
 def _signed_file(bundle: Path, name: str, statement: Statement) -> bytes:
@@ -311,44 +290,8 @@ def _require_verified(folder: Path) -> None:
 
 def _render_again(record: RedactionRecord, findings_json: bytes, manifest_json: bytes) -> Rendering:
     """Return both reports of a copy: nothing but its record, its findings and the manifest decides what they print."""
-    findings = _parse_findings(parse_json(findings_json, item=FINDINGS))
-    run = _parse_run(parse_json(manifest_json, item=MANIFEST), findings_digest=digest_bytes(findings_json))
-    view = build_view(findings, run, withheld=record.withheld)
-    attachments = {FINDINGS: findings_json, MANIFEST: manifest_json}
-    return Rendering(
-        reports={
-            REPORT_HTML: render_html(view, findings_json=findings_json),
-            REPORT_PDF: render_pdf(view, attachments=attachments, created_at=datetime.fromisoformat(run.created_at)),
-        },
-        made_with=_versions(),
-    )
-
-
-def _parse_findings(value: Json) -> Findings:
-    findings: Findings = parse_record(Findings, value)
-    return findings
-
-
-def _parse_run(manifest: Json, *, findings_digest: str) -> RunInfo:
-    """Return the circumstances of the original's run, with the digest of the copy's findings."""
-    run = expect_object(expect_object(manifest, item=MANIFEST).get("run"), item=f"{MANIFEST}, run")
-    names = ("created_at", "tool_version", "command", "bundle_name")
-    texts = {name: expect_text(run.get(name), item=f"{MANIFEST}, run.{name}") for name in names}
-    environment = expect_object(run.get("environment"), item=f"{MANIFEST}, run.environment")
-    try:
-        datetime.fromisoformat(texts["created_at"])
-    except ValueError as error:
-        raise _refused(f"{MANIFEST}, run.created_at", "a moment", texts["created_at"][:80]) from error
-    return RunInfo(
-        created_at=texts["created_at"],
-        tool_version=texts["tool_version"],
-        command=texts["command"],
-        config=expect_object(run.get("config"), item=f"{MANIFEST}, run.config"),
-        environment={name: expect_text(said, item=f"{MANIFEST}, run") for name, said in environment.items()},
-        findings_digest=findings_digest,
-        bundle_name=texts["bundle_name"],
-        seal=parse_record(SealInfo, run.get("seal"), where="seal"),
-    )
+    copy = copied_record(findings_json, manifest_json, withheld=record.withheld)
+    return Rendering(reports={REPORT_HTML: html_report(copy), REPORT_PDF: pdf_report(copy)}, made_with=_versions())
 
 
 def _versions() -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import shutil
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,6 +56,31 @@ def open_workspace(final: Path) -> Iterator[Workspace]:
 
 
 @contextlib.contextmanager
+def new_folder(final: Path) -> Iterator[Path]:
+    """Yield an empty folder that gets its final name when the block ends; after an error nothing of it is left.
+
+    Args:
+        final: must not exist.
+
+    Raises:
+        OutputError: it exists, or cannot be written.
+    """
+    if final.exists() or final.is_symlink():
+        raise OutputError(
+            item=str(final), expected="a new folder", found="one that exists", hint="Choose another --out."
+        )
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=final.parent, prefix=f".{final.name}.") as beside:
+            folder = Path(beside) / final.name
+            folder.mkdir()
+            yield folder
+            folder.rename(final)
+    except OSError as error:
+        raise _cannot_write(final, error) from error
+
+
+@contextlib.contextmanager
 def hold(lock_path: Path, *, item: Path) -> Iterator[None]:
     """Keep other processes away from a folder while the block runs.
 
@@ -87,9 +113,9 @@ def hold(lock_path: Path, *, item: Path) -> Iterator[None]:
 def _cannot_write(item: Path, error: OSError) -> OutputError:
     return OutputError(
         item=str(item),
-        expected="a folder that can be written",
+        expected="a folder that can be written, with room",
         found=error.strerror or type(error).__name__,
-        hint="Choose another folder, or mend the rights.",
+        hint="Choose another folder, free space, or mend the rights.",
     )
 
 

@@ -18,23 +18,19 @@ import resource
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, fields
-from datetime import datetime
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import TypeVar
 
 import click
 import pikepdf
 
-from audit.digests import Json
-from audit.errors import EvidenceError
-from audit.records import Findings, RunInfo, SealInfo, parse_record
-from reports.context import build_view
+from audit.printing import read_record
+from audit.signing.bundle_files import FINDINGS, MANIFEST
 from reports.html import render_html
 from reports.pdf import check_pdf_libraries, render_pdf
 
-FINDINGS_FILE, MANIFEST_FILE = "findings.json", "manifest.json"
 _Result = TypeVar("_Result")
 
 
@@ -87,14 +83,13 @@ def measure(bundle: Path, medium: Medium) -> Render:
     if medium is Medium.PDF:
         check_pdf_libraries()
     imports = _peak_mib()
-    (findings, run, findings_json, manifest_json), read = _timed(lambda: read_bundle(bundle))
-    view, viewed = _timed(lambda: build_view(findings, run))
+    record, read = _timed(lambda: read_record(bundle))
+    view, viewed = _timed(lambda: record.view)
     if medium is Medium.HTML:
-        report, rendered = _timed(lambda: render_html(view, findings_json=findings_json))
+        report, rendered = _timed(lambda: render_html(view, findings_json=record.findings_json))
     else:
-        attachments = {FINDINGS_FILE: findings_json, MANIFEST_FILE: manifest_json}
-        moment = datetime.fromisoformat(run.created_at)
-        report, rendered = _timed(lambda: render_pdf(view, attachments=attachments, created_at=moment))
+        attachments = {FINDINGS: record.findings_json, MANIFEST: record.manifest_json}
+        report, rendered = _timed(lambda: render_pdf(view, attachments=attachments, created_at=record.created_at))
     peak = _peak_mib()
     return Render(
         medium=medium,
@@ -107,37 +102,6 @@ def measure(bundle: Path, medium: Medium) -> Render:
         above_imports_mib=peak - imports,
         digest=hashlib.sha256(report).hexdigest(),
     )
-
-
-def read_bundle(bundle: Path) -> tuple[Findings, RunInfo, bytes, bytes]:
-    """Return the findings and the run of a bundle, and the bytes of findings.json and manifest.json."""
-    findings_json, manifest_json = (_bytes(bundle / name) for name in (FINDINGS_FILE, MANIFEST_FILE))
-    record: dict[str, Any] = json.loads(findings_json)
-    kinds = get_type_hints(Findings)
-    plain = {"ladder"}
-    findings = Findings(
-        **{
-            field.name: record[field.name]
-            if field.name in plain
-            else parse_record(kinds[field.name], record[field.name], where=field.name)
-            for field in fields(Findings)
-        }
-    )
-    run: dict[str, Json] = json.loads(manifest_json)["run"]
-    seal = parse_record(SealInfo, run["seal"], where="run.seal")
-    return findings, RunInfo(**{**run, "seal": seal}), findings_json, manifest_json
-
-
-def _bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise EvidenceError(
-            item=path.name,
-            expected="a file of an evidence bundle",
-            found=error.strerror or type(error).__name__,
-            hint="Name the folder that an audit wrote.",
-        ) from error
 
 
 def _timed(work: Callable[[], _Result]) -> tuple[_Result, Step]:

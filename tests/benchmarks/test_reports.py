@@ -10,8 +10,9 @@ import pytest
 
 from audit.digests import canonical_json
 from audit.errors import EvidenceError
+from audit.printing import read_record
 from audit.records import as_json
-from benchmarks.reports import Medium, Render, measure, read_bundle, table_of
+from benchmarks.reports import Medium, Render, measure, table_of
 from tests.reports.fixtures.audits import make_findings, make_run
 
 
@@ -33,10 +34,10 @@ def page(bundle: Path) -> Render:
 
 def test_a_bundle_gives_back_its_records(bundle: Path) -> None:
     """What is rendered is what was written."""
-    findings, run, findings_json, _ = read_bundle(bundle)
-    assert findings == make_findings()
-    assert run == make_run(findings)
-    assert findings_json == (bundle / "findings.json").read_bytes()
+    record = read_record(bundle)
+    assert record.findings == make_findings()
+    assert record.run == make_run(record.findings)
+    assert record.findings_json == (bundle / "findings.json").read_bytes()
 
 
 def test_figures_of_a_page(bundle: Path, page: Render) -> None:
@@ -57,11 +58,11 @@ def test_a_difference_is_said(page: Render) -> None:
 def test_a_folder_without_findings_is_refused(tmp_path: Path, bundle: Path) -> None:
     """The missing file is named."""
     with pytest.raises(EvidenceError) as caught:
-        read_bundle(tmp_path)
+        read_record(tmp_path)
     assert caught.value.item == "findings.json"
     record = json.loads((bundle / "findings.json").read_text())
     del record["concepts"][0]["title"]
     (tmp_path / "findings.json").write_text(json.dumps(record))
     (tmp_path / "manifest.json").write_bytes((bundle / "manifest.json").read_bytes())
     with pytest.raises(EvidenceError, match="title"):
-        read_bundle(tmp_path)
+        read_record(tmp_path)
