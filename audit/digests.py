@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from importlib.resources import files
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import TypeAlias
 
@@ -47,6 +49,31 @@ def digest_folder(folder: Path) -> str:
     """Return the tree digest of every file below a folder."""
     names = sorted(p for p in folder.rglob("*") if p.is_file())
     return digest_tree({p.relative_to(folder).as_posix(): digest_file(p) for p in names})
+
+
+def digest_code(packages: Iterable[str], *, besides: Mapping[str, str] | None = None) -> str:
+    """Return one digest over the files of installed packages, so that two installations with the same files agree.
+
+    Args:
+        packages: import names; every file below each counts, compiled ones aside.
+        besides: further single files, name -> the package that has it.
+    """
+    state = hashlib.sha256()
+    for package in packages:
+        for name, content in sorted(_package_files(files(package), package)):
+            state.update(f"{name}\0{len(content)}\0".encode())
+            state.update(content)
+    for name, package in (besides or {}).items():
+        state.update(files(package).joinpath(name).read_bytes())
+    return f"{ALGORITHM}:{state.hexdigest()}"
+
+
+def _package_files(folder: Traversable, name: str) -> Iterator[tuple[str, bytes]]:
+    for item in folder.iterdir():
+        if item.is_dir() and item.name != "__pycache__":
+            yield from _package_files(item, f"{name}/{item.name}")
+        elif item.is_file():
+            yield f"{name}/{item.name}", item.read_bytes()
 
 
 def canonical_json(value: Json) -> bytes:

@@ -2,37 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
 
-from audit.capture.fitting import Fitted, fit_sae, neurons_beside, stations
+from audit.capture.fitting import Fitted, neurons_beside, stations
 from audit.capture.jobs import Executor, LocalExecutor, capture, plan_jobs
-from audit.capture.model import LoadedModel, load_model
 from audit.capture.outputs import OutcomeLogits, SplicedPrompt, answer_outcomes, splice
-from audit.capture.prompts import (
-    OutcomeTokens,
-    TokenisedPrompt,
-    list_mix_prompts,
-    list_outcome_prompts,
-    list_prompts,
-    outcome_tokens,
-    resolve_format,
-    tokenise,
-)
-from audit.capture.ray_executor import RayExecutor, require_ray
+from audit.capture.prompts import TokenisedPrompt
+from audit.capture.ray_executor import RayExecutor
 from audit.capture.recipe import ControlRecipe, InstrumentRecipe, Recipe, untrained
 from audit.capture.runner import Calibration, Station, calibrate
 from audit.capture.sae import Sae
-from audit.capture.sae_sources import expand_sources, load_sae
+from audit.capture.sae_sources import expand_sources
 from audit.capture.sites import Site
-from audit.config import AuditConfig, ExecutorKind, PromptFormat
-from audit.controls import FrozenControl, load_controls
-from audit.errors import ConfigError
+from audit.config import AuditConfig, ExecutorKind
+from audit.controls import FrozenControl
 from audit.evidence.store import ACTIVATIONS
+from audit.inputs import Inputs
 from audit.progress import Progress
-from audit.records import SuiteRecord
-from probes.schema import Arm, Cell, Order, Suite
+from probes.schema import Arm, Cell, Order
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,29 +54,18 @@ class Instrument:
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
-    """The loaded parts of an audit, checked against each other before anything is run.
+class Subject(Inputs):
+    """Inputs that were made ready: sites calibrated, each instrument with its controls.
 
     Args:
         instruments: the first is the one that the summary speaks of.
         calibrations: outlier limit and sample of each site that is read.
         neurons: site that an instrument reads -> the MLP neurons of its layer, where the model has them.
-        control_sources: name of a frozen control -> where it is.
-        prompts: every scenario arm in every frame.
-        questions: the outcome prompts with the token ids of their continuations.
-        mix_prompts: every cell of every mix in both orders.
     """
 
-    suites: tuple[Suite, ...]
-    model: LoadedModel
     instruments: tuple[Instrument, ...]
     calibrations: Mapping[Site, Calibration]
     neurons: Mapping[Site, Site]
-    control_sources: Mapping[str, str]
-    prompt_format: PromptFormat
-    prompts: tuple[TokenisedPrompt, ...]
-    questions: tuple[tuple[TokenisedPrompt, OutcomeTokens], ...]
-    mix_prompts: tuple[TokenisedPrompt, ...]
 
     @property
     def stations(self) -> tuple[Station, ...]:
@@ -106,25 +84,6 @@ class Subject:
         found = {one.sae.record.name: one.sae for instrument in self.instruments for one in instrument.controls}
         return tuple(found.values())
 
-    @property
-    def suite_records(self) -> tuple[SuiteRecord, ...]:
-        """Return what was run of each suite."""
-        return tuple(
-            SuiteRecord(
-                id=suite.id,
-                title=suite.title,
-                version=suite.version,
-                digest=suite.digest,
-                concepts=tuple(concept.id for concept in suite.concepts),
-                mixes=tuple(mix.id for mix in suite.mixes),
-                scenarios=sum(len(part.scenarios) for part in suite.parts),
-                prompts=sum(p.prompt.suite == suite.id for p in (*self.prompts, *self.mix_prompts)),
-                subset=suite.subset,
-                withheld=suite.withheld,
-            )
-            for suite in self.suites
-        )
-
 
 @dataclass(frozen=True, slots=True)
 class Gathered:
@@ -140,49 +99,18 @@ class Gathered:
     splices: dict[str, tuple[SplicedPrompt, ...]]
 
 
-def load_subject(suites: tuple[Suite, ...], config: AuditConfig, progress: Progress) -> Subject:
-    """Load model and SAE and tokenise every prompt, so that each thing that cannot fit is refused before work starts.
-
-    Raises:
-        AffidavitError: the model is missing, the SAE belongs to another model, a prompt is too long, an outcome is
-        not one
-            token.
-    """
-    if config.capture.executor is ExecutorKind.RAY:
-        require_ray()
-    saes = [load_sae(source) for source in expand_sources(config.sae.sources)]
-    _require_distinct(saes)
-    progress.say("loading the model")
-    model = load_model(config.model, say=progress.say)
-    fitted = [fit_sae(sae, model) for sae in saes]
-    controls = load_controls(config.sae.controls, fitted, model)
-    prompt_format = resolve_format(model, config.probes.format)
-    prompts = list_prompts(suites)
-    continuations = {
-        concept.id: outcome_tokens(model, concept, concept.outcome)
-        for suite in suites
-        for concept in suite.concepts
-        if concept.outcome is not None
-    }
-    questions = list_outcome_prompts(suites, first_id=len(prompts))
-    mixes = list_mix_prompts(suites, first_id=len(prompts) + len(questions))
-    tokenised = tuple(tokenise(model, prompt, prompt_format) for prompt in prompts)
-    sites = dict.fromkeys(site for one in fitted for site in one.sites)
-    calibrations = calibrate(model, sites, tokenised, factor=config.capture.outlier_norm_factor)
+def load_subject(inputs: Inputs, config: AuditConfig) -> Subject:
+    """Return the parts of an audit made ready: each site calibrated on a sample, each instrument with its controls."""
+    sites = dict.fromkeys(site for one in inputs.fitted for site in one.sites)
+    calibrations = calibrate(inputs.model, sites, inputs.prompts, factor=config.capture.outlier_norm_factor)
     return Subject(
-        suites=suites,
-        model=model,
+        **{field.name: getattr(inputs, field.name) for field in fields(inputs)},
         instruments=tuple(
-            _instrument(one, controls.get(one.sae.record.name), calibrations, seed=config.analysis.seed)
-            for one in fitted
+            _instrument(one, inputs.frozen.get(one.sae.record.name), calibrations, seed=config.analysis.seed)
+            for one in inputs.fitted
         ),
         calibrations=calibrations,
-        neurons=neurons_beside(model, dict.fromkeys(one.site for one in fitted)),
-        control_sources={one.fitted.sae.record.name: one.source for one in controls.values()},
-        prompt_format=prompt_format,
-        prompts=tokenised,
-        questions=tuple((tokenise(model, q, prompt_format), continuations[q.concept]) for q in questions),
-        mix_prompts=tuple(tokenise(model, prompt, prompt_format) for prompt in mixes),
+        neurons=neurons_beside(inputs.model, dict.fromkeys(one.site for one in inputs.fitted)),
     )
 
 
@@ -252,7 +180,7 @@ def _recipe(subject: Subject, config: AuditConfig, *, controlled: bool) -> Recip
         if not controlled:
             instruments.append(InstrumentRecipe(source, scale))
             continue
-        frozen = None if one.frozen is None else subject.control_sources[one.frozen.sae.record.name]
+        frozen = None if one.frozen is None else subject.frozen[one.sae.record.name].source
         control = _control(one.fitted, subject.calibrations)
         instruments.append(InstrumentRecipe(source, scale, control, frozen))
     limits = {site: found.outlier_limit for site, found in subject.calibrations.items()}
@@ -290,17 +218,6 @@ def _capture(subject: Subject, sweep: _Sweep, config: AuditConfig, folder: Path,
 def _station_of(instrument: Instrument, subject: Subject) -> Station:
     (station,) = stations((instrument.fitted,), subject.calibrations)
     return station
-
-
-def _require_distinct(saes: Sequence[Sae]) -> None:
-    names = [sae.record.name for sae in saes]
-    if len(set(names)) < len(names):
-        raise ConfigError(
-            item="sae.sources",
-            expected="SAEs of different names",
-            found=", ".join(names),
-            hint="Rename one in its card, or name it once.",
-        )
 
 
 def _instrument(

@@ -22,9 +22,11 @@ from audit.evidence.store import Store, create_store
 from audit.filling import fill_store
 from audit.frameworks.files import shipped_frameworks
 from audit.gathering import Gathered, Instrument, Subject, gather, load_subject
+from audit.inputs import read_inputs
 from audit.labels import read_labels
 from audit.memory import give_back
 from audit.mixing import Mixing, assess_mixes
+from audit.planning import require_planned
 from audit.precision import compare_precision
 from audit.progress import Progress
 from audit.publishing import predicate, publish
@@ -95,7 +97,10 @@ def run_audit(request: AuditRequest, *, progress: Progress, clock: Callable[[], 
             hint="Name the suites that define the concepts of the mixes too, or a subset with concepts.",
         )
     with open_workspace(request.out) as workspace:
-        subject = load_subject(suites, request.config, progress)
+        inputs = read_inputs(suites, request.config, progress)
+        if request.plan is not None:
+            require_planned(request.plan, inputs, request.config)
+        subject = load_subject(inputs, request.config)
         certified = _certificates(subject, request.config)
         imported = read_labels(request.config.sae.labels, [i.sae.record for i in subject.instruments])
         gathered = gather(subject, request.config, workspace.folder, progress)
@@ -118,9 +123,11 @@ def run_audit(request: AuditRequest, *, progress: Progress, clock: Callable[[], 
         statement = seal_bundle(
             workspace.folder,
             request.signer,
-            predicate=predicate(findings, published),
+            predicate=predicate(findings, published, request.plan),
             signed_at=request.created_at,
             tool_version=__version__,
+            sequence=1 if request.previous is None else request.previous.sequence + 1,
+            previous=None if request.previous is None else request.previous.digest,
         )
         workspace.publish()
     return AuditResult(request.out, findings, published.findings_digest, statement.digest)

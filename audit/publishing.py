@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -16,12 +16,14 @@ from audit.digests import Json, canonical_json, digest_bytes, digest_file
 from audit.errors import OutputError
 from audit.evidence.store import ACTIVATIONS, DATABASE
 from audit.gathering import Subject
+from audit.planning import measuring_code, public_config
 from audit.printing import REPORT_CODE, Record, html_report, pdf_report
-from audit.records import Findings, RunInfo, SealInfo, as_json
+from audit.records import Findings, PlanInfo, RunInfo, SealInfo, as_json, parse_record
 from audit.redaction import claim_of
 from audit.request import AuditRequest
-from audit.signing.bundle_files import FINDINGS, MANIFEST, REPORT_HTML, REPORT_PDF, SALTS
+from audit.signing.bundle_files import FINDINGS, MANIFEST, PLAN, REPORT_HTML, REPORT_PDF, SALTS
 from audit.signing.pdf import sign_pdf
+from audit.signing.plan import MEASURING_CODE, Plan, plan_info
 from audit.signing.texts import SECRET_BYTES, TEXTS_KEY, Salts, TextsClaim
 from reports.rendering import code_digest
 
@@ -57,7 +59,7 @@ def publish(findings: Findings, subject: Subject, request: AuditRequest, folder:
         created_at=request.created_at.isoformat(timespec="seconds"),
         tool_version=__version__,
         command=request.command,
-        config=_public_config(request.config),
+        config=public_config(request.config),
         environment=_environment(request.config),
         findings_digest=digest,
         bundle_name=request.out.name,
@@ -67,8 +69,12 @@ def publish(findings: Findings, subject: Subject, request: AuditRequest, folder:
             fingerprint=certificate.fingerprint,
             algorithm=certificate.algorithm.value,
         ),
+        plan=None if request.plan is None else parse_record(PlanInfo, plan_info(request.plan)),
+        previous=request.previous,
     )
     try:
+        if request.plan is not None:
+            (folder / PLAN).write_bytes(request.plan.data)
         (folder / FINDINGS).write_bytes(findings_json)
         # Not from the seed: whoever could make the salts again could guess texts. No result depends on it.
         salts = Salts(secrets.token_bytes(SECRET_BYTES))
@@ -101,6 +107,7 @@ def _manifest(findings: Findings, subject: Subject, run: RunInfo, folder: Path) 
         FINDINGS,
         SALTS,
         DATABASE,
+        *([PLAN] if run.plan is not None else []),
         *(f"{ACTIVATIONS}/{path.name}" for path in (folder / ACTIVATIONS).iterdir()),
     ]
     return {
@@ -118,9 +125,11 @@ def _manifest(findings: Findings, subject: Subject, run: RunInfo, folder: Path) 
     }
 
 
-def predicate(findings: Findings, published: Published) -> Mapping[str, Json]:
+def predicate(findings: Findings, published: Published, plan: Plan | None = None) -> Mapping[str, Json]:
     """Return what the signed statement says of the audit."""
+    planned = {} if plan is None else {"plan": plan.statement.digest}
     return {
+        **planned,
         "findings": published.findings_digest,
         "model": {"name": findings.model.name, "digest": findings.model.digest},
         "saes": [{"name": sae.record.name, "digest": sae.record.digest} for sae in findings.saes],
@@ -136,36 +145,6 @@ def _environment(config: AuditConfig) -> dict[str, str]:
     return found | {
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
+        MEASURING_CODE: measuring_code(),
         REPORT_CODE: code_digest(),
     }
-
-
-def _public_config(config: AuditConfig) -> dict[str, Json]:
-    """Return the configuration for the record, with local folders by their own name.
-
-    A bundle is handed to strangers; the paths of the machine that made it are none of their business, and digests say
-    what was used.
-    """
-    public = replace(
-        config,
-        model=replace(config.model, source=_own_name(config.model.source)),
-        sae=replace(
-            config.sae,
-            sources=tuple(_own_name(source) for source in config.sae.sources),
-            controls=tuple(_own_name(source) for source in config.sae.controls),
-            labels=tuple(_own_name(name) for name in config.sae.labels),
-        ),
-        probes=replace(config.probes, suites=tuple(_own_name(name) for name in config.probes.suites)),
-    )
-    value = as_json(public)
-    if not isinstance(value, Mapping):
-        raise TypeError("a configuration serialises to an object")
-    return dict(value)
-
-
-def _own_name(source: str) -> str:
-    name, mark, site = source.partition("#")
-    path = Path(name).expanduser()
-    if Path(source).expanduser().exists() or not path.exists():
-        path, mark, site = Path(source).expanduser(), "", ""
-    return f"{path.resolve().name}{mark}{site}" if path.exists() else source

@@ -28,6 +28,7 @@ from audit.signing.bundle_files import (
     EVIDENCE,
     FINDINGS,
     MANIFEST,
+    PLAN,
     REDACTION,
     REPORT_HTML,
     REPORT_PDF,
@@ -55,7 +56,7 @@ from audit.signing.verify import verify_bundle
 from audit.workspace import new_folder
 from reports.pdf import check_pdf_libraries
 
-_KEPT = frozenset({CERTIFICATE, MANIFEST})
+_KEPT = frozenset({CERTIFICATE, MANIFEST, PLAN})
 _SHARDS = "activations/"
 _MADE = frozenset({EVIDENCE, FINDINGS, REPORT_HTML, REPORT_PDF, SALTS})
 # What the bytes of a report depend on.

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections.abc import Iterator
 from functools import cache
 from importlib.resources import files
-from importlib.resources.abc import Traversable
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from audit.digests import digest_code
 from audit.packing import PACKED_TYPE, pack
 
 PACKAGE = "templates"
@@ -41,22 +39,7 @@ def code_digest() -> str:
 
     The same files give the same pages, as far as the libraries that draw them are the same.
     """
-    state = hashlib.sha256()
-    for package in _PRINTING:
-        for name, content in sorted(_files(files(package), package)):
-            state.update(f"{name}\0{len(content)}\0".encode())
-            state.update(content)
-    for name in _PRINTING_FILES:
-        state.update(files("audit").joinpath(name).read_bytes())
-    return f"sha256:{state.hexdigest()}"
-
-
-def _files(folder: Traversable, name: str) -> Iterator[tuple[str, bytes]]:
-    for item in folder.iterdir():
-        if item.is_dir() and item.name != "__pycache__":
-            yield from _files(item, f"{name}/{item.name}")
-        elif item.is_file():
-            yield f"{name}/{item.name}", item.read_bytes()
+    return digest_code(_PRINTING, besides=dict.fromkeys(_PRINTING_FILES, "audit"))
 
 
 def asset(*parts: str) -> bytes:

@@ -34,6 +34,7 @@ from audit.digests import digest_file
 from audit.evidence.store import answer, create_store
 from audit.filling import fill_store
 from audit.gathering import Subject, gather, load_subject
+from audit.inputs import read_inputs
 from audit.progress import Silent
 from audit.records import CausalEffect, ConceptResult, PairWord, Rung
 from probes.schema import (
@@ -196,7 +197,7 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> tuple[Subject, tuple[Conc
         causal=CausalConfig(shams=SHAMS),
     )
     suites = (the_suite(),)
-    subject = load_subject(suites, config, Silent())
+    subject = load_subject(read_inputs(suites, config, Silent()), config)
     gathered = gather(subject, config, root, Silent())
     readers = [
         Reader(i.sae.record, i.control.sae.record.name, gathered.limits[i.sae.record.name]) for i in subject.instruments

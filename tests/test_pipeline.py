@@ -22,6 +22,7 @@ from audit.errors import ModelUnavailable, OutputError, ShapeMismatch, SiteNotFo
 from audit.evidence import scores
 from audit.evidence.store import ACTIVATIONS, Store, answer
 from audit.gathering import _executor, _sweeps, load_subject
+from audit.inputs import read_inputs
 from audit.pipeline import run_audit
 from audit.progress import Silent
 from audit.records import BaselineKind, Colour, Contrast, LabelSource, Quantile, Reading, Rung
@@ -302,7 +303,7 @@ def test_a_ray_worker_makes_the_same_instruments(audit: SealedAudit, tmp_path: P
     """From names and numbers alone a worker builds what the audit has: two jobs give the bundle's own shards."""
     capture_config = replace(audit.request.config.capture, executor=ExecutorKind.RAY, workers=1)
     config = replace(audit.request.config, capture=capture_config)
-    subject = load_subject(load_suites(config.probes.suites), config, Silent())
+    subject = load_subject(read_inputs(load_suites(config.probes.suites), config, Silent()), config)
     sweep, *_ = _sweeps(subject, config)
     batch_tokens = config.capture.batch_tokens
     jobs = plan_jobs(subject.model, sweep.stations, sweep.prompts, batch_tokens=batch_tokens)

@@ -8,6 +8,7 @@ import pytest
 
 from audit.config import AuditConfig, Dtype, ModelConfig, ProbeConfig, SaeConfig
 from audit.gathering import Subject, fidelity_sample, load_subject
+from audit.inputs import read_inputs
 from audit.precision import compare_precision
 from audit.progress import Silent
 from audit.records import Contrast, Estimate, Finding, Lexical, PrecisionResult, Rung
@@ -49,7 +50,7 @@ def finding(subject: Subject, latent: int) -> Finding:
 @pytest.fixture(scope="module")
 def subject() -> Subject:
     """Return the default model in bf16 with the shipped SAEs and one suite."""
-    return load_subject(load_suites(SUITES), CONFIG, Silent())
+    return load_subject(read_inputs(load_suites(SUITES), CONFIG, Silent()), CONFIG)
 
 
 def test_bf16_is_compared_with_fp32_on_the_same_prompts(subject: Subject) -> None:

@@ -11,9 +11,12 @@ from types import TracebackType
 import click
 
 from audit import __version__
+from audit.cli.approve import approve
+from audit.cli.chain import chain
 from audit.cli.demo import demo
 from audit.cli.keys import keys
 from audit.cli.labels import labels
+from audit.cli.plan import plan
 from audit.cli.redact import redact
 from audit.cli.report import report
 from audit.cli.run import run as run_command
@@ -40,7 +43,24 @@ def affidavit() -> None:
     """
 
 
-for command in (demo, run_command, report, verify, redact, sql, suites, sae, labels, steer, shapley, keys):
+_COMMANDS = (
+    demo,
+    plan,
+    run_command,
+    report,
+    verify,
+    approve,
+    chain,
+    redact,
+    sql,
+    suites,
+    sae,
+    labels,
+    steer,
+    shapley,
+    keys,
+)
+for command in _COMMANDS:
     affidavit.add_command(command)
 
 

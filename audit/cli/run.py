@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+from audit.cli.sealing import signing_options
+
+if TYPE_CHECKING:
+    from audit.records import Predecessor
+    from audit.signing.plan import Plan
 
 
 @click.command()
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="The bundle's folder.")
 @click.option("--config", type=click.Path(path_type=Path, dir_okay=False), default=None, help="audit.toml.")
-@click.option("--key", type=click.Path(path_type=Path, dir_okay=False), required=True, help="Sealing key, PEM or .p12.")
-@click.option(
-    "--cert",
-    type=click.Path(path_type=Path, dir_okay=False),
-    default=None,
-    help="Its certificate. Default: certificate.pem beside the key.",
-)
+@signing_options
 @click.option("--executor", type=click.Choice(["local", "ray"]), default=None, help="Instead of capture.executor.")
 @click.option("--dtype", type=click.Choice(["fp32", "bf16"]), default=None, help="Instead of model.dtype.")
 @click.option(
@@ -25,7 +27,18 @@ import click
     metavar="TEXT",
     help='Instead of causal.budget: "unlimited", "none", "40000 forwards" or "10 minutes".',
 )
-@click.option("--passphrase-env", default=None, metavar="VARIABLE", help="The key's passphrase is in this variable.")
+@click.option(
+    "--plan",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=None,
+    help="A plan sealed by `affidavit plan`: refuse the audit if anything differs from it.",
+)
+@click.option(
+    "--previous",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=None,
+    help="The sealed bundle of the audit before this one: the new one is linked to it.",
+)
 @click.option("--tsa", default=None, metavar="URL", help="RFC 3161 timestamp authority for the PDF's seal.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.option("--quiet", is_flag=True, help="No progress on stderr.")
@@ -39,6 +52,8 @@ def run(
     dtype: str | None,
     causal_budget: str | None,
     passphrase_env: str | None,
+    plan: Path | None,
+    previous: Path | None,
     tsa: str | None,
     as_json: bool,
     quiet: bool,
@@ -51,8 +66,8 @@ def run(
     from datetime import UTC, datetime
 
     from audit.budget import parse_limit
+    from audit.cli.sealing import signer_of
     from audit.config import AuditConfig, Dtype, ExecutorKind, load_config
-    from audit.signing.keys import certificate_path, load_signer, passphrase_from_environment
     from audit.workspace import refuse_taken
     from probes.loader import load_suites
 
@@ -68,9 +83,9 @@ def run(
     # Before torch is imported: a misspelt suite is told at once.
     load_suites(settings.probes.suites)
     now = datetime.now(UTC).replace(microsecond=0)
-    passphrase = passphrase_from_environment(passphrase_env) if passphrase_env is not None else None
-    pem = key.suffix not in {".p12", ".pfx"}
-    signer = load_signer(key, cert or (certificate_path(key.parent) if pem else None), passphrase, at=now)
+    signer = signer_of(key, cert, passphrase_env, at=now)
+    promised = _read_plan(plan, now) if plan is not None else None
+    before = _predecessor(previous, now) if previous is not None else None
 
     from audit.cli.bar import progress
     from audit.cli.summary import print_result
@@ -82,8 +97,49 @@ def run(
         "--executor": executor,
         "--dtype": dtype,
         "--causal-budget": causal_budget and f'"{causal_budget}"',
+        "--plan": plan and plan.name,
+        "--previous": previous and previous.name,
         "--out": out.name,
     }
     command = " ".join(["affidavit run", *(f"{name} {value}" for name, value in options.items() if value is not None)])
-    request = AuditRequest(settings, out, signer, now, command, tsa_url=tsa)
+    request = AuditRequest(settings, out, signer, now, command, tsa_url=tsa, plan=promised, previous=before)
     print_result(run_audit(request, progress=progress(quiet=quiet)), as_json=as_json)
+
+
+def _read_plan(path: Path, now: datetime) -> Plan:
+    from audit.errors import UsageError
+    from audit.signing.plan import read_plan
+
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UsageError(
+            item=f"--plan {path}",
+            expected="a plan sealed by `affidavit plan`",
+            found=error.strerror or type(error).__name__,
+            hint="Check the path.",
+        ) from error
+    return read_plan(data, item=f"--plan {path}", now=now)
+
+
+def _predecessor(bundle: Path, now: datetime) -> Predecessor:
+    """Return the place of the bundle that the new audit follows.
+
+    Raises:
+        EvidenceError: it does not verify: a series is not continued from a bundle that does not hold.
+    """
+    from audit.errors import EvidenceError
+    from audit.records import Predecessor
+    from audit.signing.checks import CheckStatus
+    from audit.signing.verify import verify_bundle
+
+    result = verify_bundle(bundle, trusted=None, now=now)
+    if not result.ok or result.statement is None:
+        wrong = next(check for check in result.checks if check.status is CheckStatus.FAIL)
+        raise EvidenceError(
+            item=f"--previous {bundle}",
+            expected="a bundle whose checks all hold",
+            found=f"{wrong.name.value}: {wrong.detail}",
+            hint="Name an intact bundle. Nothing was measured.",
+        )
+    return Predecessor(result.statement.sequence, result.statement.digest)

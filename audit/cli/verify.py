@@ -7,11 +7,16 @@ import os
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from audit.errors import ExitCode
 from audit.signing.checks import Check, CheckName, CheckStatus
+
+if TYPE_CHECKING:
+    from audit.signing.approvals import Approval
+    from audit.signing.statement import Statement
 
 _MARK = {"pass": "PASS", "fail": "FAIL", "not checked": "  - "}
 
@@ -38,6 +43,18 @@ _MARK = {"pass": "PASS", "fail": "FAIL", "not checked": "  - "}
     metavar="NAME|FOLDER",
     help="With --recompute: every suite of the audit, where one of them is not shipped with this version.",
 )
+@click.option(
+    "--approvals",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=None,
+    help="The folder of approvals. Default: BUNDLE.approvals, beside the bundle.",
+)
+@click.option(
+    "--trust-approver",
+    type=click.Path(path_type=Path, dir_okay=False),
+    multiple=True,
+    help="The certificate of a person who approves (or its authority's), obtained outside the bundle.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the checks as JSON.")
 def verify(
     *,
@@ -46,11 +63,14 @@ def verify(
     trust_tsa: Path | None,
     recompute: bool,
     suites: tuple[str, ...],
+    approvals: Path | None,
+    trust_approver: tuple[Path, ...],
     as_json: bool,
 ) -> int:
     """Check every byte of a sealed bundle, offline. Exit 0 if no check fails, 3 otherwise.
 
-    A redacted copy is checked against the statement that was signed over its original.
+    A redacted copy is checked against the statement that was signed over its original. Approvals are listed, each
+    with its own line; one that does not hold is a failure.
 
     Without --trust the answer is at best "intact, signer not trusted": anyone's seal gives that answer. The last line
     then names the fingerprint of whoever sealed. With --recompute exit 4 says that nothing failed, but that figures or
@@ -75,13 +95,19 @@ def verify(
             from audit.recomputation.checks import recheck
 
             result = recheck(bundle, result, suites=suites, progress=progress(quiet=as_json))
+    given = () if result.statement is None else _approvals(bundle, approvals, result.statement, trust_approver, now)
     if as_json:
-        click.echo(json.dumps(result.as_json(), sort_keys=True, indent=2))
+        record = {**result.as_json(), "approvals": [one.as_json() for one in given]}
+        click.echo(json.dumps(record, sort_keys=True, indent=2))
     else:
         for check in result.checks:
             click.echo(f"{_MARK[check.status.value]}  {check.name.value}: {check.detail}")
+        for one in given:
+            click.echo(f"{_MARK[one.status.value]}  approval {one.file}: {one.detail}")
         click.echo(result.conclusion)
-    if not result.ok:
+        if any(one.status is CheckStatus.FAIL for one in given):
+            click.echo("an approval does not hold: see above")
+    if not result.ok or any(one.status is CheckStatus.FAIL for one in given):
         return int(ExitCode.EVIDENCE_INVALID)
     return int(ExitCode.ENVIRONMENT if recompute and _left(result.checks) else ExitCode.PASS)
 
@@ -90,3 +116,11 @@ def _left(checks: Iterable[Check]) -> bool:
     """Return whether a check that --recompute asks for could not be made."""
     asked = {CheckName.PRINTED_TEXT, CheckName.RECOMPUTED}
     return any(check.name in asked and check.status is CheckStatus.NOT_CHECKED for check in checks)
+
+
+def _approvals(
+    bundle: Path, folder: Path | None, statement: Statement, trusted: tuple[Path, ...], now: datetime
+) -> tuple[Approval, ...]:
+    from audit.signing.approvals import approvals_folder, read_approvals
+
+    return read_approvals(folder or approvals_folder(bundle), statement, trusted=trusted, now=now)

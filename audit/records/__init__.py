@@ -70,7 +70,15 @@ from audit.records.interaction import (
     MixScan,
     MixWord,
 )
-from audit.records.results import FINDINGS_SCHEMA, Findings, InstrumentResult, RunInfo, SealInfo
+from audit.records.results import (
+    FINDINGS_SCHEMA,
+    Findings,
+    InstrumentResult,
+    PlanInfo,
+    Predecessor,
+    RunInfo,
+    SealInfo,
+)
 from audit.records.serial import as_json, parse_record
 from audit.records.subjects import ModelRecord, SaeRecord, SuiteRecord, untrained_name
 from audit.records.texts import WITHHELD_PIECE, EvidenceContent, PromptText, Withheld, withheld_text
@@ -134,8 +142,10 @@ __all__ = [
     "OutcomeResult",
     "PairWord",
     "PermutationControl",
+    "PlanInfo",
     "Power",
     "PrecisionResult",
+    "Predecessor",
     "PromptText",
     "Quantile",
     "Reading",

@@ -65,6 +65,24 @@ class SealInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class PlanInfo:
+    """The plan that an audit carried out: when it was sealed, by whom, and the digest of its statement."""
+
+    signed_at: str
+    common_name: str
+    fingerprint: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Predecessor:
+    """The audit before this one in a series: its place, and the digest of its signed statement."""
+
+    sequence: int
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
 class RunInfo:
     """The circumstances of a run: everything that may differ between two runs with equal findings."""
 
@@ -76,3 +94,5 @@ class RunInfo:
     findings_digest: str
     bundle_name: str
     seal: SealInfo
+    plan: PlanInfo | None = None
+    previous: Predecessor | None = None

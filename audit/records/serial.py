@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from enum import Enum, StrEnum
 from functools import cache
 from typing import TYPE_CHECKING, Any, cast, get_args, get_origin, get_type_hints
@@ -52,14 +52,15 @@ def parse_record(kind: Any, value: Json, *, where: str = "") -> Any:  # noqa: AN
         return None if value is None else parse_record(options[0], value, where=where)
     if not is_dataclass(kind):
         return _parse_value(kind, value, where)
-    names = [field.name for field in fields(kind)]
+    names = {field.name: field.default is not MISSING for field in fields(kind)}
     if not isinstance(value, Mapping):
         raise _unlike(kind, value, where)
-    if odd := sorted(set(names) ^ set(value)):
+    # A field with a default came after the first bundles: a record without it is older, not damaged.
+    if odd := sorted(name for name in set(names) ^ set(value) if not names.get(name)):
         raise _unlike(kind, ", ".join(f"{'no' if name in names else 'unknown'} {name}" for name in odd), where)
     record = cast("Any", kind)
     hints = _hints(record)
-    return record(**{name: parse_record(hints[name], value[name], where=f"{where}.{name}") for name in names})
+    return record(**{name: parse_record(hints[name], value[name], where=f"{where}.{name}") for name in value})
 
 
 def _parse_dict(kind: Any, value: Json, where: str) -> dict[str, Any]:  # noqa: ANN401 - reflection

@@ -23,6 +23,7 @@ class CheckName(StrEnum):
     PDF_SIGNATURE = "PDF signature and coverage"
     FINDINGS_AGREE = "findings agree"
     MANIFEST_AGREES = "manifest agrees"
+    PLAN = "plan"
     PRINTED_TEXT = "printed text"
     RECOMPUTED = "recomputed figures"
 

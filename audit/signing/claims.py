@@ -45,7 +45,7 @@ def claim_problems(
         }
     digest = digest_bytes(data)
     try:
-        different = _manifest_differences(manifest, claimed, digest, statement.signed_at, certificate)
+        different = _manifest_differences(manifest, claimed, digest, statement, certificate)
         if different:
             return {
                 MANIFEST: f"{MANIFEST} disagrees with {FINDINGS} or the signed statement about: {', '.join(different)}"
@@ -65,7 +65,7 @@ def _manifest_differences(
     manifest: Mapping[str, Json],
     claimed: Mapping[str, Json],
     digest: str,
-    signed_at: datetime,
+    statement: Statement,
     certificate: Certificate,
 ) -> list[str]:
     run = expect_object(manifest.get("run"), item=f"{MANIFEST}, run")
@@ -79,8 +79,15 @@ def _manifest_differences(
     # The manifest writes an absent organisation as an empty text.
     owner = {key: value or "" for key, value in SignerBlock.of(certificate).as_json().items()}
     different += [f"run.seal.{key}" for key in sorted(set(owner) | set(seal)) if seal.get(key) != owner.get(key)]
-    if _moment(run.get("created_at")) != signed_at:
+    if _moment(run.get("created_at")) != statement.signed_at:
         different.append("run.created_at")
+    before = None
+    if statement.previous is not None:
+        before = {"sequence": statement.sequence - 1, "digest": statement.previous}
+    if run.get("previous") != before:
+        different.append("run.previous")
+    if (run.get("plan") is None) != (statement.predicate.get("plan") is None):
+        different.append("run.plan")
     return different
 
 

@@ -42,6 +42,7 @@ from audit.signing.checks import (
     printable,
 )
 from audit.signing.contents import attachment_in_pdf, check_findings
+from audit.signing.plan import check_plan
 from audit.signing.redaction_record import RedactionRecord, read_record
 from audit.signing.statement import Statement
 from audit.signing.strict_json import parse_json
@@ -76,6 +77,7 @@ COPY_CHECKS: tuple[CheckName | CopyCheckName, ...] = (
     CopyCheckName.EVIDENCE,
     CheckName.FINDINGS_AGREE,
     CheckName.MANIFEST_AGREES,
+    CheckName.PLAN,
     CheckName.PRINTED_TEXT,
 )
 # Made anew in a copy. What they hold is checked instead of their bytes.
@@ -129,7 +131,7 @@ def verify_copy(
         not_checked(CheckName.TIMESTAMP, f"a timestamp lies in the original {REPORT_PDF}, which a copy has not"),
         not_checked(CheckName.PDF_SIGNATURE, f"the copy's {REPORT_PDF} was made again and has no seal"),
     ]
-    own = [check_findings(found.read), _check_manifest(found)]
+    own = [check_findings(found.read), _check_manifest(found), check_plan(found.read, statement, pinned)]
     try:
         claim = TextsClaim.read(statement.predicate.get(TEXTS_KEY), item="signed statement, texts")
         record = read_record(found.read(REDACTION), item=REDACTION)

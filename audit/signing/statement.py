@@ -1,4 +1,8 @@
-"""The signed statement: which files, sealed by whom, when, with what, after which statement (in-toto Statement v1)."""
+"""The signed statements: what of, by whom, when, with what tool (in-toto Statement v1).
+
+An audit's statement lists the files of its bundle and names the statement before it; a plan's what is to be measured;
+an approval's the statement that a person approves.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from enum import StrEnum
 
 from audit.digests import Json, canonical_json, digest_bytes
 from audit.errors import EvidenceError
@@ -14,16 +19,25 @@ from audit.signing.certificates import Certificate
 from audit.signing.strict_json import expect_array, expect_object, expect_text, parse_json
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
-PREDICATE_TYPE = "https://affidavit.dev/audit/v1"
 TOOL_NAME = "affidavit"
 MAX_STATEMENT_BYTES = 32 << 20
 
 # Written by this room only: a caller that sets one of them would be signing its own version of who and when.
-RESERVED_KEYS = frozenset({"signer", "signed_at", "tool", "sequence", "previous"})
+_ROOM_KEYS = frozenset({"signer", "signed_at", "tool"})
+_PLACE_KEYS = frozenset({"sequence", "previous"})
+RESERVED_KEYS = _ROOM_KEYS | _PLACE_KEYS
 _ITEM = "signed statement"
 _TIME_FORM = "%Y-%m-%dT%H:%M:%SZ"
 _DIGEST_FORM = re.compile(r"sha256:[0-9a-f]{64}\Z")
 _HEX_FORM = re.compile(r"[0-9a-f]{64}\Z")
+
+
+class StatementKind(StrEnum):
+    """What a statement says of its subjects, by its predicate type."""
+
+    AUDIT = "https://affidavit.dev/audit/v1"
+    PLAN = "https://affidavit.dev/plan/v1"
+    APPROVAL = "https://affidavit.dev/approval/v1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +74,16 @@ class Statement:
     """A statement that was read back from its canonical bytes.
 
     Attributes:
+        kind: what it says of its subjects.
         subjects: POSIX relative name -> `sha256:<hex>`, sorted by name.
         predicate: the whole predicate, the caller's keys and the room's.
         signed_at: UTC, whole seconds; the signer's own claim.
-        sequence: 1 for a first statement.
-        previous: the digest of the statement before this one; None exactly when `sequence` is 1.
+        sequence: of an audit, 1 for a first one; of other kinds always 1.
+        previous: of an audit, the digest of the statement before it; None exactly when `sequence` is 1.
         payload: the canonical bytes that are signed.
     """
 
+    kind: StatementKind
     subjects: Mapping[str, str]
     predicate: Mapping[str, Json]
     signer: SignerBlock
@@ -91,6 +107,7 @@ def build_statement(
     signer: SignerBlock,
     signed_at: datetime,
     tool_version: str,
+    kind: StatementKind = StatementKind.AUDIT,
     sequence: int = 1,
     previous: str | None = None,
 ) -> Statement:
@@ -102,8 +119,9 @@ def build_statement(
         signer: who signs.
         signed_at: with a time zone; fractions of a second are dropped.
         tool_version: this package's version.
-        sequence: 1 for a first statement, then one more each time.
-        previous: `Statement.digest` of the one before; None exactly when `sequence` is 1.
+        kind: what is said of the subjects.
+        sequence: of an audit, 1 for a first statement, then one more each time.
+        previous: of an audit, `Statement.digest` of the one before; None exactly when `sequence` is 1.
 
     Raises:
         EvidenceError: a reserved key is used, a name or digest has the wrong form, or the sequence does not fit.
@@ -117,41 +135,43 @@ def build_statement(
         "signer": signer.as_json(),
         "signed_at": signed_at.astimezone(UTC).strftime(_TIME_FORM),
         "tool": {"name": TOOL_NAME, "version": tool_version},
-        "sequence": sequence,
-        "previous": previous,
     }
+    if kind is StatementKind.AUDIT:
+        room |= {"sequence": sequence, "previous": previous}
     statement: dict[str, Json] = {
         "_type": STATEMENT_TYPE,
         "subject": [{"name": name, "digest": {"sha256": _hex_of(subjects[name])}} for name in sorted(subjects)],
-        "predicateType": PREDICATE_TYPE,
+        "predicateType": kind.value,
         "predicate": {**predicate, **room},
     }
     # Read back: what this room writes is what its verifier accepts, or it is not written.
-    return read_statement(canonical_json(statement))
+    return read_statement(canonical_json(statement), kind=kind)
 
 
-def read_statement(payload: bytes) -> Statement:
+def read_statement(payload: bytes, *, kind: StatementKind = StatementKind.AUDIT) -> Statement:
     """Return the statement in canonical bytes.
 
     Raises:
-        EvidenceError: not canonical JSON, an unknown type, an unknown or missing key, a subject that is unsafe, doubled
-            or out of order, or a field of the wrong type.
+        EvidenceError: not canonical JSON, an unknown type or another kind, an unknown or missing key, a subject that is
+            unsafe, doubled or out of order, or a field of the wrong type.
     """
     value = parse_json(payload, item=_ITEM, max_size_bytes=MAX_STATEMENT_BYTES)
     if canonical_json(value) != payload:
         raise _wrong(_ITEM, "canonical JSON", "another serialisation")
     keys = frozenset({"_type", "subject", "predicateType", "predicate"})
     outer = expect_object(value, item=_ITEM, keys=keys)
-    for key, expected in (("_type", STATEMENT_TYPE), ("predicateType", PREDICATE_TYPE)):
+    for key, expected in (("_type", STATEMENT_TYPE), ("predicateType", kind.value)):
         if outer[key] != expected:
             raise _wrong(f"{_ITEM}, {key}", expected, str(outer[key])[:200])
     predicate = expect_object(outer["predicate"], item=f"{_ITEM}, predicate")
-    missing = sorted(RESERVED_KEYS - set(predicate))
+    expected_keys = RESERVED_KEYS if kind is StatementKind.AUDIT else _ROOM_KEYS
+    missing = sorted(expected_keys - set(predicate))
     if missing:
         raise _wrong(f"{_ITEM}, predicate", "the keys of the signing room", f"without {', '.join(missing)}")
     tool = expect_object(predicate["tool"], item=f"{_ITEM}, tool", keys=frozenset({"name", "version"}))
-    sequence, previous = _read_place(predicate)
+    sequence, previous = _read_place(predicate) if kind is StatementKind.AUDIT else (1, None)
     return Statement(
+        kind=kind,
         subjects=_read_subjects(outer["subject"]),
         predicate=predicate,
         signer=_read_signer(predicate["signer"]),

@@ -23,6 +23,7 @@ from audit.signing.certificates import read_x509_file
 from audit.signing.checks import Check, CheckName, failed, not_checked, one_line, passed, printable
 from audit.signing.contents import check_findings, check_manifest
 from audit.signing.pdf_check import PdfVerification, verify_pdf
+from audit.signing.plan import check_plan
 from audit.signing.statement import Statement
 
 # The statement's time and the timestamp's are taken within one run of the tool; a longer gap is a back-dated statement.
@@ -66,6 +67,7 @@ def verify_bundle(
             _check_pdf(pdf, statement),
             check_findings(found.read),
             check_manifest(found.read, statement, certificate),
+            check_plan(found.read, statement, pinned),
             not_checked(CheckName.PRINTED_TEXT, _PRINTED_TEXT),
             not_checked(CheckName.RECOMPUTED, _RECOMPUTED),
         ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from io import BytesIO
@@ -15,7 +16,8 @@ from audit.signing.bundle_files import scan_folder
 from audit.signing.dsse import sign_payload
 from audit.signing.keys import KeyKind, SealingKey, Signer, load_signer, new_sealing_key
 from audit.signing.pdf import sign_pdf
-from audit.signing.statement import SignerBlock, build_statement
+from audit.signing.plan import MEASURING_CODE, Plan, plan_content, plan_info, plan_statement, read_plan
+from audit.signing.statement import SignerBlock, Statement, build_statement
 
 SIGNED_AT = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 NOT_BEFORE = datetime(2026, 1, 1, tzinfo=UTC)
@@ -33,6 +35,8 @@ FINDINGS = {
 }
 CONTROL = {"name": "random-directions", "digest": "sha256:" + "e" * 64}
 ATTESTATION = "attestation.sigstore.json"
+CODE = "sha256:" + "f" * 64
+CONFIG: dict[str, Json] = {"analysis": {"fdr_q": 0.05, "seed": 1}, "report": {"title": "Audit"}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +56,15 @@ def make_keyed(folder: Path, name: str, algorithm: KeyKind = KeyKind.ECDSA_P256)
 
 
 def write_bundle(
-    folder: Path, pdf: bytes, findings: bytes, signer: Signer, *, at: datetime = SIGNED_AT, tsa_url: str | None = None
+    folder: Path,
+    pdf: bytes,
+    findings: bytes,
+    signer: Signer,
+    *,
+    at: datetime = SIGNED_AT,
+    tsa_url: str | None = None,
+    previous: Statement | None = None,
+    plan: Plan | None = None,
 ) -> None:
     """Write an unsealed bundle with every kind of file of the layout; its PDF is sealed."""
     (folder / "activations").mkdir(parents=True)
@@ -63,14 +75,26 @@ def write_bundle(
     (folder / "exports" / "summary.md").write_text("# Summary\n", encoding="utf-8")
     html = f'<!doctype html><p>x</p><script type="{PACKED_TYPE}" id="affidavit-findings">{pack(findings)}</script>'
     (folder / "report.html").write_text(html, encoding="utf-8")
-    write_manifest(folder, signer, at=at)
+    if plan is not None:
+        (folder / "plan.sigstore.json").write_bytes(plan.data)
+    write_manifest(folder, signer, at=at, previous=previous, plan=plan)
     attached = attach_manifest(pdf, folder)
     (folder / "report.pdf").write_bytes(sign_pdf(attached, signer, signed_at=at, reason="r", tsa_url=tsa_url))
 
 
-def write_manifest(folder: Path, signer: Signer, *, at: datetime = SIGNED_AT) -> None:
+def write_manifest(
+    folder: Path,
+    signer: Signer,
+    *,
+    at: datetime = SIGNED_AT,
+    previous: Statement | None = None,
+    plan: Plan | None = None,
+    config: Mapping[str, Json] = CONFIG,
+) -> None:
     """Write the manifest that an honest run would write over the evidence as it is."""
     names = ["findings.json", "evidence.duckdb", "activations/shard-0.parquet", "exports/summary.md"]
+    names += ["plan.sigstore.json"] if plan is not None else []
+    before = None if previous is None else {"sequence": previous.sequence, "digest": previous.digest}
     block = SignerBlock.of(signer.certificate)
     manifest = {
         "schema": "affidavit/manifest/1",
@@ -78,11 +102,17 @@ def write_manifest(folder: Path, signer: Signer, *, at: datetime = SIGNED_AT) ->
             "created_at": at.isoformat(),
             "findings_digest": digest_file(folder / "findings.json"),
             "seal": {**block.as_json(), "organisation": block.organisation or ""},
+            "tool_version": "0.1.0",
+            "environment": {MEASURING_CODE: CODE},
+            "config": config,
+            "previous": before,
+            "plan": None if plan is None else plan_info(plan),
         },
         "model": FINDINGS["model"],
         "saes": [FINDINGS["saes"][0]["record"]],
         "controls": [CONTROL],
         "suites": FINDINGS["suites"],
+        "format": "chat",
         "ladder": FINDINGS["ladder"],
         "files": {name: digest_file(folder / name) for name in names},
     }
@@ -121,3 +151,21 @@ def reseal(folder: Path, keyed: Keyed, *, predicate: dict[str, Json] | None = No
     claimed = claims(folder) if predicate is None else predicate
     statement = build_statement(scan_folder(folder).digests, claimed, **(arguments | changes))
     (folder / ATTESTATION).write_bytes(sign_payload(statement.payload, keyed.signer))
+
+
+def make_plan(keyed: Keyed, *, at: datetime, **changes: Json) -> Plan:
+    """Return a sealed plan of the audit that `write_bundle` writes, with what `changes` says instead."""
+    promised: dict[str, Json] = {
+        "model": FINDINGS["model"],
+        "saes": [FINDINGS["saes"][0]["record"]],
+        "controls": [CONTROL],
+        "suites": FINDINGS["suites"],
+        "prompt_format": "chat",
+        "config": CONFIG,
+        "version": "0.1.0",
+        "code": CODE,
+    }
+    content = plan_content(**(promised | changes))
+    block = SignerBlock.of(keyed.signer.certificate)
+    statement = plan_statement(content, signer=block, signed_at=at, version="0.1.0")
+    return read_plan(sign_payload(statement.payload, keyed.signer), item="plan")

@@ -75,13 +75,11 @@ def test_it_seals_where_there_are_no_hard_links(unsealed: Path, keyed: Keyed, mo
     assert verify_bundle(unsealed, trusted=None).ok
 
 
-def test_a_chain_of_statements_is_signed(unsealed: Path, keyed: Keyed) -> None:
-    """Sequence and previous digest come back from the verifier."""
-    digest = "sha256:" + "1" * 64
-    do_seal(unsealed, keyed, sequence=2, previous=digest)
-    statement = verify_bundle(unsealed, trusted=None).statement
-    assert statement is not None
-    assert (statement.sequence, statement.previous) == (2, digest)
+def test_a_place_in_a_series_that_the_manifest_does_not_print_is_not_sealed(unsealed: Path, keyed: Keyed) -> None:
+    """The reports print the manifest's predecessor: another one in the statement would be a lie on the cover."""
+    with pytest.raises(EvidenceError, match=r"run\.previous"):
+        do_seal(unsealed, keyed, sequence=2, previous="sha256:" + "1" * 64)
+    assert not (unsealed / ATTESTATION).exists()
 
 
 @pytest.mark.parametrize("name", ["report.pdf", "report.html", "findings.json", "manifest.json"])

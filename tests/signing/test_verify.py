@@ -56,12 +56,13 @@ def failures(result: VerifyResult) -> dict[CheckName, Check]:
 
 
 def test_an_untouched_bundle_passes_every_check_in_order(bundle: Path, keyed: Keyed) -> None:
-    """All, but the timestamp, as there is none, and what --recompute asks for; trusted, so the verdict is valid."""
+    """All, but timestamp and plan, as there are none, and what --recompute asks for; trusted, so it is valid."""
     result = verify_bundle(bundle, trusted=keyed.files.certificate_path)
     assert [check.name for check in result.checks] == list(CheckName)
     assert result[CheckName.TIMESTAMP].status is CheckStatus.NOT_CHECKED
     assert [c.name for c in result.checks if c.status is not CheckStatus.PASS] == [
         CheckName.TIMESTAMP,
+        CheckName.PLAN,
         CheckName.PRINTED_TEXT,
         CheckName.RECOMPUTED,
     ]

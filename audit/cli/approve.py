@@ -1,0 +1,75 @@
+"""`affidavit approve`: a person's signed statement about a sealed bundle, beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from audit.cli.sealing import signing_options
+
+
+@click.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--name", required=True, help="The person's printed name.")
+@click.option("--meaning", required=True, help="What the signature means, such as: review, approval.")
+@signing_options
+@click.option(
+    "--trust",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=None,
+    help="The sealer's certificate, obtained outside the bundle: approve only what it sealed.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=None,
+    help="The folder of approvals. Default: BUNDLE.approvals, beside the bundle.",
+)
+def approve(
+    *,
+    bundle: Path,
+    name: str,
+    meaning: str,
+    key: Path,
+    cert: Path | None,
+    passphrase_env: str | None,
+    trust: Path | None,
+    out: Path | None,
+) -> None:
+    """Approve a sealed bundle with a person's own key: name, time and meaning, linked by digest (21 CFR 11.50, 11.70).
+
+    The bundle is checked first and stays as it is. `affidavit verify` lists its approvals.
+    """
+    from datetime import UTC, datetime
+
+    from audit import __version__
+    from audit.cli.sealing import signer_of
+    from audit.errors import EvidenceError
+    from audit.signing.approvals import approvals_folder, write_approval
+    from audit.signing.checks import CheckStatus
+    from audit.signing.verify import verify_bundle
+
+    now = datetime.now(UTC).replace(microsecond=0)
+    signer = signer_of(key, cert, passphrase_env, at=now)
+    result = verify_bundle(bundle, trusted=trust, now=now)
+    if not result.ok or result.statement is None:
+        wrong = next(check for check in result.checks if check.status is CheckStatus.FAIL)
+        raise EvidenceError(
+            item=str(bundle),
+            expected="a bundle whose checks all hold",
+            found=f"{wrong.name.value}: {wrong.detail}",
+            hint="Approve an intact bundle only. Nothing was signed.",
+        )
+    path = write_approval(
+        out or approvals_folder(bundle),
+        result.statement,
+        signer,
+        name=name,
+        meaning=meaning,
+        signed_at=now,
+        tool_version=__version__,
+    )
+    click.echo(f"approval  {path}")
+    click.echo(f"of        {result.statement.digest}, sealed by {result.fingerprint}")
+    click.echo(f"by        {name}: {meaning}, {now.isoformat()}")
