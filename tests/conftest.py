@@ -5,18 +5,25 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 from pathlib import Path
 
 import pytest
 import yaml
 
+from audit import __version__
 from audit.config import AnalysisConfig, AuditConfig, CaptureConfig, CausalConfig, FidelityConfig, ProbeConfig
+from audit.inputs import read_inputs
 from audit.pipeline import AuditResult, run_audit
+from audit.planning import planned
 from audit.progress import Silent
 from audit.request import AuditRequest
+from audit.signing.dsse import sign_payload
 from audit.signing.keys import Signer, certificate_path, load_signer, new_sealing_key
+from audit.signing.plan import Plan, plan_statement, read_plan
+from audit.signing.statement import SignerBlock
+from probes.loader import load_suites
 
 MOMENT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -38,9 +45,8 @@ class SealedAudit:
 @pytest.fixture(scope="session")
 def signer(tmp_path_factory: pytest.TempPathFactory) -> Signer:
     """Return a real sealing key, made for this test run."""
-    made = new_sealing_key(
-        tmp_path_factory.mktemp("keys") / "seal", "Test seal", organisation="Tests", days=30, not_before=MOMENT
-    )
+    folder = tmp_path_factory.mktemp("keys") / "seal"
+    made = new_sealing_key(folder, "Test seal", organisation="Tests", days=30, not_before=MOMENT - timedelta(days=1))
     return load_signer(made.key_path, made.certificate_path, at=MOMENT)
 
 
@@ -79,9 +85,10 @@ def short_config(short_suite: Path) -> AuditConfig:
 def audit(
     short_config: AuditConfig, signer: Signer, certificate: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> SealedAudit:
-    """Return one sealed audit of the real default model through the shipped SAE. Tests must not change it."""
+    """Return one sealed audit of the real default model, done as planned. Tests must not change it."""
     out = tmp_path_factory.mktemp("audits") / "bundle"
-    request = AuditRequest(short_config, out, signer, MOMENT, "affidavit run --out bundle")
+    plan = seal_plan(short_config, signer, at=MOMENT - timedelta(hours=1))
+    request = AuditRequest(short_config, out, signer, MOMENT, "affidavit run --plan plan --out bundle", plan=plan)
     return SealedAudit(run_audit(request, progress=Silent()), request, certificate)
 
 
@@ -92,6 +99,15 @@ def bundle_copy(audit: SealedAudit, tmp_path: Path) -> Iterator[Path]:
     shutil.copytree(audit.folder, target)
     yield target
     shutil.rmtree(target)
+
+
+def seal_plan(config: AuditConfig, signer: Signer, *, at: datetime) -> Plan:
+    """Return the sealed plan of an audit, as it is read from its file."""
+    suites = load_suites(config.probes.suites, subset=config.probes.subset)
+    content = planned(read_inputs(suites, config, Silent()), config)
+    block = SignerBlock.of(signer.certificate)
+    statement = plan_statement(content, signer=block, signed_at=at, version=__version__)
+    return read_plan(sign_payload(statement.payload, signer), item="plan")
 
 
 def another(request: AuditRequest, out: Path) -> AuditRequest:

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -26,13 +27,13 @@ from audit.inputs import read_inputs
 from audit.pipeline import run_audit
 from audit.progress import Silent
 from audit.records import BaselineKind, Colour, Contrast, LabelSource, Quantile, Reading, Rung
-from audit.signing.checks import CheckStatus
+from audit.signing.checks import CheckName, CheckStatus
 from audit.signing.verify import verify_bundle
 from probes.loader import load_suites
 from probes.schema import Arm, Split
 from tests.capture.conftest import save_model
 from tests.capture.test_sae import write_sae
-from tests.conftest import SealedAudit
+from tests.conftest import MOMENT, SealedAudit, another
 
 
 def test_the_bundle_verifies(audit: SealedAudit) -> None:
@@ -327,3 +328,19 @@ def test_a_timestamp_address_is_checked_before_work(audit: SealedAudit, tmp_path
     with pytest.raises(UsageError):
         run_audit(replace(audit.request, out=tmp_path / "out", tsa_url="ftp://tsa"), progress=Silent())
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_that_is_not_the_planned_one_measures_nothing(audit: SealedAudit, tmp_path: Path) -> None:
+    """One threshold less strict than promised: refused before the model runs, with both values."""
+    config = replace(audit.request.config, analysis=replace(audit.request.config.analysis, fdr_q=0.1))
+    request = replace(another(audit.request, tmp_path / "out"), config=config)
+    with pytest.raises(UsageError, match=r"config\.analysis\.fdr_q: planned 0\.05, found 0\.1"):
+        run_audit(request, progress=Silent())
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_reports_say_that_the_audit_was_planned(audit: SealedAudit) -> None:
+    """The verifier compares plan and audit, and the manifest names the plan's moment."""
+    check = verify_bundle(audit.folder, trusted=audit.certificate)[CheckName.PLAN]
+    assert check.status is CheckStatus.PASS
+    assert (MOMENT - timedelta(hours=1)).isoformat() in check.detail

@@ -15,7 +15,6 @@ from typing import Any
 
 import pikepdf
 import pytest
-from pyhanko.pdf_utils import generic
 from pyhanko.pdf_utils.incremental_writer import IncrementalPdfFileWriter
 from pyhanko.pdf_utils.reader import PdfFileReader
 from pyhanko.sign import fields, signers
@@ -25,6 +24,7 @@ from audit.signing.certificates import Certificate
 from audit.signing.pdf import _pyhanko_signer, sign_pdf, verify_pdf
 from audit.signing.pdf_structure import der_size
 from tests.signing.bundle_making import FINDINGS, SIGNED_AT, Keyed
+from tests.signing.pdf_attacks import UPDATES, update
 
 needs_pdfsig = pytest.mark.skipif(shutil.which("pdfsig") is None, reason="poppler-utils is not installed")
 
@@ -113,60 +113,7 @@ def test_trailing_junk_is_noticed(sealed_pdf: bytes, keyed: Keyed) -> None:
         assert not verify_pdf(changed, keyed.signer.certificate.x509).ok
 
 
-def update(pdf: bytes, change: Callable[[Any], None]) -> bytes:
-    """Return the PDF with an incremental update appended."""
-    writer = IncrementalPdfFileWriter(BytesIO(pdf))
-    change(writer)
-    out = BytesIO()
-    writer.write(out)
-    return out.getvalue()
-
-
-def shadow_page(writer: Any) -> None:
-    """Show other content on the signed page."""
-    page = writer.root["/Pages"]["/Kids"][0]
-    stream = generic.StreamObject(stream_data=b"BT ET 1 0 0 rg 0 0 500 500 re f")
-    page["/Contents"] = writer.add_object(stream)
-    writer.update_container(page)
-
-
-def append_page(writer: Any) -> None:
-    """Add a page at the end."""
-    pages = writer.root["/Pages"]
-    page = generic.DictionaryObject(
-        {
-            generic.pdf_name("/Type"): generic.pdf_name("/Page"),
-            generic.pdf_name("/Parent"): writer.root.raw_get("/Pages"),
-            generic.pdf_name("/MediaBox"): generic.ArrayObject([generic.NumberObject(n) for n in (0, 0, 9, 9)]),
-        }
-    )
-    pages["/Kids"].append(writer.add_object(page))
-    pages["/Count"] = generic.NumberObject(int(pages["/Count"]) + 1)
-    writer.update_container(pages)
-    writer.update_container(pages["/Kids"])
-
-
-def change_catalog(writer: Any) -> None:
-    """Make the document do something on opening."""
-    writer.root["/OpenAction"] = generic.DictionaryObject(
-        {
-            generic.pdf_name("/S"): generic.pdf_name("/JavaScript"),
-            generic.pdf_name("/JS"): generic.pdf_string("app.alert(1)"),
-        }
-    )
-    writer.update_root()
-
-
-def drop_certification(writer: Any) -> None:
-    """Forget that changes are forbidden."""
-    del writer.root["/Perms"]
-    writer.update_root()
-
-
-UPDATES = [shadow_page, append_page, change_catalog, drop_certification]
-
-
-@pytest.mark.parametrize("change", UPDATES)
+@pytest.mark.parametrize("change", UPDATES, ids=lambda change: change.__name__)
 def test_appended_updates_are_noticed(
     change: Callable[[Any], None], sealed_pdf: bytes, keyed: Keyed, tmp_path: Path
 ) -> None:
