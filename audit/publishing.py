@@ -1,4 +1,4 @@
-"""The files that a reader gets: findings, manifest and both reports, written into the unfinished bundle."""
+"""The files that a reader gets: findings, exports, manifest and both reports, written into the unfinished bundle."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ from audit.config import AuditConfig, ExecutorKind
 from audit.digests import Json, canonical_json, digest_bytes, digest_file
 from audit.errors import OutputError
 from audit.evidence.store import ACTIVATIONS, DATABASE
+from audit.exports.formats import make_exports
+from audit.exports.source import ExportSource
 from audit.gathering import Subject
 from audit.printing import REPORT_CODE, Record, html_report, pdf_report
 from audit.records import Findings, RunInfo, SealInfo, as_json
 from audit.redaction import claim_of
 from audit.request import AuditRequest
-from audit.signing.bundle_files import FINDINGS, MANIFEST, REPORT_HTML, REPORT_PDF, SALTS
+from audit.signing.bundle_files import EXPORTS, FINDINGS, MANIFEST, REPORT_HTML, REPORT_PDF, SALTS
 from audit.signing.pdf import sign_pdf
 from audit.signing.texts import SECRET_BYTES, TEXTS_KEY, Salts, TextsClaim
 from reports.rendering import code_digest
@@ -49,7 +51,7 @@ class Published:
 
 
 def publish(findings: Findings, subject: Subject, request: AuditRequest, folder: Path) -> Published:
-    """Write findings, salts, manifest and both reports."""
+    """Write findings, salts, exports, manifest and both reports."""
     findings_json = canonical_json(as_json(findings))
     digest = digest_bytes(findings_json)
     certificate = request.signer.certificate
@@ -74,6 +76,10 @@ def publish(findings: Findings, subject: Subject, request: AuditRequest, folder:
         salts = Salts(secrets.token_bytes(SECRET_BYTES))
         (folder / SALTS).write_bytes(salts.as_bytes())
         texts = claim_of(folder, findings_json, salts)
+        exports = make_exports(ExportSource(findings, run, digest_file(folder / DATABASE)))
+        for name, content in exports.items():
+            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).write_bytes(content)
         manifest = canonical_json(_manifest(findings, subject, run, folder))
         (folder / MANIFEST).write_bytes(manifest)
         record = Record(findings, run, findings_json, manifest)
@@ -101,6 +107,7 @@ def _manifest(findings: Findings, subject: Subject, run: RunInfo, folder: Path) 
         FINDINGS,
         SALTS,
         DATABASE,
+        *EXPORTS,
         *(f"{ACTIVATIONS}/{path.name}" for path in (folder / ACTIVATIONS).iterdir()),
     ]
     return {

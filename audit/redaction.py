@@ -14,6 +14,8 @@ from audit import __version__
 from audit.digests import Json, canonical_json, digest_bytes
 from audit.errors import EvidenceError, OutputError, UsageError
 from audit.evidence.content import read_content, text_columns, write_withheld
+from audit.exports.formats import make_exports
+from audit.exports.source import ExportSource
 from audit.records import (
     WITHHELD_PIECE,
     EvidenceContent,
@@ -28,6 +30,7 @@ from audit.signing.bundle_files import (
     ATTESTATION,
     CERTIFICATE,
     EVIDENCE,
+    EXPORTS,
     FINDINGS,
     MANIFEST,
     REDACTION,
@@ -60,7 +63,7 @@ from reports.pdf import check_pdf_libraries, render_pdf
 
 _KEPT = frozenset({CERTIFICATE, MANIFEST})
 _SHARDS = "activations/"
-_MADE = frozenset({EVIDENCE, FINDINGS, REPORT_HTML, REPORT_PDF, SALTS})
+_MADE = frozenset({EVIDENCE, FINDINGS, REPORT_HTML, REPORT_PDF, SALTS}) | EXPORTS
 # What the bytes of a report depend on.
 _MAKERS = ("fonttools", "jinja2", "matplotlib", "networkx", "numpy", "pikepdf", "pydyf", "pyphen", "weasyprint")
 
@@ -149,7 +152,7 @@ def redact_bundle(bundle: Path, out: Path, *, suites: Sequence[str], concepts: S
 
 
 def verify_redacted(folder: Path, *, trusted: Path | None, now: datetime | None, render: bool) -> VerifyResult:
-    """Return the outcome of every check of a redacted copy; `render` makes both reports again and compares them."""
+    """Return the outcome of every check of a redacted copy; `render` makes reports and exports again and compares."""
     return verify_copy(
         folder, trusted=trusted, read_evidence=read_content, render=_render_again if render else None, now=now
     )
@@ -298,7 +301,11 @@ def _write_copy(bundle: Path, folder: Path, original: _Original, plan: _Plan) ->
     )
     (folder / REDACTION).write_bytes(record.as_bytes())
     manifest = read_file(folder, MANIFEST, digest=original.statement.subjects[MANIFEST])
-    for name, data in _render_again(record, findings_json, manifest).reports.items():
+    made = _render_again(record, findings_json, manifest)
+    # A bundle of an earlier version has no exports, and its copy none that the statement does not name.
+    exports = {name: data for name, data in made.exports.items() if name in original.statement.subjects}
+    for name, data in (made.reports | exports).items():
+        (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(data)
     return record
 
@@ -310,7 +317,7 @@ def _require_verified(folder: Path) -> None:
 
 
 def _render_again(record: RedactionRecord, findings_json: bytes, manifest_json: bytes) -> Rendering:
-    """Return both reports of a copy: nothing but its record, its findings and the manifest decides what they print."""
+    """Return reports and exports of a copy: only its record, its findings and the manifest decide about them."""
     findings = _parse_findings(parse_json(findings_json, item=FINDINGS))
     run = _parse_run(parse_json(manifest_json, item=MANIFEST), findings_digest=digest_bytes(findings_json))
     view = build_view(findings, run, withheld=record.withheld)
@@ -320,6 +327,8 @@ def _render_again(record: RedactionRecord, findings_json: bytes, manifest_json: 
             REPORT_HTML: render_html(view, findings_json=findings_json),
             REPORT_PDF: render_pdf(view, attachments=attachments, created_at=datetime.fromisoformat(run.created_at)),
         },
+        # The database of a copy is another file than the one whose digest the manifest has.
+        exports=make_exports(ExportSource(findings, run, evidence=None, withheld=record.withheld)),
         made_with=_versions(),
     )
 

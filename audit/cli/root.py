@@ -12,6 +12,7 @@ import click
 
 from audit import __version__
 from audit.cli.demo import demo
+from audit.cli.export import export
 from audit.cli.keys import keys
 from audit.cli.labels import labels
 from audit.cli.redact import redact
@@ -40,7 +41,7 @@ def affidavit() -> None:
     """
 
 
-for command in (demo, run_command, report, verify, redact, sql, suites, sae, labels, steer, shapley, keys):
+for command in (demo, run_command, report, export, verify, redact, sql, suites, sae, labels, steer, shapley, keys):
     affidavit.add_command(command)
 
 

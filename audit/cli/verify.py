@@ -30,7 +30,7 @@ _MARK = {"pass": "PASS", "fail": "FAIL", "not checked": "  - "}
 @click.option(
     "--recompute",
     is_flag=True,
-    help="Print the reports again and compute every figure again from the evidence, and compare. Needs no model.",
+    help="Make reports and exports again, compute every figure again from the evidence, and compare. Needs no model.",
 )
 @click.option(
     "--suites",
@@ -53,8 +53,8 @@ def verify(
     A redacted copy is checked against the statement that was signed over its original.
 
     Without --trust the answer is at best "intact, signer not trusted": anyone's seal gives that answer. The last line
-    then names the fingerprint of whoever sealed. With --recompute exit 4 says that nothing failed, but that figures or
-    reports could not be made again here.
+    then names the fingerprint of whoever sealed. With --recompute exit 4 says that nothing failed, but that figures,
+    reports or exports could not be made again here.
     """
     from audit.signing.bundle_files import REDACTION
 
@@ -88,5 +88,5 @@ def verify(
 
 def _left(checks: Iterable[Check]) -> bool:
     """Return whether a check that --recompute asks for could not be made."""
-    asked = {CheckName.PRINTED_TEXT, CheckName.RECOMPUTED}
+    asked = {CheckName.PRINTED_TEXT, CheckName.EXPORTS_AGREE, CheckName.RECOMPUTED}
     return any(check.name in asked and check.status is CheckStatus.NOT_CHECKED for check in checks)

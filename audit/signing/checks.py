@@ -24,6 +24,7 @@ class CheckName(StrEnum):
     FINDINGS_AGREE = "findings agree"
     MANIFEST_AGREES = "manifest agrees"
     PRINTED_TEXT = "printed text"
+    EXPORTS_AGREE = "exports agree"
     RECOMPUTED = "recomputed figures"
 
 
