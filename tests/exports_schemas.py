@@ -23,6 +23,11 @@ SARIF = "sarif-2.1.0-errata01.schema.json"
 OSCAL = "oscal-1.1.3-assessment-results.schema.json"
 CYCLONEDX = "cyclonedx-1.6.schema.json"
 JUNIT = "junit-10.xsd"
+JSON_EXPORTS = {
+    "exports/report.sarif": SARIF,
+    "exports/oscal-assessment-results.json": OSCAL,
+    "exports/ml-bom.cdx.json": CYCLONEDX,
+}
 
 
 def schema_bytes(name: str) -> bytes:

@@ -23,7 +23,7 @@ _TREE = "SHA-256 over the sorted names and SHA-256 digests of the files, not ove
 # Entries of the environment that are no library of the package index.
 _NO_LIBRARY = frozenset({"python", "system", "platform", "report code"})
 _PACKAGE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
-_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+!_-]*")
+_VERSION = re.compile(r"[0-9][A-Za-z0-9.+!_-]*")
 
 
 def cyclonedx(source: ExportSource) -> bytes:

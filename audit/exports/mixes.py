@@ -15,7 +15,7 @@ from reports.queries import MIXES, PAIRS
 def mix_answers(findings: Findings) -> Iterator[Answer]:
     """Yield an answer for each mix and SAE, and one for the pairs of features that were lowered together."""
     for mix in findings.mixes:
-        left_out = "".join(f" Not measured: {line(text)}." for text in mix.untested)
+        left_out = "".join(f" Not measured: {line(text)}." for text in sorted(mix.untested))
         if not mix.scans:
             said = f"The mix was not measured.{left_out}"
             yield _mix(mix, Kind.MIX, "", Standing.OPEN, short="Not measured", said=said)
