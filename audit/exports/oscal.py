@@ -80,7 +80,10 @@ def _result(source: ExportSource) -> Json:
         "local-definitions": {"components": list(_components(source))},
         "reviewed-controls": {
             "description": _NO_CONTROL,
-            "control-selections": [{"description": _NO_CONTROL}],
+            "props": _props({"controls-assessed": "0"}),
+            # All controls of the imported catalogs and profiles, of which there are none; some readers refuse a
+            # selection that selects nothing.
+            "control-selections": [{"description": _NO_CONTROL, "include-all": {}}],
         },
     }
     return {

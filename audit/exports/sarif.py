@@ -197,7 +197,9 @@ def _result(
         "locations": [
             {
                 "physicalLocation": {
-                    "artifactLocation": {"uri": FINDINGS, "uriBaseId": _BASE, "index": _FINDINGS_INDEX}
+                    "artifactLocation": {"uri": FINDINGS, "uriBaseId": _BASE, "index": _FINDINGS_INDEX},
+                    # Canonical JSON is one line. Services that show results in a file refuse those without a line.
+                    "region": {"startLine": 1, "endLine": 1},
                 },
                 "logicalLocations": [
                     {
