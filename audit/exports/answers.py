@@ -7,7 +7,7 @@ check with shuffled labels stay open: absence of evidence never reads as a pass.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from audit.digests import Json
@@ -70,6 +70,7 @@ class Answer:
         n_scenarios: on how many confirmation scenarios it rests; None where nothing was measured.
         figures: the numbers of the record behind it.
         query: what computes them from the evidence.
+        estimates: those of the figures that measure the model, by the name of the measure.
         claims: what stands about single features and pairs, strongest first.
         not_listed: how many findings did not stand; findings.json has them with their reasons.
     """
@@ -87,6 +88,7 @@ class Answer:
     n_scenarios: int | None
     figures: Mapping[str, Json]
     query: str
+    estimates: Mapping[str, Estimate] = field(default_factory=dict)
     claims: tuple[Claim, ...] = ()
     not_listed: int = 0
 

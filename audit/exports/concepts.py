@@ -40,10 +40,13 @@ def _tested(concept: ConceptResult, result: ContrastResult) -> Answer:
     standing = _standing(concept, result)
     parts = [words.sentence, f"Reason: {line(result.reason)}."]
     probe = next((b for b in result.baselines if b.kind is result.probe_kind), None)
+    estimates = {}
     if probe is not None:
         parts.append(f"Linear probe ({probe.kind.value}): {estimate_words('AUROC', probe.auroc)}.")
+        estimates[f"paired AUROC, linear probe ({probe.kind.value})"] = probe.auroc
     if result.best_auroc is not None:
         parts.append(f"First feature: {estimate_words('AUROC', result.best_auroc)}.")
+        estimates["paired AUROC, first SAE feature"] = result.best_auroc
     parts.append(
         f"{plural(result.confirmed, 'feature')} confirmed of {count(result.selected)} selected and"
         f" {count(result.tested)} tested, whichever arm they are louder on; n ="
@@ -82,6 +85,7 @@ def _tested(concept: ConceptResult, result: ContrastResult) -> Answer:
             "nConfirmation": result.n_confirmation,
         },
         query=SCORES,
+        estimates=estimates,
         claims=claims,
         not_listed=len(result.findings) - len(claims),
     )

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from urllib.parse import quote
 
 from audit.digests import Json, canonical_json
-from audit.exports.answers import Answer, Kind, Standing
+from audit.exports.answers import Answer, Standing
 from audit.exports.questions import answers, control_words
 from audit.exports.source import NO_POLICY, ExportSource, hex_of, line, stable_uuid
 from audit.records import Estimate, InstrumentResult, OutcomeResult, SuiteRecord
@@ -30,7 +30,7 @@ def cyclonedx(source: ExportSource) -> bytes:
     """Return ml-bom.cdx.json; canonical JSON, equal records give equal bytes.
 
     Raises:
-        EvidenceError: the record's moment cannot be read.
+        EvidenceError: the record's moment cannot be read, or it has no SAE, or a question twice.
     """
     findings = source.findings
     asked = answers(findings)
@@ -69,7 +69,7 @@ def _circumstances(source: ExportSource) -> dict[str, str]:
         "permutation-control": control_words(findings.permutation_control),
         "python": run.environment.get("python", "unknown"),
         "seal-fingerprint": run.seal.fingerprint,
-        **{f"ladder:{rung}": str(number) for rung, number in sorted(findings.ladder.items())},
+        **{f"ladder:{rung}": str(number) for rung, number in source.ladder.items()},
     }
     return said if source.withheld is None else said | {"redacted-copy-of": source.withheld.statement}
 
@@ -133,18 +133,11 @@ def _model(source: ExportSource, asked: Sequence[Answer]) -> Json:
 
 def _metrics(source: ExportSource, asked: Sequence[Answer]) -> Iterator[Json]:
     """Yield what was measured of questions that have an answer; of the others no number stands for the model."""
-    concepts = {concept.id: concept for concept in source.findings.concepts}
     for answer in asked:
-        if answer.standing is not Standing.ANSWERED or answer.kind not in {Kind.TOPIC, Kind.DISTINCTION}:
-            continue
-        results = concepts[answer.part].contrasts
-        result = next(r for r in results if r.contrast.value == answer.kind.value and r.sae == answer.sae)
-        slices = f"{answer.id}, n = {result.n_confirmation} confirmation scenarios"
-        probe = next((b for b in result.baselines if b.kind is result.probe_kind), None)
-        if probe is not None:
-            yield _metric(f"paired AUROC, linear probe ({probe.kind.value})", probe.auroc, slices)
-        if result.best_auroc is not None:
-            yield _metric("paired AUROC, first SAE feature", result.best_auroc, slices)
+        if answer.standing is Standing.ANSWERED:
+            slices = f"{answer.id}, n = {answer.n_scenarios} confirmation scenarios"
+            for name, estimate in answer.estimates.items():
+                yield _metric(name, estimate, slices)
     for concept in sorted(source.findings.concepts, key=lambda concept: concept.id):
         if concept.outcome is not None:
             yield _answered(line(concept.id), concept.outcome)

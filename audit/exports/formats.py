@@ -44,7 +44,7 @@ def make_export(source: ExportSource, wanted: ExportFormat) -> bytes:
     """Return one export; equal records give equal bytes.
 
     Raises:
-        EvidenceError: the record's moment cannot be read.
+        EvidenceError: the record's moment cannot be read, or it has no SAE, or a question twice.
     """
     return _WRITERS[wanted](source)
 
@@ -53,6 +53,6 @@ def make_exports(source: ExportSource) -> dict[str, bytes]:
     """Return every export by its name in the bundle; equal records give equal bytes.
 
     Raises:
-        EvidenceError: the record's moment cannot be read.
+        EvidenceError: the record's moment cannot be read, or it has no SAE, or a question twice.
     """
     return {name: make_export(source, wanted) for wanted, name in FILES.items()}

@@ -28,7 +28,7 @@ def junit(source: ExportSource) -> bytes:
     """Return junit.xml; equal records give equal bytes.
 
     Raises:
-        EvidenceError: the record's moment cannot be read.
+        EvidenceError: the record's moment cannot be read, or it has no SAE, or a question twice.
     """
     findings = source.findings
     asked = [answer for answer in answers(findings) if answer.kind in _CASES]

@@ -27,7 +27,7 @@ def oscal(source: ExportSource) -> bytes:
     """Return oscal-assessment-results.json; canonical JSON, equal records give equal bytes.
 
     Raises:
-        EvidenceError: the record's moment cannot be read.
+        EvidenceError: the record's moment cannot be read, or it has no SAE, or a question twice.
     """
     results: dict[str, Json] = {
         "uuid": source.uuid("oscal"),
@@ -76,7 +76,7 @@ def _result(source: ExportSource) -> Json:
         "title": f"Audit of {line(findings.model.name)}",
         "description": f"{NO_POLICY} {control_words(findings.permutation_control)}{limits}",
         "start": source.stamp,
-        "props": _props({f"ladder-{rung}": str(number) for rung, number in sorted(findings.ladder.items())}),
+        "props": _props({f"ladder-{rung}": str(number) for rung, number in source.ladder.items()}),
         "local-definitions": {"components": list(_components(source))},
         "reviewed-controls": {
             "description": _NO_CONTROL,

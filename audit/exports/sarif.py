@@ -31,7 +31,7 @@ def sarif(source: ExportSource) -> bytes:
     """Return report.sarif; canonical JSON, equal records give equal bytes.
 
     Raises:
-        EvidenceError: the record's moment cannot be read.
+        EvidenceError: the record's moment cannot be read, or it has no SAE, or a question twice.
     """
     asked = answers(source.findings)
     log: dict[str, Json] = {"$schema": SCHEMA, "version": "2.1.0", "runs": [_run(source, asked)]}
@@ -48,7 +48,7 @@ def _run(source: ExportSource, asked: Sequence[Answer]) -> Json:
         "findingsDigest": run.findings_digest,
         "bundle": line(run.bundle_name),
         "questions": {standing.value: standings[standing] for standing in Standing},
-        "ladder": dict(sorted(findings.ladder.items())),
+        "ladder": source.ladder,
         "notListed": sum(answer.not_listed for answer in asked),
         "notListedMeaning": f"findings that did not stand; {FINDINGS} has each with its reason",
         "permutationControl": control_words(findings.permutation_control),
@@ -176,10 +176,10 @@ def _result(
     query: str,
     claim: Claim | None = None,
 ) -> Json:
-    subject = claim.id if claim is not None else ""
+    subject = line(claim.id) if claim is not None else ""
     properties: dict[str, Json] = {**figures, "standing": answer.standing.value, "query": query}
     if claim is not None:
-        properties["finding"] = line(claim.id)
+        properties["finding"] = subject
     else:
         properties |= {"nScenarios": answer.n_scenarios, "notListed": answer.not_listed}
     places = [part for part in (answer.domain, answer.part, answer.contrast or answer.kind.value) if part]

@@ -8,7 +8,7 @@ from uuid import NAMESPACE_URL, uuid5
 
 from audit.digests import canonical_json, digest_json
 from audit.errors import EvidenceError
-from audit.records import Findings, RunInfo, Withheld, as_json
+from audit.records import Findings, Rung, RunInfo, Withheld, as_json
 from reports.numbers import visible
 
 # Names of this project in formats that ask for a namespace; nothing is fetched from there.
@@ -44,17 +44,24 @@ class ExportSource:
             EvidenceError: the record's moment is none, or has no time zone.
         """
         try:
-            moment = datetime.fromisoformat(self.run.created_at)
-        except ValueError:
+            told = datetime.fromisoformat(self.run.created_at)
+            # The first and the last year have moments that are in no year of another zone.
+            moment = told.astimezone(UTC) if told.tzinfo is not None else None
+        except (ValueError, OverflowError):
             moment = None
-        if moment is None or moment.tzinfo is None:
+        if moment is None:
             raise EvidenceError(
                 item="run.created_at",
                 expected="an ISO 8601 moment with a time zone",
                 found=repr(self.run.created_at)[:80],
                 hint="Run `affidavit verify` on the bundle.",
             )
-        return moment.astimezone(UTC)
+        return moment
+
+    @property
+    def ladder(self) -> dict[str, int]:
+        """Return how many findings about single features stand on each rung, lowest first."""
+        return {rung.value: self.findings.ladder.get(rung.value, 0) for rung in Rung}
 
     @property
     def stamp(self) -> str:

@@ -37,7 +37,7 @@ def step_summary(source: ExportSource) -> bytes:
     """Return summary.md, at most `LIMIT_BYTES` long; equal records give equal bytes.
 
     Raises:
-        EvidenceError: the record's moment cannot be read.
+        EvidenceError: the record's moment cannot be read, or it has no SAE, or a question twice.
     """
     asked = answers(source.findings)
     head, rows, tail = _head(source), tuple(_rows(source.findings, asked)), _tail(source, asked)
@@ -156,7 +156,7 @@ def _tail(source: ExportSource, asked: Sequence[Answer]) -> list[str]:
         for kind in Kind
         if standings[kind]
     ]
-    ladder = ", ".join(f"{as_text(rung)} {count(number)}" for rung, number in sorted(findings.ladder.items()))
+    ladder = ", ".join(f"{rung} {count(number)}" for rung, number in source.ladder.items())
     shown = sorted(findings.not_tested)[:_NAMED]
     more = len(findings.not_tested) - len(shown)
     return [
@@ -167,7 +167,7 @@ def _tail(source: ExportSource, asked: Sequence[Answer]) -> list[str]:
         f"|---|{'---|' * len(Standing)}",
         *counted,
         "",
-        f"Findings about single features by rung: {ladder or 'none'}.",
+        f"Findings about single features by rung: {ladder}.",
         "A feature that reacts need not be one that the model uses; only the rung “causal” speaks of use.",
         "",
         as_text(control_words(findings.permutation_control), 1000),

@@ -86,6 +86,15 @@ def with_control(findings: Findings, *, permutations: int, passed: bool) -> Find
     return replace(findings, permutation_control=control, concepts=outcomes)
 
 
+def odd() -> Findings:
+    """Return a record that no audit makes and a stranger may: effects on an unknown concept, rungs of other names."""
+    whole = make_findings()
+    causal = whole.causal
+    assert causal is not None
+    effects = tuple(replace(effect, concept="unknown") for effect in causal.effects if effect.concept == "dosing_error")
+    return replace(whole, causal=replace(causal, effects=effects), ladder={"two words": 7, "confirmed": 2})
+
+
 # Of these no export may count a single answer.
 WITHOUT_EVIDENCE = {
     "empty": source_of(empty()),
@@ -101,5 +110,6 @@ SOURCES = {
         evidence=None,
         withheld=Withheld(("dosing_error",), 4, 1, 1, 9, digest("statement")),
     ),
+    "odd": source_of(odd()),
     **WITHOUT_EVIDENCE,
 }

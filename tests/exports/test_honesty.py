@@ -10,6 +10,7 @@ from xml.etree.ElementTree import Element, fromstring
 
 import pytest
 
+from audit.errors import EvidenceError
 from audit.exports.answers import Standing
 from audit.exports.formats import make_exports
 from audit.exports.questions import answers
@@ -224,6 +225,18 @@ def test_files_are_named_with_their_digests() -> None:
     assert {name: files[name]["hashes"]["sha-256"] for name in wanted} == wanted
     copy = sarif_of(SOURCES["redacted"])["artifacts"]
     assert ["hashes" in file for file in copy[:2]] == [True, False]
+
+
+def test_a_record_whose_questions_cannot_be_told_apart_is_refused() -> None:
+    """No SAE, or a concept twice: one error that says so, and no export."""
+    whole = make_findings()
+    for broken, said in (
+        (replace(whole, saes=()), "at least one SAE"),
+        (replace(whole, concepts=(*whole.concepts, whole.concepts[0])), "twice: distinction/"),
+    ):
+        with pytest.raises(EvidenceError) as caught:
+            make_exports(source_of(broken))
+        assert said in str(caught.value)
 
 
 def test_unresolved_answers_keep_their_reasons() -> None:

@@ -136,7 +136,7 @@ def test_another_run_has_other_ids_and_the_same_fingerprints() -> None:
     assert boms[0] != boms[1]
 
 
-@pytest.mark.parametrize("moment", ["yesterday", "2026-01-02T03:04:05", ""])
+@pytest.mark.parametrize("moment", ["yesterday", "2026-01-02T03:04:05", "", "0001-01-01T00:00:00+14:00"])
 def test_a_moment_that_is_none_is_named(moment: str) -> None:
     """One error with the field; nothing is made."""
     source = SOURCES["every case"]
