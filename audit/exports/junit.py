@@ -1,8 +1,8 @@
 """JUnit XML, as Jenkins, GitLab and other CI servers read it (the schema of Jenkins' xunit plugin).
 
-A suite is an SAE, a case is one contrast of one concept. Without a policy no case can fail, and a case without a child
-says that the question has an answer, never that the model is right: everything else is skipped, with its reason. One
-case of its own is an error when the audit itself cannot be relied on.
+A suite is an SAE, a case is one contrast of one concept. Without a policy no case can fail, and a case that is not
+skipped says that the question has an answer, never that the model is right: everything else is skipped, with its
+reason. One case of its own is an error when the audit itself cannot be relied on.
 
 Own writer: the format needs five elements. junitparser (maintained, Apache-2.0) writes the same, but leaves characters
 that XML forbids to the caller.
@@ -18,8 +18,8 @@ from audit.exports.source import NO_POLICY, ExportSource, line
 from audit.records import InstrumentResult
 
 MEANING = (
-    "A case without a child says that the question was put and has an answer, not that the model passed anything. A"
-    " skipped case has no answer."
+    "A case that is not skipped says that the question was put and has an answer, not that the model passed anything."
+    " A skipped case has no answer."
 )
 _CASES = frozenset({Kind.TOPIC, Kind.DISTINCTION})
 
