@@ -1,4 +1,4 @@
-"""The two reports of a bundle, from its record alone: when it is made, printed again, or checked."""
+"""The reports and exports of a bundle, from its record alone: when it is made, printed again, or checked."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from pathlib import Path
 
 from audit.digests import digest_bytes
 from audit.errors import EvidenceError
+from audit.exports.formats import ExportFormat, make_export
+from audit.exports.source import ExportSource
 from audit.records import Findings, RunInfo, Withheld, parse_record
-from audit.signing.bundle_files import FINDINGS, MANIFEST, read_content
-from audit.signing.strict_json import expect_object, parse_json
+from audit.signing.bundle_files import EVIDENCE, FINDINGS, MANIFEST, read_content
+from audit.signing.strict_json import expect_object, expect_text, parse_json
 from reports.context import build_view
 from reports.html import render_html
 from reports.pdf import render_pdf
@@ -104,6 +106,18 @@ def pdf_report(record: Record) -> bytes:
         attachments={FINDINGS: record.findings_json, MANIFEST: record.manifest_json},
         created_at=record.created_at,
     )
+
+
+def export_of(record: Record, wanted: ExportFormat) -> bytes:
+    """Return one export; equal records give equal bytes.
+
+    Raises:
+        EvidenceError: the manifest lists no digest of the evidence, or its moment cannot be read.
+    """
+    manifest = expect_object(parse_json(record.manifest_json, item=MANIFEST), item=MANIFEST)
+    files = expect_object(manifest.get("files"), item=f"{MANIFEST}, files")
+    evidence = expect_text(files.get(EVIDENCE), item=f"{MANIFEST}, files, {EVIDENCE}")
+    return make_export(ExportSource(record.findings, record.run, evidence), wanted)
 
 
 def _unlike(key: str, expected: str, found: str) -> EvidenceError:

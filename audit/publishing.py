@@ -1,4 +1,4 @@
-"""The files that a reader gets: findings, manifest and both reports, written into the unfinished bundle."""
+"""The files that a reader gets: findings, exports, manifest and both reports, written into the unfinished bundle."""
 
 from __future__ import annotations
 
@@ -15,13 +15,15 @@ from audit.config import AuditConfig, ExecutorKind
 from audit.digests import Json, canonical_json, digest_bytes, digest_file
 from audit.errors import OutputError
 from audit.evidence.store import ACTIVATIONS, DATABASE
+from audit.exports.formats import make_exports
+from audit.exports.source import ExportSource
 from audit.gathering import Subject
 from audit.planning import measuring_code, public_config
 from audit.printing import REPORT_CODE, Record, html_report, pdf_report
 from audit.records import Findings, PlanInfo, RunInfo, SealInfo, as_json, parse_record
 from audit.redaction import claim_of
 from audit.request import AuditRequest
-from audit.signing.bundle_files import FINDINGS, MANIFEST, PLAN, REPORT_HTML, REPORT_PDF, SALTS
+from audit.signing.bundle_files import EXPORTS, FINDINGS, MANIFEST, PLAN, REPORT_HTML, REPORT_PDF, SALTS
 from audit.signing.pdf import sign_pdf
 from audit.signing.plan import MEASURING_CODE, Plan, plan_info
 from audit.signing.texts import SECRET_BYTES, TEXTS_KEY, Salts, TextsClaim
@@ -51,7 +53,7 @@ class Published:
 
 
 def publish(findings: Findings, subject: Subject, request: AuditRequest, folder: Path) -> Published:
-    """Write findings, salts, manifest and both reports."""
+    """Write findings, salts, exports, manifest and both reports."""
     findings_json = canonical_json(as_json(findings))
     digest = digest_bytes(findings_json)
     certificate = request.signer.certificate
@@ -80,6 +82,10 @@ def publish(findings: Findings, subject: Subject, request: AuditRequest, folder:
         salts = Salts(secrets.token_bytes(SECRET_BYTES))
         (folder / SALTS).write_bytes(salts.as_bytes())
         texts = claim_of(folder, findings_json, salts)
+        exports = make_exports(ExportSource(findings, run, digest_file(folder / DATABASE)))
+        for name, content in exports.items():
+            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).write_bytes(content)
         manifest = canonical_json(_manifest(findings, subject, run, folder))
         (folder / MANIFEST).write_bytes(manifest)
         record = Record(findings, run, findings_json, manifest)
@@ -108,6 +114,7 @@ def _manifest(findings: Findings, subject: Subject, run: RunInfo, folder: Path) 
         SALTS,
         DATABASE,
         *([PLAN] if run.plan is not None else []),
+        *EXPORTS,
         *(f"{ACTIVATIONS}/{path.name}" for path in (folder / ACTIVATIONS).iterdir()),
     ]
     return {

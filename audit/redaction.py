@@ -13,6 +13,8 @@ from audit import __version__
 from audit.digests import Json, canonical_json
 from audit.errors import EvidenceError, UsageError
 from audit.evidence.content import read_content, text_columns, write_withheld
+from audit.exports.formats import make_exports
+from audit.exports.source import ExportSource
 from audit.printing import copied_record, html_report, pdf_report
 from audit.records import (
     WITHHELD_PIECE,
@@ -26,6 +28,7 @@ from audit.signing.bundle_files import (
     ATTESTATION,
     CERTIFICATE,
     EVIDENCE,
+    EXPORTS,
     FINDINGS,
     MANIFEST,
     PLAN,
@@ -58,7 +61,7 @@ from reports.pdf import check_pdf_libraries
 
 _KEPT = frozenset({CERTIFICATE, MANIFEST, PLAN})
 _SHARDS = "activations/"
-_MADE = frozenset({EVIDENCE, FINDINGS, REPORT_HTML, REPORT_PDF, SALTS})
+_MADE = frozenset({EVIDENCE, FINDINGS, REPORT_HTML, REPORT_PDF, SALTS}) | EXPORTS
 # What the bytes of a report depend on.
 _MAKERS = ("fonttools", "jinja2", "matplotlib", "networkx", "numpy", "pikepdf", "pydyf", "pyphen", "weasyprint")
 
@@ -131,7 +134,7 @@ def redact_bundle(bundle: Path, out: Path, *, suites: Sequence[str], concepts: S
 
 
 def verify_redacted(folder: Path, *, trusted: Path | None, now: datetime | None, render: bool) -> VerifyResult:
-    """Return the outcome of every check of a redacted copy; `render` makes both reports again and compares them."""
+    """Return the outcome of every check of a redacted copy; `render` makes reports and exports again and compares."""
     return verify_copy(
         folder, trusted=trusted, read_evidence=read_content, render=_render_again if render else None, now=now
     )
@@ -278,7 +281,11 @@ def _write_copy(bundle: Path, folder: Path, original: _Original, plan: _Plan) ->
     )
     (folder / REDACTION).write_bytes(record.as_bytes())
     manifest = read_file(folder, MANIFEST, digest=original.statement.subjects[MANIFEST])
-    for name, data in _render_again(record, findings_json, manifest).reports.items():
+    made = _render_again(record, findings_json, manifest)
+    # A bundle of an earlier version has no exports, and its copy none that the statement does not name.
+    exports = {name: data for name, data in made.exports.items() if name in original.statement.subjects}
+    for name, data in (made.reports | exports).items():
+        (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(data)
     return record
 
@@ -290,9 +297,14 @@ def _require_verified(folder: Path) -> None:
 
 
 def _render_again(record: RedactionRecord, findings_json: bytes, manifest_json: bytes) -> Rendering:
-    """Return both reports of a copy: nothing but its record, its findings and the manifest decides what they print."""
+    """Return reports and exports of a copy: only its record, its findings and the manifest decide about them."""
     copy = copied_record(findings_json, manifest_json, withheld=record.withheld)
-    return Rendering(reports={REPORT_HTML: html_report(copy), REPORT_PDF: pdf_report(copy)}, made_with=_versions())
+    return Rendering(
+        reports={REPORT_HTML: html_report(copy), REPORT_PDF: pdf_report(copy)},
+        # The database of a copy is another file than the one whose digest the manifest has.
+        exports=make_exports(ExportSource(copy.findings, copy.run, evidence=None, withheld=record.withheld)),
+        made_with=_versions(),
+    )
 
 
 def _versions() -> dict[str, str]:

@@ -13,7 +13,7 @@ from audit.packing import PACKED_TYPE, pack
 
 PACKAGE = "templates"
 # What decides how a record is printed: the reports, their templates, and what they take of `audit` beside records.
-_PRINTING = ("reports", PACKAGE, "audit.frameworks", "audit.records")
+_PRINTING = ("reports", PACKAGE, "audit.exports", "audit.frameworks", "audit.records")
 _PRINTING_FILES = ("graph.py", "packing.py")
 # What a link can lead to; the inner parts of a drawing are no such thing.
 _TARGET = re.compile(r'<(?:div|section|article|table|p|h[1-6]|svg)\b[^>]* id="([^"]+)"')

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,10 @@ from weasyprint import HTML, Attachment
 from audit.capture.shards import RowBlock, SequenceMoments, make_shard, write_shard
 from audit.digests import Json, canonical_json, digest_bytes, digest_file
 from audit.evidence.store import ACTIVATIONS, create_store
+from audit.exports.formats import make_exports
+from audit.exports.source import ExportSource
 from audit.packing import PACKED_TYPE, pack
+from audit.printing import REPORT_CODE
 from audit.publishing import Published, predicate
 from audit.recording import record_findings
 from audit.records import (
@@ -31,6 +35,7 @@ from audit.signing.keys import Signer
 from audit.signing.pdf import sign_pdf
 from audit.signing.seal import seal_bundle
 from audit.signing.texts import Salts
+from reports.rendering import code_digest
 from tests.conftest import MOMENT
 from tests.reports.fixtures.audits import make_findings, make_run
 from tests.reports.fixtures.mixes import MIX, NULL_MIX, UNMEASURED_MIX
@@ -159,8 +164,21 @@ def write_evidence(folder: Path, made: Findings) -> None:
         record_findings(store, made)
 
 
-def write_bundle(folder: Path, signer: Signer, *, with_texts: bool = True) -> None:
-    """Write and seal a whole bundle; without texts, as a version before redaction sealed it."""
+def write_bundle(
+    folder: Path,
+    signer: Signer,
+    *,
+    with_texts: bool = True,
+    edit: Callable[[dict[str, bytes]], dict[str, bytes]] = dict,
+) -> None:
+    """Write and seal a whole bundle.
+
+    Args:
+        folder: where to.
+        signer: whose seal it is.
+        with_texts: False: as a version before redaction sealed it.
+        edit: what happens to the exports before the seal.
+    """
     made = findings()
     write_evidence(folder, made)
     findings_json = canonical_json(as_json(made))
@@ -178,7 +196,12 @@ def write_bundle(folder: Path, signer: Signer, *, with_texts: bool = True) -> No
         findings_digest=digest,
         bundle_name="bundle",
         seal=seal,
+        environment={REPORT_CODE: code_digest()},
     )
+    exports = edit(make_exports(ExportSource(made, run, digest_file(folder / "evidence.duckdb"))))
+    for name, content in exports.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(content)
     names = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
     manifest: dict[str, Json] = {
         "schema": "affidavit/manifest/1",

@@ -42,7 +42,7 @@ def test_the_bundle_verifies(audit: SealedAudit) -> None:
     assert result.ok
     assert result.trusted
     open_checks = {check.name.value for check in result.checks if check.status is CheckStatus.NOT_CHECKED}
-    assert open_checks == {"timestamp", "printed text", "recomputed figures"}
+    assert open_checks == {"timestamp", "printed text", "exports agree", "recomputed figures"}
 
 
 def test_a_changed_byte_anywhere_is_named(bundle_copy: Path) -> None:

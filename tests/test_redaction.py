@@ -16,13 +16,13 @@ import pikepdf
 import pytest
 
 from audit.cli.root import run
-from audit.digests import canonical_json
+from audit.digests import canonical_json, digest_bytes
 from audit.errors import EvidenceError, OutputError, UsageError
 from audit.packing import unpack
 from audit.records import WITHHELD_PIECE
 from audit.redaction import Redaction, _chosen, redact_bundle, verify_redacted
 from audit.signing.attested import VerifyResult
-from audit.signing.checks import CheckStatus
+from audit.signing.checks import CheckName, CheckStatus
 from audit.signing.html_findings import findings_in_html
 from audit.signing.keys import Signer
 from audit.signing.redacted import COPY_CHECKS
@@ -107,7 +107,7 @@ def test_a_copy_verifies_line_by_line(part: Redaction, certificate: Path) -> Non
     assert [check.name for check in result.checks] == list(COPY_CHECKS)
     assert failed(result) == {}
     open_checks = {check.name.value for check in result.checks if check.status is CheckStatus.NOT_CHECKED}
-    assert open_checks == {"timestamp", "PDF signature and coverage", "plan", "printed text"}
+    assert open_checks == {"timestamp", "PDF signature and coverage", "plan", "printed text", "exports agree"}
     assert result.conclusion == "redacted copy, valid, its reports not checked"
     assert verified(part.folder).conclusion.startswith("redacted copy, intact, signer not trusted, its reports not")
 
@@ -120,6 +120,39 @@ def test_rendering_again_gives_the_same_reports(copy: Path, certificate: Path) -
     assert failed(verified(copy, render=True)) == {
         "printed text": "not what findings.json and manifest.json give: report.html"
     }
+
+
+def test_exports_of_a_copy_are_made_from_what_it_shows(sealed: Path, copy: Path, part: Redaction) -> None:
+    """They name the copy's findings and the original's statement; a changed one fails, and only with --recompute."""
+    names = sorted(path.name for path in (copy / "exports").iterdir())
+    assert names == sorted(path.name for path in (sealed / "exports").iterdir())
+    log = json.loads((copy / "exports" / "report.sarif").read_bytes())
+    said = log["runs"][0]["properties"]
+    assert said["findingsDigest"] == digest_bytes((copy / "findings.json").read_bytes())
+    assert said["redactedCopyOf"] == part.withheld.statement
+    original = json.loads((sealed / "exports" / "report.sarif").read_bytes())["runs"][0]["properties"]
+    assert "redactedCopyOf" not in original
+    assert said["findingsDigest"] != original["findingsDigest"]
+    page = copy / "exports" / "summary.md"
+    page.write_bytes(page.read_bytes().replace(b"No sign found", b"Told apart", 1))
+    assert failed(verified(copy)) == {}
+    assert failed(verified(copy, render=True)) == {
+        "exports agree": "not what findings.json and manifest.json give: exports/summary.md"
+    }
+    page.unlink()
+    assert "exports/summary.md" in failed(verified(copy))["files intact"]
+
+
+def test_a_copy_of_a_bundle_without_exports_has_none(tmp_path: Path, signer: Signer) -> None:
+    """An earlier version sealed it: the statement names no export, and a copy adds no file to it."""
+    old = tmp_path / "old"
+    old.mkdir()
+    write_bundle(old, signer, edit=lambda _: {})
+    made = redact_bundle(old, tmp_path / "copy", suites=(), concepts=())
+    assert not (made.folder / "exports").exists()
+    check = verified(made.folder, render=True)[CheckName.EXPORTS_AGREE]
+    assert check.status is CheckStatus.NOT_CHECKED
+    assert "no exports" in check.detail
 
 
 def test_no_withheld_text_is_in_any_byte(whole: Redaction) -> None:

@@ -14,6 +14,7 @@ from audit import __version__
 from audit.cli.approve import approve
 from audit.cli.chain import chain
 from audit.cli.demo import demo
+from audit.cli.export import export
 from audit.cli.keys import keys
 from audit.cli.labels import labels
 from audit.cli.plan import plan
@@ -48,6 +49,7 @@ _COMMANDS = (
     plan,
     run_command,
     report,
+    export,
     verify,
     approve,
     chain,

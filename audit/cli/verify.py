@@ -35,7 +35,7 @@ _MARK = {"pass": "PASS", "fail": "FAIL", "not checked": "  - "}
 @click.option(
     "--recompute",
     is_flag=True,
-    help="Print the reports again and compute every figure again from the evidence, and compare. Needs no model.",
+    help="Make reports and exports again, compute every figure again from the evidence, and compare. Needs no model.",
 )
 @click.option(
     "--suites",
@@ -73,8 +73,8 @@ def verify(
     with its own line; one that does not hold is a failure.
 
     Without --trust the answer is at best "intact, signer not trusted": anyone's seal gives that answer. The last line
-    then names the fingerprint of whoever sealed. With --recompute exit 4 says that nothing failed, but that figures or
-    reports could not be made again here.
+    then names the fingerprint of whoever sealed. With --recompute exit 4 says that nothing failed, but that figures,
+    reports or exports could not be made again here.
     """
     from audit.signing.bundle_files import REDACTION
 
@@ -114,7 +114,7 @@ def verify(
 
 def _left(checks: Iterable[Check]) -> bool:
     """Return whether a check that --recompute asks for could not be made."""
-    asked = {CheckName.PRINTED_TEXT, CheckName.RECOMPUTED}
+    asked = {CheckName.PRINTED_TEXT, CheckName.EXPORTS_AGREE, CheckName.RECOMPUTED}
     return any(check.name in asked and check.status is CheckStatus.NOT_CHECKED for check in checks)
 
 

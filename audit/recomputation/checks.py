@@ -1,4 +1,4 @@
-"""The checks of `affidavit verify --recompute`: reports print the record, the record follows from the evidence."""
+"""The checks of `affidavit verify --recompute`: reports and exports say the record, which follows from the evidence."""
 
 from __future__ import annotations
 
@@ -10,19 +10,29 @@ from pathlib import Path
 
 from audit import __version__
 from audit.errors import AffidavitError, DigestMismatch, UsageError
-from audit.printing import Record, read_record
+from audit.exports.formats import FILES
+from audit.printing import Record, export_of, read_record
 from audit.progress import Progress
 from audit.recomputation.findings import TAKEN, recompute
 from audit.recomputation.printed import html_difference, made_by_this_code, pdf_difference
 from audit.signing.attested import VerifyResult
-from audit.signing.bundle_files import EVIDENCE, FINDINGS, MANIFEST, REPORT_HTML, REPORT_PDF, read_content
+from audit.signing.bundle_files import (
+    EVIDENCE,
+    EXPORTS,
+    EXPORTS_FOLDER,
+    FINDINGS,
+    MANIFEST,
+    REPORT_HTML,
+    REPORT_PDF,
+    read_content,
+)
 from audit.signing.checks import Check, CheckName, failed, not_checked, one_line, passed, printable
 
 _SHOWN = 5
 
 
 def recheck(folder: Path, result: VerifyResult, *, suites: Sequence[str], progress: Progress) -> VerifyResult:
-    """Return the result with the two checks made, where no other check failed.
+    """Return the result with the three checks made, where no other check failed.
 
     Args:
         folder: the bundle.
@@ -38,13 +48,13 @@ def recheck(folder: Path, result: VerifyResult, *, suites: Sequence[str], progre
     try:
         record = read_record(folder)
     except AffidavitError as error:
-        printed = failed(CheckName.PRINTED_TEXT, one_line(error), files=[FINDINGS, MANIFEST])
-        return _with(result, printed, failed(CheckName.RECOMPUTED, one_line(error), files=[FINDINGS, MANIFEST]))
+        asked = (CheckName.PRINTED_TEXT, CheckName.EXPORTS_AGREE, CheckName.RECOMPUTED)
+        return _with(result, *(failed(name, one_line(error), files=[FINDINGS, MANIFEST]) for name in asked))
     # The one draws, the other counts: two processes take the time of the longer.
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         printing = pool.submit(_printed, folder, record)
         recomputed = _recomputed(folder, record, suites, progress)
-        return _with(result, printing.result(), recomputed)
+        return _with(result, printing.result(), _exported(folder, record, result), recomputed)
 
 
 def _with(result: VerifyResult, *made: Check) -> VerifyResult:
@@ -68,6 +78,30 @@ def _printed(folder: Path, record: Record) -> Check:
     if at_fault:
         return failed(name, printable("; ".join(problems[file] for file in at_fault)), files=at_fault)
     return passed(name, f"{REPORT_HTML} and {REPORT_PDF} print what {FINDINGS} and {MANIFEST} give, word for word")
+
+
+def _exported(folder: Path, record: Record, result: VerifyResult) -> Check:
+    """Return whether every export is, byte for byte, what the record gives."""
+    name = CheckName.EXPORTS_AGREE
+    subjects = result.statement.subjects if result.statement is not None else {}
+    sealed = sorted(file for file in subjects if file.startswith(EXPORTS_FOLDER))
+    if not made_by_this_code(record):
+        what = f"{len(sealed)} exports were made" if sealed else "the bundle was made"
+        return not_checked(name, printable(f"{what} by other report code, affidavit {record.run.tool_version}"))
+    missing, odd = sorted(EXPORTS - set(sealed)), sorted(set(sealed) - EXPORTS)
+    if missing or odd:
+        problems = {"missing": missing, "no export of this version": odd}
+        detail = "; ".join(f"{what}: {', '.join(files)}" for what, files in problems.items() if files)
+        return failed(name, printable(detail), files=[*missing, *map(printable, odd)])
+    try:
+        different = [
+            file for wanted, file in sorted(FILES.items()) if read_content(folder, file) != export_of(record, wanted)
+        ]
+    except AffidavitError as error:
+        return failed(name, one_line(error), files=[MANIFEST])
+    if different:
+        return failed(name, f"not what {FINDINGS} and {MANIFEST} give: {', '.join(different)}", files=different)
+    return passed(name, f"{len(sealed)} exports are, byte for byte, what {FINDINGS} and {MANIFEST} give")
 
 
 def _recomputed(folder: Path, record: Record, suites: Sequence[str], progress: Progress) -> Check:

@@ -14,6 +14,14 @@ from audit.signing.checks import printable
 ATTESTATION = "attestation.sigstore.json"
 CERTIFICATE = "certificate.pem"
 EVIDENCE = "evidence.duckdb"
+EXPORT_CYCLONEDX = "exports/ml-bom.cdx.json"
+EXPORT_JUNIT = "exports/junit.xml"
+EXPORT_OSCAL = "exports/oscal-assessment-results.json"
+EXPORT_SARIF = "exports/report.sarif"
+EXPORT_SUMMARY = "exports/summary.md"
+EXPORTS_FOLDER = "exports/"
+# Other forms of the record, for other tools. A bundle of an earlier version has none.
+EXPORTS = frozenset({EXPORT_CYCLONEDX, EXPORT_JUNIT, EXPORT_OSCAL, EXPORT_SARIF, EXPORT_SUMMARY})
 FINDINGS = "findings.json"
 MANIFEST = "manifest.json"
 PLAN = "plan.sigstore.json"

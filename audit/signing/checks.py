@@ -25,6 +25,7 @@ class CheckName(StrEnum):
     MANIFEST_AGREES = "manifest agrees"
     PLAN = "plan"
     PRINTED_TEXT = "printed text"
+    EXPORTS_AGREE = "exports agree"
     RECOMPUTED = "recomputed figures"
 
 

@@ -23,6 +23,7 @@ from audit.signing.attested import (
 from audit.signing.bundle_files import (
     CERTIFICATE,
     EVIDENCE,
+    EXPORTS,
     FINDINGS,
     MANIFEST,
     REDACTION,
@@ -79,17 +80,21 @@ COPY_CHECKS: tuple[CheckName | CopyCheckName, ...] = (
     CheckName.MANIFEST_AGREES,
     CheckName.PLAN,
     CheckName.PRINTED_TEXT,
+    CheckName.EXPORTS_AGREE,
 )
-# Made anew in a copy. What they hold is checked instead of their bytes.
+_MADE_CHECKS = (CheckName.PRINTED_TEXT, CheckName.EXPORTS_AGREE)
+# Made anew in a copy, and the exports with them where the original has any. What they hold is checked instead of their
+# bytes.
 _MADE_ANEW = frozenset({EVIDENCE, FINDINGS, REPORT_HTML, REPORT_PDF})
 _NAMED = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Rendering:
-    """The two reports as this installation makes them: name -> bytes, and library -> version."""
+    """Reports and exports as this installation makes them: name -> bytes, and library -> version."""
 
-    reports: Mapping[str, bytes]
+    reports: dict[str, bytes]
+    exports: dict[str, bytes]
     made_with: Mapping[str, str]
 
 
@@ -137,9 +142,9 @@ def verify_copy(
         record = read_record(found.read(REDACTION), item=REDACTION)
     except EvidenceError as error:
         broken = failed(CopyCheckName.REDACTION_RECORD, one_line(error), files=[REDACTION])
-        names = (*CopyCheckName, CheckName.PRINTED_TEXT)
-        texts, findings, evidence, printed = (not_checked(name, f"{REDACTION} does not hold") for name in names[1:])
-        return found.result([broken, *checks, texts, findings, evidence, *own, printed], redacted=True)
+        names = (*CopyCheckName, *_MADE_CHECKS)
+        texts, findings, evidence, *made = (not_checked(name, f"{REDACTION} does not hold") for name in names[1:])
+        return found.result([broken, *checks, texts, findings, evidence, *own, *made], redacted=True)
     checks = [
         _check_record(record, claim, statement),
         *checks,
@@ -147,10 +152,10 @@ def verify_copy(
         *own,
     ]
     if any(check.status is CheckStatus.FAIL for check in checks):
-        printed = not_checked(CheckName.PRINTED_TEXT, "what the reports print follows from files that do not hold")
+        made = [not_checked(name, "what they say follows from files that do not hold") for name in _MADE_CHECKS]
     else:
-        printed = _check_reports(found, record, render)
-    return found.result([*checks, printed], redacted=True)
+        made = _check_made(found, record, render)
+    return found.result([*checks, *made], redacted=True)
 
 
 def _check_record(record: RedactionRecord, claim: TextsClaim, statement: Statement) -> Check:
@@ -176,10 +181,11 @@ def _check_record(record: RedactionRecord, claim: TextsClaim, statement: Stateme
 def _check_files(found: Attested, statement: Statement) -> Check:
     name = CheckName.FILES_INTACT
     subjects, digests, refused = statement.subjects, found.contents.digests, found.contents.refused
-    kept = [each for each in subjects if each not in _MADE_ANEW and each != SALTS]
+    anew = _MADE_ANEW | (EXPORTS & set(subjects))
+    kept = [each for each in subjects if each not in anew and each != SALTS]
     groups = {
         "changed": [each for each in kept if each in digests and digests[each] != subjects[each]],
-        "missing": [each for each in (*kept, *sorted(_MADE_ANEW)) if each not in digests and each not in refused],
+        "missing": [each for each in (*kept, *sorted(anew)) if each not in digests and each not in refused],
         "not in the signed statement": [each for each in digests if each not in subjects and each != REDACTION],
         "must not be in a redacted copy": [each for each in digests if each == SALTS],
     }
@@ -193,7 +199,7 @@ def _check_files(found: Attested, statement: Statement) -> Check:
     return passed(
         name,
         f"{len(kept)} of {len(subjects)} files have the digests that were signed; {EVIDENCE} and {FINDINGS} were"
-        f" redacted, {REPORT_HTML} and {REPORT_PDF} made again, {SALTS} taken out",
+        f" redacted, {REPORT_HTML}, {REPORT_PDF} and {len(anew - _MADE_ANEW)} exports made again, {SALTS} taken out",
     )
 
 
@@ -327,29 +333,51 @@ def _check_manifest(found: Attested) -> Check:
     return passed(name, f"{MANIFEST} is the signed one, and attached to {REPORT_PDF}; it speaks of the original")
 
 
-def _check_reports(found: Attested, record: RedactionRecord, render: Render | None) -> Check:
-    name = CheckName.PRINTED_TEXT
+def _check_made(found: Attested, record: RedactionRecord, render: Render | None) -> list[Check]:
+    """Return whether reports and exports are what findings.json gives, where they are made again."""
+    exported = sorted(EXPORTS & set(found.statement.subjects))
+    named = {
+        CheckName.PRINTED_TEXT: (f"{REPORT_HTML} and {REPORT_PDF}", [REPORT_HTML, REPORT_PDF]),
+        CheckName.EXPORTS_AGREE: (f"{len(exported)} exports" if exported else "the exports", exported),
+    }
     if render is None:
-        return not_checked(
-            name,
-            f"what {REPORT_HTML} and {REPORT_PDF} print is nobody's word: they were made again from {FINDINGS};"
-            " --recompute makes them once more and compares",
-        )
+        return [
+            not_checked(
+                name,
+                f"what {what} say is nobody's word: they were made again from {FINDINGS};"
+                " --recompute makes them once more and compares",
+            )
+            for name, (what, _) in named.items()
+        ]
     try:
         made = render(record, found.read(FINDINGS), found.read(MANIFEST))
-        different = [report for report, data in made.reports.items() if found.read(report) != data]
     except EvidenceError as error:
-        return failed(name, one_line(error), files=[FINDINGS, MANIFEST])
-    if not different:
-        return passed(name, f"{REPORT_HTML} and {REPORT_PDF} are, byte for byte, what {FINDINGS} and {MANIFEST} give")
+        return [failed(name, one_line(error), files=[FINDINGS, MANIFEST]) for name in named]
     versions = sorted(
         key for key in {**made.made_with, **record.made_with} if made.made_with.get(key) != record.made_with.get(key)
     )
-    if versions:
-        wanted = ", ".join(f"{key} {record.made_with.get(key, 'unknown')}" for key in versions)
-        return not_checked(
-            name, printable(f"{', '.join(different)} differ from what this installation makes; needed: {wanted}")
-        )
+    wanted = ", ".join(f"{key} {record.made_with.get(key, 'unknown')}" for key in versions)
+    everything = made.reports | made.exports
+    return [
+        _compared(found, name, everything, what=what, files=files, wanted=wanted)
+        for name, (what, files) in named.items()
+    ]
+
+
+def _compared(
+    found: Attested, name: CheckName, made: Mapping[str, bytes], *, what: str, files: Sequence[str], wanted: str
+) -> Check:
+    if not files:
+        return not_checked(name, "the original has no exports: an earlier version made it")
+    try:
+        different = [file for file in files if found.read(file) != made[file]]
+    except EvidenceError as error:
+        return failed(name, one_line(error), files=files)
+    if not different:
+        return passed(name, f"{what} are, byte for byte, what {FINDINGS} and {MANIFEST} give")
+    if wanted:
+        said = f"{', '.join(different)} differ from what this installation makes; needed: {wanted}"
+        return not_checked(name, printable(said))
     return failed(name, f"not what {FINDINGS} and {MANIFEST} give: {', '.join(different)}", files=different)
 
 

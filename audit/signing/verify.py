@@ -30,6 +30,7 @@ from audit.signing.statement import Statement
 TIMESTAMP_TOLERANCE = timedelta(hours=24)
 _TSA_HINT = "Get the timestamp authority's certificate from outside the bundle, from the authority itself."
 _PRINTED_TEXT = f"whether the words and charts of the reports follow from {FINDINGS} is not checked; give --recompute"
+_EXPORTS = f"whether the files in exports/ say what {FINDINGS} says is not checked; give --recompute"
 _RECOMPUTED = f"whether {FINDINGS} follows from the evidence is not checked; give --recompute"
 
 
@@ -69,6 +70,7 @@ def verify_bundle(
             check_manifest(found.read, statement, certificate),
             check_plan(found.read, statement, pinned),
             not_checked(CheckName.PRINTED_TEXT, _PRINTED_TEXT),
+            not_checked(CheckName.EXPORTS_AGREE, _EXPORTS),
             not_checked(CheckName.RECOMPUTED, _RECOMPUTED),
         ]
     )

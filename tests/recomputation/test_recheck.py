@@ -15,6 +15,8 @@ from click.testing import CliRunner
 from audit.cli.verify import verify
 from audit.digests import Json, canonical_json, digest_bytes, digest_file
 from audit.errors import DigestMismatch, EvidenceError
+from audit.exports.formats import make_exports
+from audit.exports.source import ExportSource
 from audit.printing import REPORT_CODE, Record, html_report, pdf_report, read_record
 from audit.progress import Silent
 from audit.publishing import Published, predicate
@@ -32,12 +34,13 @@ from audit.signing.texts import SECRET_BYTES, Salts
 from audit.signing.verify import verify_bundle
 from reports.rendering import code_digest
 from tests.conftest import MOMENT, SealedAudit
+from tests.exports_schemas import JSON_EXPORTS, json_problems, xml_problems
 
-ASKED = (CheckName.PRINTED_TEXT, CheckName.RECOMPUTED)
+ASKED = (CheckName.PRINTED_TEXT, CheckName.EXPORTS_AGREE, CheckName.RECOMPUTED)
 
 
 def made(result: VerifyResult) -> dict[CheckName, Check]:
-    """Return the two checks that --recompute makes."""
+    """Return the three checks that --recompute makes."""
     return {check.name: check for check in result.checks if check.name in ASKED}
 
 
@@ -55,18 +58,29 @@ def with_first_effect(record: Record, value: float) -> Record:
     )
 
 
-def republish(folder: Path, audit: SealedAudit, record: Record, *, edit: Callable[[bytes], bytes] = bytes) -> None:
-    """Write a record's findings, manifest and reports into a bundle and seal it as its honest owner would.
+def republish(
+    folder: Path,
+    audit: SealedAudit,
+    record: Record,
+    *,
+    edit: Callable[[bytes], bytes] = bytes,
+    edit_exports: Callable[[dict[str, bytes]], dict[str, bytes]] = dict,
+) -> None:
+    """Write a record's findings, exports, manifest and reports into a bundle and seal it as its honest owner would.
 
     Args:
         folder: a copy of the bundle.
         audit: whose key seals.
         record: what is written.
         edit: what happens to report.html before the seal.
+        edit_exports: what happens to the exports before the seal.
     """
     (folder / "findings.json").write_bytes(record.findings_json)
     salts = Salts(bytes(SECRET_BYTES))
     (folder / "salts.json").write_bytes(salts.as_bytes())
+    source = ExportSource(record.findings, record.run, digest_file(folder / "evidence.duckdb"))
+    for name, content in edit_exports(make_exports(source)).items():
+        (folder / name).write_bytes(content)
     texts = claim_of(folder, record.findings_json, salts)
     manifest: dict[str, Json] = json.loads(record.manifest_json)
     files = {name: digest_file(folder / name) for name in manifest["files"]}
@@ -83,12 +97,13 @@ def republish(folder: Path, audit: SealedAudit, record: Record, *, edit: Callabl
 
 
 def test_an_untouched_bundle_is_printed_and_computed_again(audit: SealedAudit, short_suite: Path) -> None:
-    """Both checks pass, thousands of figures were compared, and the command answers 0."""
+    """All three checks pass, thousands of figures were compared, and the command answers 0."""
     arguments = ["--trust", str(audit.certificate), "--recompute", "--suites", str(short_suite), "--json"]
     result = CliRunner().invoke(verify, [str(audit.folder), *arguments], standalone_mode=False)
     assert result.return_value == 0, result.output
     checks = {check["name"]: check for check in json.loads(result.stdout)["checks"]}
     assert checks["printed text"]["status"] == "pass"
+    assert checks["exports agree"]["status"] == "pass"
     figures = re.match(r"([\d,]+) figures", checks["recomputed figures"]["detail"])
     assert figures is not None
     assert int(figures[1].replace(",", "")) > 1000
@@ -114,6 +129,33 @@ def test_a_number_of_the_page_edited_and_sealed_again_is_caught(
     assert checks[CheckName.RECOMPUTED].status is CheckStatus.PASS
 
 
+def test_a_number_of_an_export_edited_and_sealed_again_is_caught(
+    audit: SealedAudit, bundle_copy: Path, short_suite: Path
+) -> None:
+    """The seal holds and reports and findings are honest: only the export made again does not have the number.
+
+    The exports of a real audit have the form that their schemas ask for.
+    """
+
+    def edit(exports: dict[str, bytes]) -> dict[str, bytes]:
+        for name, schema in JSON_EXPORTS.items():
+            assert json_problems(schema, exports[name]) == []
+        assert xml_problems(exports["exports/junit.xml"]) == []
+        found = re.search(rb"AUROC 0\.\d\d", exports["exports/report.sarif"])
+        assert found is not None
+        edited = exports["exports/report.sarif"].replace(found[0], b"AUROC 0.99", 1)
+        return exports | {"exports/report.sarif": edited}
+
+    republish(bundle_copy, audit, read_record(bundle_copy), edit_exports=edit)
+    plain = verify_bundle(bundle_copy, trusted=audit.certificate)
+    assert plain.ok
+    checks = made(recheck(bundle_copy, plain, suites=[str(short_suite)], progress=Silent()))
+    assert checks[CheckName.EXPORTS_AGREE].status is CheckStatus.FAIL
+    assert checks[CheckName.EXPORTS_AGREE].files == ("exports/report.sarif",)
+    assert checks[CheckName.PRINTED_TEXT].status is CheckStatus.PASS
+    assert checks[CheckName.RECOMPUTED].status is CheckStatus.PASS
+
+
 def test_a_number_of_the_findings_edited_everywhere_is_caught(
     audit: SealedAudit, bundle_copy: Path, short_suite: Path
 ) -> None:
@@ -128,6 +170,7 @@ def test_a_number_of_the_findings_edited_everywhere_is_caught(
     assert plain.ok
     checks = made(recheck(bundle_copy, plain, suites=[str(short_suite)], progress=Silent()))
     assert checks[CheckName.PRINTED_TEXT].status is CheckStatus.PASS
+    assert checks[CheckName.EXPORTS_AGREE].status is CheckStatus.PASS
     assert checks[CheckName.RECOMPUTED].status is CheckStatus.FAIL
     assert re.search(rf"{re.escape(first.id)}/d_z/value: recorded 1.9375", checks[CheckName.RECOMPUTED].detail)
 

@@ -64,9 +64,11 @@ def test_an_untouched_bundle_passes_every_check_in_order(bundle: Path, keyed: Ke
         CheckName.TIMESTAMP,
         CheckName.PLAN,
         CheckName.PRINTED_TEXT,
+        CheckName.EXPORTS_AGREE,
         CheckName.RECOMPUTED,
     ]
-    assert all("give --recompute" in result[name].detail for name in (CheckName.PRINTED_TEXT, CheckName.RECOMPUTED))
+    asked = (CheckName.PRINTED_TEXT, CheckName.EXPORTS_AGREE, CheckName.RECOMPUTED)
+    assert all("give --recompute" in result[name].detail for name in asked)
     assert "embedded data" in result[CheckName.FINDINGS_AGREE].detail
     assert result.conclusion == "valid"
     assert (result.ok, result.trusted, result.verdict) == (True, True, "valid")
