@@ -1,0 +1,382 @@
+"""Every word that the reports print comes from the catalogue, and each report is printed in its own language."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from enum import Enum
+from html.parser import HTMLParser
+from importlib.resources import files
+from io import BytesIO
+from pathlib import Path
+
+import polib
+import pytest
+from pypdf import PdfReader
+
+from audit.digests import Json, canonical_json
+from audit.errors import EnvironmentProblem, UsageError
+from audit.frameworks.files import shipped_frameworks
+from audit.packing import PACKED_TYPE, unpack
+from audit.records import BaselineKind, Colour, Contrast, Findings, Reading, Rung, RunInfo, Withheld, as_json
+from audit.records.association import ControlKind
+from audit.records.causal import PairWord
+from audit.records.graph import EdgeKind, Layer
+from audit.records.interaction import MixWord
+from audit.records.words import Lexical
+from reports import language, queries, rendering, words
+from reports.context import build_view
+from reports.html import render_html
+from reports.language import N_, _, languages, ngettext, parse_language, placeholders, speaking
+from reports.numbers import plural, visible, visible_token
+from reports.pdf import render_pdf
+from reports.rendering import code_digest
+from reports.view import ReportView
+from tests.reports.catalogue import TEMPLATE, messages
+from tests.reports.fixtures.audits import make_run
+
+# Reserved for local use by ISO 639-2.
+PSEUDO = "qaa"
+MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
+# One letter of another script for each of ours: what is left in ours was not translated, even inside a sentence.
+COPY = Withheld(parts=("dosing_error",), prompts=3, labels=1, continuations=2, texts=9, statement="sha256:" + "ab" * 32)
+LETTERS = {
+    **{chr(ord("A") + n): chr(0x0410 + n) for n in range(26)},
+    **{chr(ord("a") + n): chr(0x0430 + n) for n in range(26)},
+}
+
+
+def many(findings: Findings) -> Findings:
+    """Return so many concepts that paper and page hold only the answers at first."""
+    concepts = tuple(
+        replace(concept, id=f"{concept.id}_{number}") for number in range(9) for concept in findings.concepts
+    )
+    return replace(findings, concepts=concepts, cards=findings.cards[:1] * 30)
+
+
+def failed(findings: Findings) -> Findings:
+    """Return results that a failed check and red instruments take back."""
+    saes = tuple(replace(sae, fidelity=replace(sae.fidelity, colour=Colour.RED)) for sae in findings.saes)
+    return replace(findings, saes=saes, permutation_control=replace(findings.permutation_control, passed=False))
+
+
+def empty(findings: Findings) -> Findings:
+    """Return an audit of nothing."""
+    return replace(findings, concepts=(), cards=(), mixes=(), cofiring=(), causal=None, not_tested=())
+
+
+def pseudo(message: str) -> str:
+    """Return a message with other letters, and its placeholders kept."""
+    kept = re.split(r"(\{\w+\})", message)
+    return "".join(part if part.startswith("{") else part.translate(str.maketrans(LETTERS)) for part in kept)
+
+
+def pseudo_file() -> str:
+    """Return a whole translation: every message of the template in the pseudo-language."""
+    entries = messages()
+    entries.metadata |= {"Language": PSEUDO, "Plural-Forms": "nplurals=2; plural=(n != 1);"}
+    for entry in entries:
+        if entry.msgid_plural:
+            entry.msgstr_plural = {0: pseudo(entry.msgid), 1: pseudo(entry.msgid_plural)}
+        else:
+            entry.msgstr = pseudo(entry.msgid)
+    return str(entries)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder of languages with the pseudo-language in it, in the place of the package's."""
+    (tmp_path / TEMPLATE.name).write_text(str(messages()), encoding="utf-8")
+    (tmp_path / f"{PSEUDO}.po").write_text(pseudo_file(), encoding="utf-8")
+    monkeypatch.setattr(language, "_folder", lambda: tmp_path)
+    language._read.cache_clear()
+    yield tmp_path
+    language._read.cache_clear()
+
+
+def run_in(findings: Findings, code: str) -> RunInfo:
+    """Return a run that chose a language."""
+    run = make_run(findings)
+    return replace(run, config={**run.config, "report": {"title": "Model audit report", "language": code}})
+
+
+def strings(value: object) -> Iterator[str]:
+    """Yield every text in a value but the stored words."""
+    if isinstance(value, str):
+        if not isinstance(value, Enum):
+            yield value
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from strings(item)
+    elif isinstance(value, list | tuple | frozenset):
+        for item in value:
+            yield from strings(item)
+    elif hasattr(value, "__dataclass_fields__"):
+        for name in value.__dataclass_fields__:
+            yield from strings(getattr(value, name))
+
+
+class Words(HTMLParser):
+    """Collects what a reader sees or hears: text, alternatives of drawings, names and titles; packed parts too."""
+
+    HEARD = frozenset({"title", "alt", "aria-label", "data-label", "placeholder", "label"})
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        self.drawn: list[str] = []
+        self._open: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Keep what the attributes say."""
+        named = dict(attrs)
+        if tag not in {"meta", "link", "input", "br", "wbr"}:
+            self._open.append((tag, named))
+        self.found += [value for name, value in attrs if name in self.HEARD and value]
+        if tag == "meta" and named.get("name") in {"description", "keywords"}:
+            self.found.append(str(named["content"]))
+
+    def handle_endtag(self, tag: str) -> None:
+        """Close an element."""
+        while self._open and self._open.pop()[0] != tag:
+            pass
+
+    def handle_data(self, data: str) -> None:
+        """Keep text that is shown or spoken; names of queries, digests and commands are code."""
+        tags = {tag for tag, _named in self._open}
+        if "script" in tags:
+            if self._open[-1][1].get("type") == PACKED_TYPE and self._open[-1][1].get("id") is None:
+                inner = Words(unpack(data).decode("utf-8"))
+                self.found += inner.found
+                self.drawn += inner.drawn
+        elif any(named.get("class") == "tokens" for _tag, named in self._open):
+            pass  # the model's tokens, letter by letter
+        elif not tags & {"style", "code", "pre"} and data.strip():
+            (self.drawn if "text" in tags else self.found).append(" ".join(data.split()))
+
+
+STORED = {
+    str(member)
+    for stored in (
+        *(Rung, Colour, Reading, Contrast, Lexical, BaselineKind, ControlKind, Layer, MixWord, PairWord, EdgeKind),
+    )
+    for member in stored
+}
+SHORTEST = 4
+_DIGEST = re.compile(r"sha256:[0-9a-f]+")
+# Printed in every language as it is: the product, what is said in formulas, files and units.
+EVERYWHERE = (
+    *("affidavit", "findings.json", "d_z", "UTC", "U+"),
+    *(getattr(queries, name) for name in dir(queries) if name.isupper()),
+)
+
+
+def record_texts(findings: Findings, run: RunInfo) -> list[str]:
+    """Return what the record and the files of the frameworks say, longest first; the report has it as it is.
+
+    Tokens of prompts and stored words are left out: among them are words of any sentence.
+    """
+    tokens = {token.text.strip() for card in findings.cards for context in card.contexts for token in context.tokens}
+    quoted = {
+        *tokens,
+        *(text for one in findings.concepts if one.outcome for text in (one.outcome.target, one.outcome.foil)),
+    }
+    data: Json = json.loads(canonical_json(as_json(findings)))
+    found = {" ".join(visible(text).split()) for text in strings(data)}
+    found |= {*run.environment, *strings(run.environment), *strings(run.config)}
+    found |= {" ".join(text.split()) for framework in shipped_frameworks() for text in strings(framework)}
+    found |= {text.replace("_", "-") for text in found} | {text.capitalize() for text in found}
+    found |= {run.command, run.tool_version, run.bundle_name, *strings(run.seal), *COPY.parts}
+    labels = {visible_token(label.text) for card in findings.cards for label in card.labels if label.text}
+    return [*sorted((found - STORED - tokens) | labels, key=len, reverse=True), *(f"“{text}”" for text in quoted)]
+
+
+def left_in_english(found: list[str], known: list[str]) -> list[str]:
+    """Return what is neither translated nor of the record: words in our letters beside the texts of the record.
+
+    Short texts of the record count only where they are all that stands in a place.
+    """
+    left = []
+    long = [text for text in known if len(text) >= SHORTEST and re.search("[A-Za-z]{2}", text)]
+    long = sorted([*EVERYWHERE, *long], key=len, reverse=True)
+    short = {text for text in known if len(text) < SHORTEST}
+    for text in dict.fromkeys(found):
+        rest = _DIGEST.sub(" ", text)
+        for one in long if re.search("[A-Za-z]{2}", rest) else ():
+            if one in rest:
+                rest = re.sub(rf"(?<![A-Za-z]){re.escape(one)}(?![A-Za-z])", " ", rest)
+        if text not in short and re.search("[A-Za-z]{2}", rest):
+            left.append(f"{' '.join(rest.split())[:160]} <- {text[:100]}")
+    return left
+
+
+@pytest.mark.parametrize("case", ["whole", "one SAE", "many", "failed", "empty", "copy"])
+def test_every_word_comes_from_the_catalogue(
+    case: str, folder: Path, findings: Findings, lone_findings: Findings
+) -> None:
+    """In the pseudo-language nothing is left in our letters but what the record says, and what no language changes."""
+    assert PSEUDO in languages(), folder
+    changed = {"many": many, "failed": failed, "empty": empty}.get(case, lambda record: record)
+    record = changed(lone_findings if case == "one SAE" else findings)
+    run = run_in(record, PSEUDO)
+    view = build_view(record, run, withheld=COPY if case == "copy" else None)
+    page = page_of(view, record)
+    assert len(page.found) > 300
+    assert view.reproducibility.untranslated == ""
+    known = record_texts(record, run)
+    assert left_in_english(page.found, known) == []
+    # Drawings break titles of the record over lines and shorten them.
+    pieces = {piece for text in known for piece in text.split()}
+    drawn = [text for text in page.drawn if set(text.rstrip("…").split()) - pieces]
+    assert left_in_english(drawn, known) == []
+
+
+def page_of(view: ReportView, record: Findings) -> Words:
+    """Return what the page of a view says."""
+    return Words(render_html(view, findings_json=canonical_json(as_json(record))).decode("utf-8"))
+
+
+def test_the_walk_sees_a_message_that_is_not_translated(folder: Path, lone_findings: Findings) -> None:
+    """Without every fourth message the walk finds words in our letters, and the report says how many are missing."""
+    entries = polib.pofile(str(folder / f"{PSEUDO}.po"))
+    gone = entries[::4]
+    for entry in gone:
+        entries.remove(entry)
+    (folder / f"{PSEUDO}.po").write_text(str(entries), encoding="utf-8")
+    run = run_in(lone_findings, PSEUDO)
+    view = build_view(lone_findings, run)
+    left = left_in_english(page_of(view, lone_findings).found, record_texts(lone_findings, run))
+    assert len(left) > 50
+    assert str(len(gone)) in view.reproducibility.untranslated
+
+
+def test_the_template_is_what_the_reports_print() -> None:
+    """A message that was changed, added or dropped is in the template; `make catalogue` writes it."""
+    assert TEMPLATE.read_text(encoding="utf-8") == str(messages())
+
+
+def test_each_message_is_one_entry_with_sound_placeholders() -> None:
+    """No text stands twice, once alone and once with a plural, and every brace holds a name."""
+    entries = messages()
+    assert len({entry.msgid for entry in entries}) == len(entries)
+    for entry in entries:
+        for text in filter(None, (entry.msgid, entry.msgid_plural)):
+            assert text == text.strip(), text
+            assert placeholders(text) is not None, text
+        if entry.msgid_plural:
+            one, several = placeholders(entry.msgid) or set(), placeholders(entry.msgid_plural) or set()
+            assert several - one <= {"count"}, entry.msgid
+            assert one <= several, entry.msgid
+
+
+def test_every_stored_word_has_a_message() -> None:
+    """What a record stores as a word is printed through the catalogue."""
+    assert set(words.STORED) >= STORED
+
+
+def test_each_report_keeps_its_own_language(folder: Path, lone_findings: Findings) -> None:
+    """A report in another language leaves no trace in the next one, nor in one that fails."""
+    assert folder.is_dir()
+    before = build_view(lone_findings, make_run(lone_findings))
+    other = build_view(lone_findings, run_in(lone_findings, PSEUDO))
+    assert (before.language, other.language) == ("en", PSEUDO)
+    with speaking(PSEUDO), speaking("en"):
+        assert _("Findings") == "Findings"
+    with pytest.raises(ValueError, match="given up"), speaking(PSEUDO):
+        raise ValueError("given up")
+    assert _("Findings") == "Findings"
+    assert build_view(lone_findings, make_run(lone_findings)) == before
+    page = render_html(other, findings_json=b"{}").decode("utf-8")
+    assert f'<html lang="{PSEUDO}">' in page
+    dictionary = json.loads(page.partition('id="affidavit-words">')[2].partition("<")[0])
+    assert dictionary["All {count} rows are shown"] == pseudo("All {count} rows are shown")
+    assert 'id="affidavit-words"' not in render_html(before, findings_json=b"{}").decode("utf-8")
+
+
+def test_the_pdf_is_in_the_language(folder: Path, lone_findings: Findings) -> None:
+    """Its catalogue names the language, and the lines at the foot of its pages are messages too."""
+    assert folder.is_dir()
+    view = build_view(lone_findings, run_in(lone_findings, PSEUDO))
+    made = render_pdf(view, attachments={"manifest.json": b"{}"}, created_at=MOMENT)
+    reader = PdfReader(BytesIO(made))
+    assert reader.trailer["/Root"]["/Lang"] == PSEUDO
+    text = " ".join(reader.pages[2].extract_text().split())
+    assert pseudo("Feature effects: confirmation split only.") in text
+    assert f"{pseudo('Page')} 3 {pseudo('of')} {len(reader.pages)}" in text
+    assert "Page" not in text
+
+
+@pytest.mark.parametrize("code", ["xx", "EN", "", "../affidavit", f"{PSEUDO}.po"])
+def test_an_unknown_language_is_one_clear_error(code: str, folder: Path, lone_findings: Findings) -> None:
+    """The error lists what there is; no path comes of a code."""
+    assert folder.is_dir()
+    with pytest.raises(UsageError) as caught:
+        build_view(lone_findings, run_in(lone_findings, code))
+    assert caught.value.item == "report.language"
+    assert caught.value.expected == f"one of en, {PSEUDO}"
+
+
+@pytest.mark.parametrize(
+    ("message", "translation"),
+    [
+        ("Reason: {reason}", "Grund"),
+        ("Reason: {reason}", "Grund: {grund}"),
+        ("Reason: {reason}", "Grund: {reason!r}"),
+        ("Reason: {reason}", "Grund: {reason.__class__}"),
+        ("Reason: {reason}", "Grund: {reason"),
+        ("Findings", "Befunde {0}"),
+    ],
+)
+def test_a_translation_that_would_fail_is_refused(message: str, translation: str) -> None:
+    """Placeholders are compared when a file is read, not when a message is printed."""
+    text = (
+        f'msgid ""\nmsgstr "Content-Type: text/plain; charset=UTF-8\\n"\n\nmsgid "{message}"\nmsgstr "{translation}"\n'
+    )
+    with pytest.raises(EnvironmentProblem) as caught:
+        parse_language("de", text, template=str(messages()))
+    assert caught.value.item == "templates/languages/de.po, line 4"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "Findings = Befunde\n", 'msgid "Findings\n', 'msgid "Befunde"\nmsgstr "Findings"\n']
+)
+def test_a_damaged_file_is_refused(text: str) -> None:
+    """What is no .po file, or one for something else, makes no report."""
+    with pytest.raises(EnvironmentProblem) as caught:
+        parse_language("de", text, template=str(messages()))
+    assert caught.value.item == "templates/languages/de.po"
+
+
+def test_a_language_may_have_more_forms_than_english(folder: Path) -> None:
+    """The file says which form a number takes."""
+    (folder / "pl.po").write_text(
+        'msgid ""\nmsgstr ""\n"Content-Type: text/plain; charset=UTF-8\\n"\n'
+        '"Plural-Forms: nplurals=3; plural=(n==1 ? 0 : n%10>=2 && n%10<=4 && (n%100<10 || n%100>=20) ? 1 : 2);\\n"\n\n'
+        'msgid "{count} feature"\nmsgid_plural "{count} features"\n'
+        'msgstr[0] "jedna cecha"\nmsgstr[1] "{count} cechy"\nmsgstr[2] "{count} cech"\n',
+        encoding="utf-8",
+    )
+    with speaking("pl") as chosen:
+        said = [plural(number, "{count} feature", "{count} features") for number in (1, 3, 5, 22)]
+        assert ngettext("{count} pair", "{count} pairs", 2, count=2) == "2 pairs"
+    assert said == ["jedna cecha", "3 cechy", "5 cech", "22 cechy"]
+    assert chosen.missing == chosen.total - 1
+
+
+def test_the_empty_text_stays_empty(folder: Path) -> None:
+    """Gettext keeps the head of a file under the empty message; no report prints it."""
+    assert folder.is_dir()
+    with speaking(PSEUDO):
+        assert _("") == ""
+    assert N_("Findings") == "Findings"
+
+
+def test_the_files_of_languages_count_as_code() -> None:
+    """Another translation makes other reports, so the digest of the report's code covers them."""
+    covered = dict(rendering._files(files("templates"), "templates"))
+    assert covered["templates/languages/affidavit.pot"] == TEMPLATE.read_bytes()
+    assert code_digest().startswith("sha256:")
