@@ -17,16 +17,26 @@ import polib
 import pytest
 from pypdf import PdfReader
 
+from audit.config import parse_config
 from audit.digests import Json, canonical_json
 from audit.errors import EnvironmentProblem, UsageError
 from audit.frameworks.files import shipped_frameworks
 from audit.packing import PACKED_TYPE, unpack
+from audit.pipeline import run_audit
+from audit.printing import REPORT_CODE, Record
+from audit.progress import Silent
+from audit.recomputation import checks
+from audit.recomputation.printed import html_difference
 from audit.records import BaselineKind, Colour, Contrast, Findings, Reading, Rung, RunInfo, Withheld, as_json
 from audit.records.association import ControlKind
 from audit.records.causal import PairWord
 from audit.records.graph import EdgeKind, Layer
 from audit.records.interaction import MixWord
 from audit.records.words import Lexical
+from audit.request import AuditRequest
+from audit.signing.bundle_files import MANIFEST, REPORT_HTML, REPORT_PDF
+from audit.signing.checks import CheckStatus
+from audit.signing.keys import Signer
 from reports import language, queries, rendering, words
 from reports.context import build_view
 from reports.html import render_html
@@ -308,6 +318,30 @@ def test_the_pdf_is_in_the_language(folder: Path, lone_findings: Findings) -> No
     assert pseudo("Feature effects: confirmation split only.") in text
     assert f"{pseudo('Page')} 3 {pseudo('of')} {len(reader.pages)}" in text
     assert "Page" not in text
+
+
+def test_a_bundle_is_printed_again_in_its_language(folder: Path, lone_findings: Findings, tmp_path: Path) -> None:
+    """The record decides; a manifest that names a language which this code never had is at fault, not its reader."""
+    assert folder.is_dir()
+    content = canonical_json(as_json(lone_findings))
+    record = Record(lone_findings, run_in(lone_findings, PSEUDO), content, b"{}")
+    assert html_difference(record, render_html(build_view(lone_findings, record.run), findings_json=content)) == ""
+    run = run_in(lone_findings, "xx")
+    forged = replace(record, run=replace(run, environment={REPORT_CODE: code_digest()}))
+    for name in (REPORT_HTML, REPORT_PDF):
+        (tmp_path / name).write_bytes(b"")
+    found = checks._printed(tmp_path, forged)
+    assert (found.status, found.files) == (CheckStatus.FAIL, (MANIFEST,))
+    assert "report.language" in found.detail
+
+
+def test_an_audit_in_an_unknown_language_does_not_start(signer: Signer, tmp_path: Path) -> None:
+    """The error comes before the model is loaded, and nothing is written."""
+    config = parse_config({"report": {"language": "xx"}}, origin="audit.toml")
+    request = AuditRequest(config, tmp_path / "out", signer, MOMENT, "affidavit run")
+    with pytest.raises(UsageError, match=r"report\.language"):
+        run_audit(request, progress=Silent())
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("code", ["xx", "EN", "", "../affidavit", f"{PSEUDO}.po"])
