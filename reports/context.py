@@ -21,6 +21,7 @@ from reports.certificates import certificate_views
 from reports.concepts import domain_views
 from reports.features import names_of
 from reports.frameworks import frameworks_view
+from reports.glossary import LIMITATIONS, WORDS
 from reports.instruments import Instrument, instruments_of
 from reports.interactions import interactions_view
 from reports.interventions import interventions_view
@@ -57,9 +58,7 @@ from reports.view import (
 from reports.words import (
     CONTRAST_MEANINGS,
     CONTRAST_NAMES,
-    LIMITATIONS,
     RUNGS,
-    WORDS,
     reading_words,
     word,
 )
