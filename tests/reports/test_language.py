@@ -47,6 +47,7 @@ from reports.rendering import code_digest
 from reports.view import ReportView
 from tests.reports.catalogue import TEMPLATE, messages
 from tests.reports.fixtures.audits import make_run
+from tests.test_browser import open_page
 
 # Reserved for local use by ISO 639-2.
 PSEUDO = "qaa"
@@ -305,6 +306,19 @@ def test_each_report_keeps_its_own_language(folder: Path, lone_findings: Finding
     dictionary = json.loads(page.partition('id="affidavit-words">')[2].partition("<")[0])
     assert dictionary["All {count} rows are shown"] == pseudo("All {count} rows are shown")
     assert 'id="affidavit-words"' not in render_html(before, findings_json=b"{}").decode("utf-8")
+
+
+def test_the_script_speaks_the_language(folder: Path, findings: Findings, tmp_path: Path) -> None:
+    """What the page adds when its script runs is translated, and the page's policy lets it read its words."""
+    record = many(findings)
+    page = tmp_path / "report.html"
+    page.write_bytes(render_html(build_view(record, run_in(record, PSEUDO)), findings_json=b"{}"))
+    profile = folder / "profile"
+    profile.mkdir()
+    opened = open_page(page, profile)
+    assert opened.console == ()
+    assert len(re.findall(rf">{pseudo('Show all')} \d+ {pseudo('rows')}</button>", opened.dom)) > 1
+    assert "Show all" not in opened.dom.partition('id="affidavit-words"')[0]
 
 
 def test_the_pdf_is_in_the_language(folder: Path, lone_findings: Findings) -> None:
