@@ -8,7 +8,7 @@ PANGO_CHECK := $(BIN)/python -c 'from reports.pdf import check_pdf_libraries; ch
 TOOLS := poppler-utils chromium openssl
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test check lint types contracts tests cards install dev pango tools clean
+.PHONY: demo test check lint types contracts tests cards catalogue install dev pango tools clean
 .DEFAULT_GOAL := check
 
 demo: install pango
@@ -34,6 +34,10 @@ tests: dev pango tools
 # The data cards in docs/data-cards; the tests compare them with the suites.
 cards: install
 	for suite in healthcare finance defense cross_domain; do $(BIN)/affidavit suites card $$suite > docs/data-cards/$$suite.md || exit 1; done
+
+# The template of translations; the tests compare it with the messages that the reports print.
+catalogue: install
+	$(BIN)/python -m tests.reports.catalogue
 
 install: $(VENV)/.installed
 

@@ -162,9 +162,13 @@ class CausalConfig:
 
 @dataclass(frozen=True, slots=True)
 class ReportConfig:
-    """How much of the evidence the report prints; findings.json always holds everything."""
+    """How the report prints the evidence, and how much; findings.json always holds everything.
+
+    `language`: the code of a language that `docs/translation.md` lists.
+    """
 
     title: str = "Model audit report"
+    language: str = "en"
     page_size: PageSize = PageSize.A4
     cards_per_concept: int = 4
     contexts_per_card: int = 3

@@ -46,6 +46,7 @@ from audit.signing.seal import seal_bundle
 from audit.suppressions import suppress_causes
 from audit.workspace import open_workspace
 from probes.loader import load_suites
+from reports.language import language_of
 from reports.pdf import check_pdf_libraries
 
 _NOT_TESTED = (
@@ -78,8 +79,9 @@ def run_audit(request: AuditRequest, *, progress: Progress, clock: Callable[[], 
             for the next run with the same `out`.
     """
     check_pdf_libraries()
-    # A broken file of the package is found now, not when the report is made.
+    # A broken file of the package, or a language that is not there, is found now, not when the report is made.
     shipped_frameworks()
+    language_of(request.config.report.language)
     if request.tsa_url is not None and not request.tsa_url.startswith(("http://", "https://")):
         raise UsageError(
             item="timestamp authority",

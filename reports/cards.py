@@ -8,11 +8,12 @@ from audit.records import CardConcept, ConceptResult, Context, FeatureCard, Feat
 from reports.contrasts import card_id
 from reports.features import ELSEWHERE
 from reports.instruments import Instrument
+from reports.language import N_, _
 from reports.length import is_folded, is_long
-from reports.numbers import NOT_MEASURED, count, decimal, interval, plural, share, signed, visible, visible_token
+from reports.numbers import count, decimal, interval, plural, share, signed, visible, visible_token
 from reports.queries import CARDS
 from reports.view import Cards, CardView, ContextView, Fact, TokenView
-from reports.words import CONTRAST_NAMES, LEXICAL
+from reports.words import LEXICAL, word
 
 PRINTED_CARDS, PRINTED_CARDS_OF_MANY = 12, 4
 # Paulo and Belrose (2025); used where the certificate that would state its own limit is not there.
@@ -22,24 +23,24 @@ PRINTED_FOUND = 3
 SHOWN_CARDS_OF_MANY = 8
 _LEVELS = 4
 
-LEAD = (
+LEAD = N_(
     "Each card shows what a feature may be about and where it fires. A label is a guess and names its source. Where it"
     " was scored, it was chosen on discovery scenarios and scored on the others, and 0.50 is chance; where it was not,"
     " it says so. The stronger a token's shade and underline, the more the feature fires there; the scale is the"
-    f" feature's own maximum. Query: {CARDS}."
+    " feature's own maximum. Query: {query}."
 )
 _LABELS = {
-    LabelSource.TOKENS: "Label by tokens",
-    LabelSource.CONCEPT: "Label by concept",
-    LabelSource.LOGIT_LENS: "Logit lens",
-    LabelSource.NEURONPEDIA: "Label of Neuronpedia",
+    LabelSource.TOKENS: N_("Label by tokens"),
+    LabelSource.CONCEPT: N_("Label by concept"),
+    LabelSource.LOGIT_LENS: N_("Logit lens"),
+    LabelSource.NEURONPEDIA: N_("Label of Neuronpedia"),
 }
 _QUANTILES = {
-    Quantile.TOP: "among the strongest",
-    Quantile.MIDDLE: "the middle of the scenarios in which it fires",
-    Quantile.LOW: "among the weakest tenth",
+    Quantile.TOP: N_("among the strongest"),
+    Quantile.MIDDLE: N_("the middle of the scenarios in which it fires"),
+    Quantile.LOW: N_("among the weakest tenth"),
 }
-NO_CARDS = "No feature card was made, because no feature was selected."
+NO_CARDS = N_("No feature card was made, because no feature was selected.")
 
 
 def cards_view(
@@ -54,22 +55,37 @@ def cards_view(
     own = {sae: [view for view, card in zip(views, cards, strict=True) if card.sae == sae] for sae in saes}
     printed = tuple(view for sae in saes for view in own[sae][:part])
     left_out = len(views) - len(printed)
-    first = f"The first {part}" if len(saes) == 1 else f"The first {part} of each instrument, {len(printed)}"
     return Cards(
-        lead=LEAD if views else NO_CARDS,
+        lead=_(LEAD, query=CARDS) if views else _(NO_CARDS),
         cards=views,
         printed=printed,
-        cut=(
-            f"{first} of {len(views)} cards are printed; the other {left_out} are in findings.json,"
-            " attached to this file, and in the HTML report."
-            if left_out > 0
-            else ""
-        ),
+        cut=_cut(part, len(printed), len(views), several=len(saes) > 1) if left_out > 0 else "",
         shown=SHOWN_CARDS_OF_MANY if is_folded(concepts) else 0,
-        closed=(
-            f"{count(len(views) - SHOWN_CARDS_OF_MANY)} more cards are packed into this page and not shown; showing"
-            " them needs its script. They are in findings.json too."
+        closed=_(
+            "{cards} more cards are packed into this page and not shown; showing them needs its script. They are"
+            " in findings.json too.",
+            cards=count(len(views) - SHOWN_CARDS_OF_MANY),
         ),
+    )
+
+
+def _cut(part: int, printed: int, cards: int, *, several: bool) -> str:
+    """Return which cards paper leaves out."""
+    if several:
+        return _(
+            "The first {part} of each instrument, {printed} of {cards} cards are printed; the other {left_out} are in"
+            " findings.json, attached to this file, and in the HTML report.",
+            part=part,
+            printed=printed,
+            cards=cards,
+            left_out=cards - printed,
+        )
+    return _(
+        "The first {part} of {cards} cards are printed; the other {left_out} are in findings.json, attached to this"
+        " file, and in the HTML report.",
+        part=part,
+        cards=cards,
+        left_out=cards - printed,
     )
 
 
@@ -78,26 +94,48 @@ def _card(card: FeatureCard, concepts: tuple[ConceptResult, ...], instrument: In
     tops = [n for n, context in enumerate(card.contexts) if context.quantile is Quantile.TOP]
     printed = tuple(view for n, view in enumerate(contexts) if n not in tops[PRINTED_TOP:])
     left_out = len(contexts) - len(printed)
-    found = [Fact("Found for", _concept_words(found, concepts)) for found in card.concepts]
+    found = [Fact(_("Found for"), _concept_words(found, concepts)) for found in card.concepts]
     others = len(found) - PRINTED_FOUND
     instance = (
-        Fact("Instrument", f"{visible(card.sae)}, at {instrument.place}"),
-        Fact("Fires on", f"{share(card.density)} of the audited tokens"),
-        Fact("Largest activation", decimal(card.max_activation)),
-        Fact("Found again in a second training", _found_again(card, instrument)),
+        Fact(_("Instrument"), _("{sae}, at {place}", sae=visible(card.sae), place=instrument.place)),
+        Fact(_("Fires on"), _("{density} of the audited tokens", density=share(card.density))),
+        Fact(_("Largest activation"), decimal(card.max_activation)),
+        Fact(_("Found again in a second training"), _found_again(card, instrument)),
     )
-    selectivity = Fact("Selectivity", _selectivity_words(card, concepts))
+    selectivity = Fact(_("Selectivity"), _selectivity_words(card, concepts))
     # On paper one line says how many there are: a feature of a common word is found for every concept.
-    more = (Fact("Found for", f"{plural(others, 'more question')}, in {ELSEWHERE}"),) if others > 1 else ()
+    more = (
+        (
+            Fact(
+                _("Found for"),
+                plural(
+                    others,
+                    "{count} more question, in {elsewhere}",
+                    "{count} more questions, in {elsewhere}",
+                    elsewhere=_(ELSEWHERE),
+                ),
+            ),
+        )
+        if others > 1
+        else ()
+    )
     return CardView(
         id=card_id(card.sae, card.latent),
-        title=f"Feature {card.latent}" if instrument.alone else f"Feature {card.latent}, {instrument.label}",
+        title=_("Feature {latent}", latent=card.latent)
+        if instrument.alone
+        else _("Feature {latent}, {instrument}", latent=card.latent, instrument=instrument.label),
         facts=(*instance, *found, selectivity),
         printed_facts=(*instance, *(found[:PRINTED_FOUND] if more else found), *more, selectivity),
-        labels=tuple(Fact(_LABELS[label.source], _label_words(label)) for label in card.labels),
+        labels=tuple(Fact(_(_LABELS[label.source]), _label_words(label)) for label in card.labels),
         contexts=contexts,
         printed=printed,
-        cut=f"{plural(left_out, 'more context')} in findings.json and in the HTML report." if left_out > 0 else "",
+        cut=plural(
+            left_out,
+            "{count} more context in findings.json and in the HTML report.",
+            "{count} more contexts in findings.json and in the HTML report.",
+        )
+        if left_out > 0
+        else "",
     )
 
 
@@ -105,40 +143,69 @@ def _found_again(card: FeatureCard, instrument: Instrument) -> str:
     """Return whether a training with another seed has this feature too."""
     cosine = card.seed_cosine
     if cosine is None:
-        return f"{NOT_MEASURED}: this instrument was compared with no second training"
+        return _("not measured: this instrument was compared with no second training")
     certificate = instrument.result.certificate
     stability = certificate.stability if certificate else None
     threshold = stability.threshold if stability else FOUND_AGAIN_COSINE
-    verdict, limit = ("yes", "at least") if cosine >= threshold else ("no", "less than")
-    return f"{verdict}: its match has a decoder cosine of {decimal(cosine)}, {limit} {decimal(threshold)}"
+    if cosine >= threshold:
+        return _(
+            "yes: its match has a decoder cosine of {cosine}, at least {threshold}",
+            cosine=decimal(cosine),
+            threshold=decimal(threshold),
+        )
+    return _(
+        "no: its match has a decoder cosine of {cosine}, less than {threshold}",
+        cosine=decimal(cosine),
+        threshold=decimal(threshold),
+    )
 
 
 def _label_words(label: FeatureLabel) -> str:
     """Return a label with its score, or why there is none."""
     said = [visible(label.note)] if label.note else []
     if label.score is not None and label.n is not None:
-        said.insert(0, f"held-out {label.score_name} {decimal(label.score)}, {count(label.n)} {label.unit}")
+        said.insert(
+            0,
+            _(
+                "held-out {score_name} {score}, {n} {unit}",
+                score_name=label.score_name,
+                score=decimal(label.score),
+                n=count(label.n),
+                unit=label.unit,
+            ),
+        )
     if label.text is None:
-        return f"none: {'; '.join(said)}"
-    return f"{visible_token(label.text)} ({'; '.join(said) or 'not scored'})"
+        return _("none: {said}", said="; ".join(said))
+    return f"{visible_token(label.text)} ({'; '.join(said) or _('not scored')})"
 
 
 def _concept_words(found: CardConcept, concepts: tuple[ConceptResult, ...]) -> str:
     effect = f"d_z {signed(found.effect.value)} {interval(found.effect)}"
-    contrast = CONTRAST_NAMES[found.contrast].lower()
-    return f"{_title(found.concept, concepts)}, {contrast}: {found.rung.value}, {effect}; {LEXICAL[found.lexical]}"
+    return _(
+        "{concept}, {contrast}: {rung}, {effect}; {lexical}",
+        concept=_title(found.concept, concepts),
+        contrast=word(found.contrast),
+        rung=word(found.rung),
+        effect=effect,
+        lexical=_(LEXICAL[found.lexical]),
+    )
 
 
 def _selectivity_words(card: FeatureCard, concepts: tuple[ConceptResult, ...]) -> str:
     found = card.selectivity
     if found is None:
         alone = any(label.source is LabelSource.CONCEPT and label.text is not None for label in card.labels)
-        why = "there is no other concept to compare with" if alone else "no concept is louder than neutral text"
-        return f"{NOT_MEASURED}: {why}"
+        if alone:
+            return _("not measured: there is no other concept to compare with")
+        return _("not measured: no concept is louder than neutral text")
     own, other = _title(found.concept, concepts), _title(found.runner_up, concepts)
-    return (
-        f"{signed(found.difference)}: held-out paired AUROC {decimal(found.auroc)} on {own}; the best other concept is"
-        f" {other}, {decimal(found.runner_up_auroc)}"
+    return _(
+        "{difference}: held-out paired AUROC {auroc} on {own}; the best other concept is {other}, {runner_up_auroc}",
+        difference=signed(found.difference),
+        auroc=decimal(found.auroc),
+        own=own,
+        other=other,
+        runner_up_auroc=decimal(found.runner_up_auroc),
     )
 
 
@@ -149,13 +216,22 @@ def _title(concept: str, concepts: tuple[ConceptResult, ...]) -> str:
 def _context(context: Context, maximum: float, concepts: tuple[ConceptResult, ...]) -> ContextView:
     strongest = max(context.tokens, key=lambda token: token.activation, default=None)
     if strongest is None or strongest.activation <= 0:
-        words = "the feature is silent here"
+        words = _("the feature is silent here")
     else:
-        words = f"strongest on “{visible_token(strongest.text).strip()}”: {decimal(strongest.activation)}"
-    arm = visible(context.arm).replace("_", "-")
+        words = _(
+            "strongest on “{token}”: {activation}",
+            token=visible_token(strongest.text).strip(),
+            activation=decimal(strongest.activation),
+        )
+    arm = word(visible(context.arm).replace("_", "-"))
     return ContextView(
-        heading=f"{_title(context.concept, concepts)}, {arm} arm, {visible(context.prompt)}",
-        strongest=f"{_QUANTILES[context.quantile]}; {words}",
+        heading=_(
+            "{concept}, {arm} arm, {prompt}",
+            concept=_title(context.concept, concepts),
+            arm=arm,
+            prompt=visible(context.prompt),
+        ),
+        strongest=f"{_(_QUANTILES[context.quantile])}; {words}",
         tokens=tuple(_token(token.text, token.activation, maximum) for token in context.tokens),
     )
 
@@ -167,5 +243,12 @@ def _token(text: str, activation: float, maximum: float) -> TokenView:
     return TokenView(
         text=visible_token(text),
         level=str(level),
-        title=f"activation {decimal(activation)}, level {level} of {_LEVELS}" if level else "",
+        title=_(
+            "activation {activation}, level {level} of {levels}",
+            activation=decimal(activation),
+            level=level,
+            levels=_LEVELS,
+        )
+        if level
+        else "",
     )

@@ -13,6 +13,7 @@ from matplotlib.patches import Rectangle
 
 from audit.records import EdgeKind, Estimate, NodeKind
 from reports.figures import BLUE, GREY, VERMILION
+from reports.language import N_, _
 from reports.svg import INK, PAPER, QUIET, RULE, as_svg, drawing_style, new_figure
 
 GREEN = "#009e73"
@@ -113,8 +114,8 @@ def matrix_chart(
         axis.set_ylim(size - 0.5, -0.5)
         axis.set_xticks(range(size), labels, rotation=90 if size > 8 else 0)
         axis.set_yticks(range(size), labels)
-        axis.set_xlabel("feature")
-        axis.set_ylabel("feature")
+        axis.set_xlabel(_("feature"))
+        axis.set_ylabel(_("feature"))
         figure.tight_layout(pad=0.3)
         return as_svg(figure, chart_id=chart_id, title=title, description=description)
 
@@ -155,7 +156,7 @@ def network_chart(
         drawn = {edge.kind for edge in edges}
         figure.legend(
             handles=[
-                Line2D([], [], color=style[0], linestyle=style[1], linewidth=style[2], label=_KEYS[kind])
+                Line2D([], [], color=style[0], linestyle=style[1], linewidth=style[2], label=_(_KEYS[kind]))
                 for kind, style in _EDGE_STYLES.items()
                 if kind in drawn
             ],
@@ -180,7 +181,7 @@ def dose_chart(panels: tuple[DosePanel, ...], *, chart_id: str, title: str, desc
                 axis.grid(axis="y", color=RULE, linewidth=0.4)
                 axis.set_xticks([point.dose for point in panel.points], [f"{p.dose:g}" for p in panel.points])
                 if row == len(panels) - 1:
-                    axis.set_xlabel("dose (largest activation seen = 1)")
+                    axis.set_xlabel(_("dose (largest activation seen = 1)"))
         handles, labels = grid[0][0].get_legend_handles_labels()
         more, names = grid[0][1].get_legend_handles_labels()
         figure.legend(
@@ -199,12 +200,12 @@ _EDGE_STYLES: dict[EdgeKind, tuple[str, tuple[float, tuple[float, ...]], float]]
     EdgeKind.ERROR: (VERMILION, (0, (6, 2, 1, 2)), 1.1),
 }
 _KEYS = {
-    EdgeKind.CONFIRMED: "confirmed association (contrast)",
-    EdgeKind.CAUSAL: "changes the answer (intervention)",
-    EdgeKind.DOWNSTREAM: "moves a later feature (associated)",
-    EdgeKind.SYNERGY: "synergy of a pair (intervention)",
-    EdgeKind.REDUNDANCY: "redundancy of a pair (intervention)",
-    EdgeKind.ERROR: "the instrument's error, with its share",
+    EdgeKind.CONFIRMED: N_("confirmed association (contrast)"),
+    EdgeKind.CAUSAL: N_("changes the answer (intervention)"),
+    EdgeKind.DOWNSTREAM: N_("moves a later feature (associated)"),
+    EdgeKind.SYNERGY: N_("synergy of a pair (intervention)"),
+    EdgeKind.REDUNDANCY: N_("redundancy of a pair (intervention)"),
+    EdgeKind.ERROR: N_("the instrument's error, with its share"),
 }
 _BOX = {
     NodeKind.CONCEPT: "round,pad=0.35",
@@ -289,39 +290,39 @@ def _outcome_panel(axis: Axes, panel: DosePanel) -> None:
             edgecolor=GREY,
             linewidth=0.5,
             hatch="///",
-            label="random features, from smallest to largest",
+            label=_("random features, from smallest to largest"),
         )
     axis.axhline(0, color=QUIET, linewidth=0.7)
     axis.plot(
         doses, [point.outcome.value for point in panel.points], color=BLUE, linewidth=1.4, marker="o", markersize=3.6,
-        label="the answer to the question",
+        label=_("the answer to the question"),
     )  # fmt: skip
     _whiskers(axis, [(point.dose, point.outcome) for point in panel.points], BLUE)
     axis.set_title(_two_lines(panel.title), loc="left", fontsize=7.5, fontweight=600)
-    axis.set_ylabel("change, nats")
+    axis.set_ylabel(_("change, nats"))
 
 
 def _cost_panel(axis: Axes, panel: DosePanel) -> None:
     doses = [point.dose for point in panel.points]
     axis.axhline(0, color=QUIET, linewidth=0.7)
     series = (
-        ("cost: KL on control prompts", [(p.dose, p.control_kl) for p in panel.points], VERMILION, "D"),
-        ("cost: loss on control prompts", [(p.dose, p.control_loss) for p in panel.points], GREEN, "s"),
+        (_("cost: KL on control prompts"), [(p.dose, p.control_kl) for p in panel.points], VERMILION, "D"),
+        (_("cost: loss on control prompts"), [(p.dose, p.control_loss) for p in panel.points], GREEN, "s"),
     )
     for name, points, colour, marker in series:
-        values = [estimate.value for _, estimate in points]
+        values = [estimate.value for _dose, estimate in points]
         axis.plot(doses, values, color=colour, linewidth=1.2, marker=marker, markersize=3.2, label=name)
         _whiskers(axis, points, colour)
     for name, values, marker in (
-        ("KL of random features", [point.sham_kl for point in panel.points], "D"),
-        ("loss of random features", [point.sham_loss for point in panel.points], "s"),
+        (_("KL of random features"), [point.sham_kl for point in panel.points], "D"),
+        (_("loss of random features"), [point.sham_loss for point in panel.points], "s"),
     ):
         axis.plot(
             doses, values, color=GREY, linewidth=1.0, linestyle=(0, (4, 2)), marker=marker, markersize=2.6,
             markerfacecolor=PAPER, label=name,
         )  # fmt: skip
-    axis.set_title("What it costs elsewhere", loc="left", fontsize=7.5, fontweight=600)
-    axis.set_ylabel("nats")
+    axis.set_title(_("What it costs elsewhere"), loc="left", fontsize=7.5, fontweight=600)
+    axis.set_ylabel(_("nats"))
 
 
 def _whiskers(axis: Axes, points: list[tuple[float, Estimate]], colour: str) -> None:

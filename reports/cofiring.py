@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from audit.records import CoFiring, CoFiringPair, Estimate
 from reports.features import Names, cut_words
+from reports.language import _
 from reports.length import SHOWN_ROWS
 from reports.numbers import NO_INTERVAL, count, decimal, listed, plain, probability, visible
 from reports.queries import COFIRING
@@ -22,15 +23,15 @@ def cofiring_counts(results: Sequence[CoFiring]) -> Table:
         Table(
             id="cofiring",
             query=COFIRING,
-            caption="Features that fire together, counted (observed; nothing was compared or changed)",
+            caption=_("Features that fire together, counted (observed; nothing was compared or changed)"),
             columns=(
-                Column("SAE"),
-                Column("Texts", numeric=True, detail="strata"),
-                Column("Live features", numeric=True),
-                Column("Pairs tested", numeric=True),
-                Column("Flagged", numeric=True),
-                Column("Flagged when permuted", numeric=True, detail="by chance, mean"),
-                Column("Flagged by a naive test", numeric=True, detail="chi-square, no strata"),
+                Column(_("SAE")),
+                Column(_("Texts"), numeric=True, detail=_("strata")),
+                Column(_("Live features"), numeric=True),
+                Column(_("Pairs tested"), numeric=True),
+                Column(_("Flagged"), numeric=True),
+                Column(_("Flagged when permuted"), numeric=True, detail=_("by chance, mean")),
+                Column(_("Flagged by a naive test"), numeric=True, detail=_("chi-square, no strata")),
             ),
             rows=tuple(
                 Row(
@@ -46,10 +47,11 @@ def cofiring_counts(results: Sequence[CoFiring]) -> Table:
                 )
                 for result in results
             ),
-            note=(
-                "A text is one arm or cell of one scenario. Texts are compared within strata of equal cell and similar"
-                " length, because long texts make everything fire together; the naive test shows what comes of leaving"
-                " that out. “Permuted”: the same count after scenarios were exchanged at random within strata."
+            note=_(
+                "A text is one arm or cell of one scenario. Texts are compared within strata of equal cell and"
+                " similar length, because long texts make everything fire together; the naive test shows what"
+                " comes of leaving that out. “Permuted”: the same count after scenarios were exchanged at random"
+                " within strata."
             ),
             layout="dense",
         )
@@ -74,13 +76,17 @@ def cofiring_communities(results: Sequence[CoFiring], names: Names) -> Table:
     return Table(
         id="communities",
         query=COFIRING,
-        caption="Groups of features that fire together, largest first",
-        columns=(Column("Group"), Column("Features", numeric=True), Column("The most connected")),
+        caption=_("Groups of features that fire together, largest first"),
+        columns=(Column(_("Group")), Column(_("Features"), numeric=True), Column(_("The most connected"))),
         rows=tuple(rows),
         printed=tuple(printed),
-        cut=cut_words(len(printed), len(rows), f"the {PRINTED_COMMUNITIES} largest groups of each instrument"),
-        note="Groups are made for display; nothing was tested about them.",
-        empty="No groups: too few pairs of features fire together.",
+        cut=cut_words(
+            len(printed),
+            len(rows),
+            _("The {number} largest groups of each instrument", number=PRINTED_COMMUNITIES),
+        ),
+        note=_("Groups are made for display; nothing was tested about them."),
+        empty=_("No groups: too few pairs of features fire together."),
         layout="effects",
     )
 
@@ -95,27 +101,34 @@ def cofiring_pairs(results: Sequence[CoFiring], names: Names) -> Table:
             if place < PRINTED_PAIRS:
                 printed.append(row)
     silent = [names.instrument(result.sae).label for result in results if not result.top]
-    none = f" No pair is listed for {listed(silent)}." if silent and rows else ""
+    none = " " + _("No pair is listed for {instruments}.", instruments=listed(silent)) if silent and rows else ""
     return Table(
         id="cofiring-pairs",
         query=COFIRING,
-        caption="The pairs with the strongest evidence of firing together, or apart",
+        caption=_("The pairs with the strongest evidence of firing together, or apart"),
         columns=(
-            Column("Features"),
-            Column("Together", numeric=True, detail="expected"),
-            Column("Odds ratio", numeric=True, detail="95% interval"),
+            Column(_("Features")),
+            Column(_("Together"), numeric=True, detail=_("expected")),
+            Column(_("Odds ratio"), numeric=True, detail=_("95% interval")),
             Column("q", numeric=True),
-            Column("Decoder cosine", numeric=True),
-            Column("Group"),
+            Column(_("Decoder cosine"), numeric=True),
+            Column(_("Group")),
         ),
         rows=tuple(rows),
         printed=tuple(printed),
-        cut=cut_words(len(printed), len(rows), f"the first {PRINTED_PAIRS} pairs of each instrument"),
-        note=(
-            "Odds ratio after Mantel and Haenszel; above 1 they fire together more often than their rates explain,"
-            f" below 1 less often. A decoder cosine near 1: two halves of one feature.{none}"
+        cut=cut_words(
+            len(printed),
+            len(rows),
+            _("The first {number} pairs of each instrument", number=PRINTED_PAIRS),
         ),
-        empty="No pair of features was flagged: none fires together more, or less, often than its rates explain.",
+        note=(
+            _(
+                "Odds ratio after Mantel and Haenszel; above 1 they fire together more often than their rates explain,"
+                " below 1 less often. A decoder cosine near 1: two halves of one feature."
+            )
+            + none
+        ),
+        empty=_("No pair of features was flagged: none fires together more, or less, often than its rates explain."),
         shown=SHOWN_ROWS,
         layout="effects",
     )
@@ -130,7 +143,7 @@ def _ratio(value: float) -> str:
 
 
 def _ratios(odds: Estimate) -> str:
-    return NO_INTERVAL if odds.low is None or odds.high is None else f"[{_ratio(odds.low)}, {_ratio(odds.high)}]"
+    return _(NO_INTERVAL) if odds.low is None or odds.high is None else f"[{_ratio(odds.low)}, {_ratio(odds.high)}]"
 
 
 def _pair_row(result: CoFiring, pair: CoFiringPair, names: Names) -> Row:
@@ -140,12 +153,12 @@ def _pair_row(result: CoFiring, pair: CoFiringPair, names: Names) -> Row:
             names.pair(result.sae, pair.first, pair.second),
             Cell(count(pair.observed), detail=decimal(pair.expected, 1)),
             (
-                Cell("infinite", detail="never apart")
+                Cell(_("infinite"), detail=_("never apart"))
                 if odds is None
                 else Cell(_ratio(odds.value), detail=_ratios(odds), sort=plain(odds.value))
             ),
             Cell(probability(pair.q_value), sort=plain(pair.q_value)),
             Cell(decimal(pair.cosine)),
-            Cell("none" if pair.community is None else str(pair.community)),
+            Cell(_("none") if pair.community is None else str(pair.community)),
         )
     )

@@ -21,9 +21,11 @@ from reports.certificates import certificate_views
 from reports.concepts import domain_views
 from reports.features import names_of
 from reports.frameworks import frameworks_view
+from reports.glossary import LIMITATIONS, WORDS
 from reports.instruments import Instrument, instruments_of
 from reports.interactions import interactions_view
 from reports.interventions import interventions_view
+from reports.language import N_, SOURCE, _, speaking, spoken
 from reports.length import is_folded, printed_lead
 from reports.method import method_view
 from reports.numbers import (
@@ -42,6 +44,7 @@ from reports.summary import colour_sentence, distinction_sentence, permutation_s
 from reports.trust import controls_view, fidelity_view
 from reports.view import (
     Cell,
+    Choice,
     Column,
     Cover,
     Fact,
@@ -55,15 +58,13 @@ from reports.view import (
 from reports.words import (
     CONTRAST_MEANINGS,
     CONTRAST_NAMES,
-    LIMITATIONS,
-    READINGS,
     RUNGS,
-    WORDS,
+    reading_words,
+    word,
 )
 
-LANGUAGE = "en"
-NO_POLICY = "no policy applied"
-DEFAULT_TITLE = "Model audit report"
+NO_POLICY = N_("no policy applied")
+DEFAULT_TITLE = N_("Model audit report")
 # More comparisons that a baseline won are counted: a page of names is read by nobody.
 NAMED_BASELINES = 12
 
@@ -75,23 +76,43 @@ def build_view(findings: Findings, run: RunInfo, *, withheld: Withheld | None = 
         findings: the results.
         run: the circumstances; of a redacted copy those of the original, with the digest of the copy's findings.
         withheld: what a redacted copy withholds; None for an original.
+
+    Raises:
+        UsageError: the run chose a language that is not there.
+        EnvironmentProblem: its file is damaged.
     """
+    with speaking(report_language(run)):
+        return _view(findings, run, withheld=withheld)
+
+
+def report_language(run: RunInfo) -> str:
+    """Return the code of the language that the run chose; runs of versions that knew one language chose English."""
+    code = _report_key(run, "language")
+    return code if isinstance(code, str) else SOURCE
+
+
+def _view(findings: Findings, run: RunInfo, *, withheld: Withheld | None) -> ReportView:
     instruments = instruments_of(findings)
     title = _title(run)
     model = visible(findings.model.name)
     names = names_of(findings, instruments)
     return ReportView(
-        language=LANGUAGE,
+        language=spoken().code,
         page_size=_page_size(run),
         title=f"{title}: {model}",
-        description=(
-            f"What {model} represents about {plural(len(findings.concepts), 'sensitive concept')}, measured through"
-            f" {'sparse autoencoder' if len(instruments) == 1 else f'{len(instruments)} sparse autoencoders'}"
+        description=_(
+            "What {model} represents about {concepts}, measured through {instruments}",
+            model=model,
+            concepts=plural(len(findings.concepts), "{count} sensitive concept", "{count} sensitive concepts"),
+            instruments=_("sparse autoencoder")
+            if len(instruments) == 1
+            else plural(len(instruments), "{count} sparse autoencoder", "{count} sparse autoencoders"),
         ),
-        keywords="language model audit, sparse autoencoder, evidence report",
+        keywords=_("language model audit, sparse autoencoder, evidence report"),
         generator=f"affidavit {visible(run.tool_version)}",
+        author=_organisation(run),
         created=run.created_at,
-        running=f"{'' if withheld is None else 'redacted copy, '}findings {short_digest(visible(run.findings_digest))}",
+        running=_running(short_digest(visible(run.findings_digest)), copy=withheld is not None),
         cover=_cover(findings, run, title, instruments, withheld=withheld),
         summary=summary_view(findings, instruments),
         guide=_guide(),
@@ -103,6 +124,7 @@ def build_view(findings: Findings, run: RunInfo, *, withheld: Withheld | None = 
         printed_lead=printed_lead(findings.concepts),
         folded=is_folded(findings.concepts),
         ladder=_ladder(findings),
+        rungs=tuple(Choice(rung.value, word(rung)) for rung in reversed(Rung)),
         interactions=interactions_view(findings, names),
         causal=interventions_view(findings, names),
         cards=cards_view(findings.cards, findings.concepts, instruments),
@@ -114,6 +136,10 @@ def build_view(findings: Findings, run: RunInfo, *, withheld: Withheld | None = 
         reproducibility=reproducibility_view(findings, run, instruments),
         verification=verification_view(run) if withheld is None else copy_verification_view(run),
     )
+
+
+def _running(digest: str, *, copy: bool) -> str:
+    return _("redacted copy, findings {digest}", digest=digest) if copy else _("findings {digest}", digest=digest)
 
 
 def _page_size(run: RunInfo) -> PageSize:
@@ -129,7 +155,9 @@ def _report_key(run: RunInfo, key: str) -> Json:
 
 def _title(run: RunInfo) -> str:
     title = _report_key(run, "title")
-    return visible(title) if isinstance(title, str) and title else DEFAULT_TITLE
+    if not isinstance(title, str) or title in {"", DEFAULT_TITLE}:
+        return _(DEFAULT_TITLE)
+    return visible(title)
 
 
 def _cover(
@@ -138,46 +166,55 @@ def _cover(
     seal = run.seal
     return Cover(
         title=title,
-        subtitle=(
-            f"What {visible(findings.model.name)} represents about {_domain_words(findings)}, and how far that can be"
-            " seen"
+        subtitle=_(
+            "What {model} represents about {subject}, and how far that can be seen",
+            model=visible(findings.model.name),
+            subject=_domain_words(findings),
         ),
         gist=_gist(findings, instruments),
         facts=(
-            Fact("Model", visible(findings.model.name)),
-            Fact("Model digest", short_digest(visible(findings.model.digest)), code=True),
+            Fact(_("Model"), visible(findings.model.name)),
+            Fact(_("Model digest"), short_digest(visible(findings.model.digest)), code=True),
             *(fact for instrument in instruments for fact in _instrument_facts(instrument)),
-            Fact("Made", date_text(run.created_at)),
-            Fact("Made with", f"affidavit {visible(run.tool_version)}"),
-            Fact("Bundle", visible(run.bundle_name), code=True),
-            Fact("Digest of findings.json", visible(run.findings_digest), code=True),
+            Fact(_("Made"), date_text(run.created_at)),
+            Fact(_("Made with"), f"affidavit {visible(run.tool_version)}"),
+            Fact(_("Bundle"), visible(run.bundle_name), code=True),
+            Fact(_("Digest of findings.json"), visible(run.findings_digest), code=True),
         ),
         seal=(
-            Fact("Sealed by", visible(seal.common_name)),
-            Fact("Organisation", visible(seal.organisation) or "not named"),
-            Fact("Algorithm", visible(seal.algorithm)),
-            Fact("Signing certificate, fingerprint", visible(seal.fingerprint), code=True),
+            Fact(_("Sealed by"), visible(seal.common_name)),
+            Fact(_("Organisation"), _organisation(run)),
+            Fact(_("Algorithm"), visible(seal.algorithm)),
+            Fact(_("Signing certificate, fingerprint"), visible(seal.fingerprint), code=True),
         ),
-        seal_note=(
+        seal_note=_(
             "This is the seal of an organisation, made by a machine: not a person's signature, and not anyone's"
             " approval. The lines above are a claim until the seal is verified; the last chapter says how."
         )
         if withheld is None
-        else COPY_SEAL_NOTE,
+        else _(COPY_SEAL_NOTE),
         redacted=() if withheld is None else copy_notice(withheld),
-        verdict=NO_POLICY,
-        verdict_note=(
+        verdict=_(NO_POLICY),
+        verdict_note=_(
             "This report states what was measured. It passes no judgement on the model and grants no approval."
         ),
     )
 
 
+def _organisation(run: RunInfo) -> str:
+    return visible(run.seal.organisation) or _("not named")
+
+
 def _instrument_facts(instrument: Instrument) -> tuple[Fact, Fact]:
-    number = "" if instrument.alone else f" {instrument.number}"
     sae = instrument.result.record
+    if instrument.alone:
+        heading, digest = _("Instrument (SAE)"), _("SAE digest")
+    else:
+        heading = _("Instrument {number} (SAE)", number=instrument.number)
+        digest = _("SAE digest, {number}", number=instrument.number)
     return (
-        Fact(f"Instrument{number} (SAE)", f"{visible(sae.name)}, at {instrument.place}"),
-        Fact(f"SAE digest{number and f',{number}'}", short_digest(visible(sae.digest)), code=True),
+        Fact(heading, _("{sae}, at {place}", sae=visible(sae.name), place=instrument.place)),
+        Fact(digest, short_digest(visible(sae.digest)), code=True),
     )
 
 
@@ -191,41 +228,49 @@ def _gist(findings: Findings, instruments: Sequence[Instrument]) -> tuple[str, .
 
 def _domain_words(findings: Findings) -> str:
     domains = list(dict.fromkeys(visible(concept.domain) for concept in findings.concepts))
-    return f"sensitive concepts in {listed(domains)}" if domains else "no concept"
+    return _("sensitive concepts in {domains}", domains=listed(domains)) if domains else _("no concept")
 
 
 def _guide() -> Guide:
     return Guide(
-        contrasts=tuple(Term(CONTRAST_NAMES[contrast], CONTRAST_MEANINGS[contrast]) for contrast in Contrast),
-        ladder=tuple(Term(rung.value, RUNGS[rung], mark=f"rung-{rung.value}") for rung in reversed(Rung)),
-        readings=tuple(
-            Term(
-                f"{READINGS[reading].short} ({reading.value})",
-                f"{READINGS[reading].sentence} For the expert: {READINGS[reading].definition}",
-                mark=READINGS[reading].mark,
-            )
-            for reading in Reading
-        ),
-        words=tuple(Term(word, meaning) for word, meaning in WORDS),
+        contrasts=tuple(Term(_(CONTRAST_NAMES[contrast]), _(CONTRAST_MEANINGS[contrast])) for contrast in Contrast),
+        ladder=tuple(Term(word(rung), _(RUNGS[rung]), mark=f"rung-{rung.value}") for rung in reversed(Rung)),
+        readings=tuple(_reading_term(reading) for reading in Reading),
+        words=tuple(Term(_(term), _(meaning)) for term, meaning in WORDS),
+    )
+
+
+def _reading_term(reading: Reading) -> Term:
+    words = reading_words(reading)
+    return Term(
+        f"{words.short} ({word(reading)})",
+        _("{sentence} For the expert: {definition}", sentence=words.sentence, definition=words.definition),
+        mark=words.mark,
     )
 
 
 def _findings_lead(findings: Findings, instruments: Sequence[Instrument]) -> tuple[str, ...]:
-    count_words = plural(sum(findings.ladder.values()), "finding")
+    count_words = plural(sum(findings.ladder.values()), "{count} finding", "{count} findings")
     return (
-        (
-            "Every effect of a feature or a probe in this chapter is from the confirmation split only: scenarios that"
-            " played no part in choosing the features. What the model answers is measured on all scenarios, since"
-            " nothing was chosen for it."
+        _(
+            "Every effect of a feature or a probe in this chapter is from the confirmation split only: scenarios"
+            " that played no part in choosing the features. What the model answers is measured on all scenarios,"
+            " since nothing was chosen for it."
         ),
         (
-            f"There are {count_words}, counted by rung below. Each names its rung, its effect with a 95% interval, its"
-            " n, the reason for its rung, and the query that produced it."
+            _(
+                "There are {findings}, counted by rung below. Each names its rung, its effect with a 95% interval,"
+                " its n, the reason for its rung, and the query that produced it.",
+                findings=count_words,
+            )
             + (
                 ""
                 if len(instruments) == 1
-                else " Each instrument is tested on its own, with its own correction for the number of tests; features"
-                " of different instruments are different features, even under one number."
+                else " "
+                + _(
+                    "Each instrument is tested on its own, with its own correction for the number of tests; features"
+                    " of different instruments are different features, even under one number."
+                )
             )
         ),
     )
@@ -236,14 +281,14 @@ def _ladder(findings: Findings) -> Table:
         Table(
             id="ladder",
             query=LADDER,
-            caption="Findings by rung of the evidence ladder",
-            columns=(Column("Rung"), Column("Findings", numeric=True), Column("What it takes")),
+            caption=_("Findings by rung of the evidence ladder"),
+            columns=(Column(_("Rung")), Column(_("Findings"), numeric=True), Column(_("What it takes"))),
             rows=tuple(
                 Row(
                     (
-                        Cell(rung.value, mark=f"rung-{rung.value}"),
+                        Cell(word(rung), mark=f"rung-{rung.value}"),
                         Cell(count(findings.ladder.get(rung.value, 0))),
-                        Cell(RUNGS[rung]),
+                        Cell(_(RUNGS[rung])),
                     )
                 )
                 for rung in reversed(Rung)
@@ -254,8 +299,8 @@ def _ladder(findings: Findings) -> Table:
 
 def _limitations(findings: Findings, instruments: Sequence[Instrument]) -> tuple[Term, ...]:
     return (
-        *(Term(head, text) for head, text in LIMITATIONS),
-        Term("Baselines that beat the instrument are named.", _beaten(findings, instruments)),
+        *(Term(_(head), _(text)) for head, text in LIMITATIONS),
+        Term(_("Baselines that beat the instrument are named."), _beaten(findings, instruments)),
     )
 
 
@@ -263,8 +308,8 @@ def _beaten(findings: Findings, instruments: Sequence[Instrument]) -> str:
     where = {i.sae: "" if i.alone else f", {i.label}" for i in instruments}
     compared = [
         (
-            baseline.kind.value,
-            f"{visible(concept.title)}, {CONTRAST_NAMES[result.contrast].lower()}{where[result.sae]}",
+            word(baseline.kind),
+            f"{visible(concept.title)}, {word(result.contrast)}{where[result.sae]}",
             difference,
         )
         for concept in findings.concepts
@@ -274,32 +319,49 @@ def _beaten(findings: Findings, instruments: Sequence[Instrument]) -> str:
     ]
     better = [one for one in compared if one[2].high is not None and one[2].high < 0]
     silent = [
-        f"{visible(concept.title)}, {CONTRAST_NAMES[result.contrast].lower()}{where[result.sae]}"
+        f"{visible(concept.title)}, {word(result.contrast)}{where[result.sae]}"
         for concept in findings.concepts
         for result in concept.contrasts
         if result.best_auroc is None and result.probe.separates
     ]
     text = (
-        "These do better than the first SAE feature, the whole interval of the difference below zero:"
-        f" {'; '.join(_named(better, compared))}."
+        _(
+            "These do better than the first SAE feature, the whole interval of the difference below zero: {baselines}.",
+            baselines="; ".join(_named(better, compared)),
+        )
         if better
-        else "In no comparison that was made does a baseline clearly do better than the first SAE feature."
+        else _("In no comparison that was made does a baseline clearly do better than the first SAE feature.")
     )
     if not silent:
         return text
-    which = "; ".join(silent) if len(silent) <= NAMED_BASELINES else f"in {count(len(silent))} comparisons"
-    return f"{text} A linear probe separates the arms where no feature could be ranked here: {which}."
+    which = (
+        "; ".join(silent) if len(silent) <= NAMED_BASELINES else _("in {number} comparisons", number=count(len(silent)))
+    )
+    return f"{text} " + _(
+        "A linear probe separates the arms where no feature could be ranked here: {which}.", which=which
+    )
 
 
 def _named(better: list[tuple[str, str, Estimate]], compared: list[tuple[str, str, Estimate]]) -> list[str]:
     """Return each comparison that a baseline won; of many how many each won, with its largest difference."""
     if len(better) <= NAMED_BASELINES:
-        return [f"{kind} on {place} ({signed(difference.value)} AUROC)" for kind, place, difference in better]
+        return [
+            _("{kind} on {place} ({difference} AUROC)", kind=kind, place=place, difference=signed(difference.value))
+            for kind, place, difference in better
+        ]
     parts = []
-    for kind in dict.fromkeys(kind for kind, *_ in better):
+    for kind in dict.fromkeys(kind for kind, *_rest in better):
         own = [one for one in better if one[0] == kind]
-        _, place, largest = min(own, key=lambda one: one[2].value)
+        _kind, place, largest = min(own, key=lambda one: one[2].value)
         total = sum(one[0] == kind for one in compared)
-        worst = f"at most {signed(largest.value)} AUROC: {place}"
-        parts.append(f"{kind} in {count(len(own))} of {count(total)} comparisons ({worst})")
-    return [*parts, "which ones, the baselines' tables in the HTML report and findings.json say"]
+        worst = _("at most {difference} AUROC: {place}", difference=signed(largest.value), place=place)
+        parts.append(
+            _(
+                "{kind} in {number} of {total} comparisons ({worst})",
+                kind=kind,
+                number=count(len(own)),
+                total=count(total),
+                worst=worst,
+            )
+        )
+    return [*parts, _("which ones, the baselines' tables in the HTML report and findings.json say")]

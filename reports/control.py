@@ -8,6 +8,7 @@ from audit.records import Continuation, Dose, Estimate, Suppression
 from reports.causal_figures import DosePanel, DosePoint, dose_chart
 from reports.contrasts import estimate_cell
 from reports.features import Names, cut_words, headed
+from reports.language import N_, _
 from reports.numbers import count, decimal, interval, plain, plural, signed, visible
 from reports.queries import DOSES
 from reports.view import Cell, Chart, Column, Passage, Row, Table
@@ -16,8 +17,8 @@ PRINTED_SETS = 3
 PRINTED_CONTINUATIONS = 3
 CHARTED_SETS = 3
 _ID = "suppression"
-_HEADING = "Control: features held down while the model answers (intervention)"
-_NONE = (
+_HEADING = N_("Control: features held down while the model answers (intervention)")
+_NONE = N_(
     "No set of features was held down: the control test needs features that change the answer. So nothing is said about"
     " whether the answer can be controlled through them."
 )
@@ -26,22 +27,24 @@ _NONE = (
 def control_passage(suppressions: Sequence[Suppression], names: Names) -> Passage:
     """Return the doses with their cost and the texts; where nothing was held down, one sentence."""
     if not suppressions:
-        return Passage(_ID, _HEADING, missing=_NONE)
+        return Passage(_ID, _(_HEADING), missing=_(_NONE))
     return Passage(
         _ID,
-        _HEADING,
+        _(_HEADING),
         paragraphs=(
-            (
-                "If the features explain the answer, holding them down should move it more than holding down random"
-                " features does, and cost little on prompts without the concept. The effect and its cost stand side by"
-                " side; an effect within the band of random features shows nothing. The features became causal on these"
-                " very questions, so the size of the effect is biased upwards; random sets ran on fewer scenarios"
-                f" ({_scenarios(suppressions)}), and only the set's own mean on the same ones compares with them."
+            _(
+                "If the features explain the answer, holding them down should move it more than holding down"
+                " random features does, and cost little on prompts without the concept. The effect and its cost"
+                " stand side by side; an effect within the band of random features shows nothing. The features"
+                " became causal on these very questions, so the size of the effect is biased upwards; random sets"
+                " ran on fewer scenarios ({scenarios}), and only the set's own mean on the same ones compares with"
+                " them.",
+                scenarios=_scenarios(suppressions),
             ),
-            (
-                "Here below 0 is a fall; in the table of single features a fall is above 0. The push is far larger than"
-                " what a feature does in these prompts: it is subtracted at every word, whether the feature fires or"
-                " not, and is no estimate of the feature's own effect."
+            _(
+                "Here below 0 is a fall; in the table of single features a fall is above 0. The push is far larger"
+                " than what a feature does in these prompts: it is subtracted at every word, whether the feature"
+                " fires or not, and is no estimate of the feature's own effect."
             ),
             *(_verdict(one, names) for one in suppressions[:CHARTED_SETS]),
         ),
@@ -53,50 +56,82 @@ def control_passage(suppressions: Sequence[Suppression], names: Names) -> Passag
 def _verdict(one: Suppression, names: Names) -> str:
     """Return whether holding the set down moves the concept's answer apart from the others, at the largest dose."""
     dose = max(one.doses, key=lambda dose: dose.dose)
-    numbers = (
-        f"at dose {dose.dose:g} the answer changes by {signed(dose.outcome.value)} on prompts of the concept and by"
-        f" {signed(dose.control_outcome.value)} on the matched ones without it"
+    numbers = _(
+        "at dose {dose} the answer changes by {change} on prompts of the concept and by {control} on the matched ones"
+        " without it",
+        dose=f"{dose.dose:g}",
+        change=signed(dose.outcome.value),
+        control=signed(dose.control_outcome.value),
     )
     if _overlap(dose.outcome, dose.control_outcome):
-        return f"{_name(one, names)}: not control of the concept, {numbers}, which is not told apart."
+        return _(
+            "{name}: not control of the concept, {numbers}, which is not told apart.",
+            name=_name(one, names),
+            numbers=numbers,
+        )
     within = bool(dose.sham_outcomes) and min(dose.sham_outcomes) <= dose.outcome_beside <= max(dose.sham_outcomes)
-    beside = "within" if within else "outside"
-    return f"{_name(one, names)}: {numbers}; on the same scenarios it lies {beside} what random sets do."
+    if within:
+        return _(
+            "{name}: {numbers}; on the same scenarios it lies within what random sets do.",
+            name=_name(one, names),
+            numbers=numbers,
+        )
+    return _(
+        "{name}: {numbers}; on the same scenarios it lies outside what random sets do.",
+        name=_name(one, names),
+        numbers=numbers,
+    )
 
 
 def _overlap(one: Estimate, other: Estimate) -> bool:
     """Return whether two intervals meet; without an interval the value stands for it."""
     ends = [(e.value if e.low is None else e.low, e.value if e.high is None else e.high) for e in (one, other)]
-    return max(low for low, _ in ends) <= min(high for _, high in ends)
+    return max(low for low, _high in ends) <= min(high for _low, high in ends)
 
 
 def _chart(suppressions: Sequence[Suppression], names: Names) -> Chart:
     drawn = suppressions[:CHARTED_SETS]
-    title = "What holding features down does to the answer, by dose, and what it costs"
+    title = _("What holding features down does to the answer, by dose, and what it costs")
     spoken = "; ".join(
-        f"{_name(one, names)}, dose {dose.dose:g}: answer {signed(dose.outcome.value)} nats;"
-        f" {signed(dose.outcome_beside)} where random features have {_band(dose)};"
-        f" control KL {decimal(dose.control_kl.value, 3)}"
+        _(
+            "{name}, dose {dose}: answer {change} nats; {same} where random features have {band}; control KL {kl}",
+            name=_name(one, names),
+            dose=f"{dose.dose:g}",
+            change=signed(dose.outcome.value),
+            same=signed(dose.outcome_beside),
+            band=_band(dose),
+            kl=decimal(dose.control_kl.value, 3),
+        )
         for one in drawn
         for dose in one.doses
     )
     left_out = len(suppressions) - len(drawn)
-    limit = f" The first {count(len(drawn))} sets are drawn; the table has the other {count(left_out)}." * bool(
-        left_out
-    )
+    limit = (
+        " "
+        + _(
+            "The first {drawn} sets are drawn; the table has the other {others}.",
+            drawn=count(len(drawn)),
+            others=count(left_out),
+        )
+    ) * bool(left_out)
     return Chart(
         id="doses-chart",
         svg=dose_chart(
             tuple(DosePanel(_name(one, names), tuple(_point(dose) for dose in one.doses)) for one in drawn),
             chart_id="doses-chart",
             title=f"{title}. {spoken}.",
-            description="The table below has the numbers.",
+            description=_("The table below has the numbers."),
         ),
         title=title,
         description=spoken,
         caption=(
-            f"{title}. Lines are 95% intervals and means over all scenarios; the hatched band spans the sets of random"
-            f" live features on the fewer scenarios that they ran on. Left and right have scales of their own.{limit}"
+            _(
+                "{title}. Lines are 95% intervals and means over all scenarios; the hatched band spans the sets of"
+                " random live features on the fewer scenarios that they ran on. Left and right have scales of their"
+                " own.",
+                title=title,
+            )
+            + limit
         ),
     )
 
@@ -115,19 +150,23 @@ def _point(dose: Dose) -> DosePoint:
 
 def _name(one: Suppression, names: Names) -> str:
     place = names.short_place(one.sae)
-    return f"{names.title(one.concept)}, {plural(len(one.latents), 'feature')}" + (f" at {place}" if place else "")
+    features = plural(len(one.latents), "{count} feature", "{count} features")
+    title = names.title(one.concept)
+    if not place:
+        return f"{title}, {features}"
+    return _("{concept}, {features} at {place}", concept=title, features=features, place=place)
 
 
 def _band(dose: Dose) -> str:
     if not dose.sham_outcomes:
-        return "not run"
-    return f"{signed(min(dose.sham_outcomes))} to {signed(max(dose.sham_outcomes))}"
+        return _("not run")
+    return _("{low} to {high}", low=signed(min(dose.sham_outcomes)), high=signed(max(dose.sham_outcomes)))
 
 
 def _scenarios(suppressions: Sequence[Suppression]) -> str:
     """Return on how many scenarios the random sets and the features themselves ran."""
     numbers = dict.fromkeys((dose.n_beside, one.n_scenarios) for one in suppressions for dose in one.doses)
-    return "; ".join(f"{count(few)} of {count(most)}" for few, most in numbers)
+    return "; ".join(_("{number} of {total}", number=count(few), total=count(most)) for few, most in numbers)
 
 
 def _doses(suppressions: Sequence[Suppression], names: Names) -> Table:
@@ -136,23 +175,24 @@ def _doses(suppressions: Sequence[Suppression], names: Names) -> Table:
     return Table(
         id="doses",
         query=DOSES,
-        caption="Dose and response: changed minus untouched, mean over prompts (nats)",
+        caption=_("Dose and response: changed minus untouched, mean over prompts (nats)"),
         columns=(
-            Column("Dose"),
-            Column("Answer", numeric=True, detail="95% interval"),
-            Column("Same scenarios", numeric=True, detail="random: smallest to largest"),
-            Column("Answer on controls", numeric=True, detail="95% interval"),
-            Column("Control KL", numeric=True, detail="random"),
-            Column("Control loss", numeric=True, detail="random"),
-            Column("Texts changed", numeric=True),
+            Column(_("Dose")),
+            Column(_("Answer"), numeric=True, detail=_("95% interval")),
+            Column(_("Same scenarios"), numeric=True, detail=_("random: smallest to largest")),
+            Column(_("Answer on controls"), numeric=True, detail=_("95% interval")),
+            Column(_("Control KL"), numeric=True, detail=_("random")),
+            Column(_("Control loss"), numeric=True, detail=_("random")),
+            Column(_("Texts changed"), numeric=True),
         ),
         rows=rows,
         printed=rows[:printed],
-        cut=cut_words(printed, len(rows), f"the first {PRINTED_SETS} sets"),
-        note=(
-            "A dose of 1 takes away the largest activation that the audit saw of each feature. Controls are the matched"
-            " prompts without the concept: what changes there is the cost. “Random”: sets of random live features,"
-            " pushed as far in the same way, on fewer scenarios (n); beside them stands the set's own answer on these."
+        cut=cut_words(printed, len(rows), _("The first {number} sets", number=PRINTED_SETS)),
+        note=_(
+            "A dose of 1 takes away the largest activation that the audit saw of each feature. Controls are the"
+            " matched prompts without the concept: what changes there is the cost. “Random”: sets of random live"
+            " features, pushed as far in the same way, on fewer scenarios (n); beside them stands the set's own"
+            " answer on these."
         ),
         layout="effects",
     )
@@ -167,7 +207,13 @@ def _texts_changed(one: Suppression, dose: Dose) -> str:
     """Return how many of the texts came out otherwise: they are few, and a share of them says too much."""
     own = [text for text in one.continuations if text.dose == dose.dose]
     return (
-        f"{count(sum(text.changed != text.untouched for text in own))} of {count(len(own))}" if own else "none written"
+        _(
+            "{number} of {total}",
+            number=count(sum(text.changed != text.untouched for text in own)),
+            total=count(len(own)),
+        )
+        if own
+        else _("none written")
     )
 
 
@@ -200,18 +246,18 @@ def _texts(suppressions: Sequence[Suppression], names: Names) -> Table:
     rows = tuple(_text_row(one, text, names) for one, text in texts)
     return Table(
         id="continuations",
-        caption="What the model wrote, untouched and with the features held down (greedy decoding)",
+        caption=_("What the model wrote, untouched and with the features held down (greedy decoding)"),
         columns=(
-            Column("Prompt", detail="features held down"),
-            Column("Dose", numeric=True),
-            Column("Untouched"),
-            Column("Features held down"),
+            Column(_("Prompt"), detail=_("features held down")),
+            Column(_("Dose"), numeric=True),
+            Column(_("Untouched")),
+            Column(_("Features held down")),
         ),
         rows=rows,
         printed=rows[:PRINTED_CONTINUATIONS],
-        cut=cut_words(min(PRINTED_CONTINUATIONS, len(rows)), len(rows), "the first texts"),
-        note="Texts of the model, printed as it wrote them; they are examples and measure nothing.",
-        empty="No text was generated.",
+        cut=cut_words(min(PRINTED_CONTINUATIONS, len(rows)), len(rows), _("The first texts")),
+        note=_("Texts of the model, printed as it wrote them; they are examples and measure nothing."),
+        empty=_("No text was generated."),
         layout="texts",
     )
 

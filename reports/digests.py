@@ -9,10 +9,11 @@ from reports.contrasts import card_id, estimate_cell, lexical_word
 from reports.effects import in_order
 from reports.features import cut_words
 from reports.instruments import Instrument, contrast_of, slug
+from reports.language import _
 from reports.numbers import count, decimal, listed, plain, plural, probability, visible
 from reports.queries import SCORES
 from reports.view import Cell, Column, Row, Table, whole
-from reports.words import CONTRAST_NAMES, READINGS
+from reports.words import CONTRAST_NAMES, reading_words, word
 
 PRINTED_STANDING = 4
 SHOWN_STANDING = 8
@@ -29,31 +30,33 @@ def digest_table(concept: ConceptResult, instruments: Sequence[Instrument]) -> T
     return whole(
         Table(
             id=f"digest-{slug(concept.id)}",
-            caption=f"{visible(concept.title)}: who tells the arms apart (confirmation scenarios, AUROC)",
+            caption=_(
+                "{concept}: who tells the arms apart (confirmation scenarios, AUROC)", concept=visible(concept.title)
+            ),
             columns=(
-                Column("Question"),
-                Column("Reading"),
-                Column("Linear probe", numeric=True, detail="95% interval"),
-                Column("First feature", numeric=True, detail="95% interval"),
-                Column("Best neuron", numeric=True),
-                Column("Words", numeric=True),
-                Column("Confirmed", numeric=True, detail="passing / tested"),
+                Column(_("Question")),
+                Column(_("Reading")),
+                Column(_("Linear probe"), numeric=True, detail=_("95% interval")),
+                Column(_("First feature"), numeric=True, detail=_("95% interval")),
+                Column(_("Best neuron"), numeric=True),
+                Column(_("Words"), numeric=True),
+                Column(_("Confirmed"), numeric=True, detail=_("passing / tested")),
                 Column("n", numeric=True),
             ),
             rows=rows,
             query=SCORES,
-            empty="No contrast of this concept was analysed. This is no pass.",
+            empty=_("No contrast of this concept was analysed. This is no pass."),
             layout="digest",
         )
     )
 
 
 def _digest_row(result: ContrastResult, instrument: Instrument) -> Row:
-    words = READINGS[result.reading]
+    words = reading_words(result.reading)
     where = "" if instrument.alone else instrument.place
     return Row(
         (
-            Cell(CONTRAST_NAMES[result.contrast], detail=where),
+            Cell(_(CONTRAST_NAMES[result.contrast]), detail=where),
             Cell(words.short, mark=words.mark),
             estimate_cell(result.probe.auroc),
             estimate_cell(result.best_auroc),
@@ -86,28 +89,38 @@ def standing_table(
     weaker = sum(len(result.findings) for result in concept.contrasts) - len(rows)
     return Table(
         id=f"standing-{slug(concept.id)}",
-        caption=f"{visible(concept.title)}: the features that stand",
+        caption=_("{concept}: the features that stand", concept=visible(concept.title)),
         columns=(
-            Column("Feature", detail="question"),
-            Column("Rung"),
-            Column("d_z", numeric=True, detail="95% interval"),
-            Column("AUROC", numeric=True, detail="95% interval"),
-            Column("p Holm", numeric=True),
-            Column("n", numeric=True, detail="non-zero"),
-            Column("Lexical"),
+            Column(_("Feature"), detail=_("question")),
+            Column(_("Rung")),
+            Column("d_z", numeric=True, detail=_("95% interval")),
+            Column(_("AUROC"), numeric=True, detail=_("95% interval")),
+            Column(_("p Holm"), numeric=True),
+            Column("n", numeric=True, detail=_("non-zero")),
+            Column(_("Lexical")),
         ),
         rows=rows,
         printed=rows[:PRINTED_STANDING],
-        cut=cut_words(min(PRINTED_STANDING, len(rows)), len(rows), "the first features by question and rung"),
+        cut=cut_words(min(PRINTED_STANDING, len(rows)), len(rows), _("The first features by question and rung")),
         note=(
-            f"{plural(weaker, 'more feature')} {'was' if weaker == 1 else 'were'} chosen on discovery and not"
-            " confirmed; the HTML report has them with their reasons."
+            plural(
+                weaker,
+                "{count} more feature was chosen on discovery and not confirmed; the HTML report has them with their"
+                " reasons.",
+                "{count} more features were chosen on discovery and not confirmed; the HTML report has them with their"
+                " reasons.",
+            )
         ),
         empty=(
-            f"No feature stands. {plural(weaker, 'feature')} {'was' if weaker == 1 else 'were'} chosen on discovery and"
-            " not confirmed; the HTML report has them with their reasons. This is no pass."
+            plural(
+                weaker,
+                "No feature stands. {count} feature was chosen on discovery and not confirmed; the HTML report has them"
+                " with their reasons. This is no pass.",
+                "No feature stands. {count} features were chosen on discovery and not confirmed; the HTML report has"
+                " them with their reasons. This is no pass.",
+            )
         ),
-        query=listed(sorted({visible(finding.query) for finding, _ in found})),
+        query=listed(sorted({visible(finding.query) for finding, _instrument in found})),
         shown=SHOWN_STANDING,
         layout="standing",
     )
@@ -115,7 +128,7 @@ def standing_table(
 
 def _standing_row(finding: Finding, instrument: Instrument, carded: frozenset[tuple[str, int]]) -> Row:
     linked = (finding.sae, finding.latent) in carded
-    asked = CONTRAST_NAMES[finding.contrast].lower() + ("" if instrument.alone else f", {instrument.place}")
+    asked = word(finding.contrast) + ("" if instrument.alone else f", {instrument.place}")
     return Row(
         (
             Cell(
@@ -124,7 +137,7 @@ def _standing_row(finding: Finding, instrument: Instrument, carded: frozenset[tu
                 href=card_id(finding.sae, finding.latent) if linked else "",
                 code=True,
             ),
-            Cell(finding.rung.value, mark=f"rung-{finding.rung.value}"),
+            Cell(word(finding.rung), mark=f"rung-{finding.rung.value}"),
             estimate_cell(finding.d_z, with_sign=True),
             estimate_cell(finding.auroc),
             Cell(probability(finding.p_holm), sort=plain(finding.p_holm)),

@@ -5,7 +5,8 @@ from __future__ import annotations
 from audit.records import ConceptResult, ContrastResult, Estimate, Finding, Rung
 from reports.figures import EffectPanel, EffectRow, effect_chart
 from reports.instruments import Instrument
-from reports.numbers import NO_INTERVAL, decimal, interval, signed, visible
+from reports.language import _
+from reports.numbers import decimal, interval, signed, visible
 from reports.view import Chart
 from reports.words import CONTRAST_NAMES
 
@@ -30,12 +31,20 @@ def effects_chart(concept: ConceptResult, instrument: Instrument, *, chart_id: s
         return None
     panels = tuple(_panel(result, instrument) for result in results)
     through = "" if instrument.alone else f", {instrument.label}"
-    title = f"Effects of the selected features on “{visible(concept.title)}”{through}, with 95% intervals"
+    title = _(
+        "Effects of the selected features on “{concept}”{through}, with 95% intervals",
+        concept=visible(concept.title),
+        through=through,
+    )
     words = " ".join(_panel_words(result) for result in results)
     charted = max(len(panel.rows) for panel in panels)
     longest = max(len(result.findings) for result in results)
     limit = (
-        f" The first {CHARTED_FEATURES} features of a contrast, by rung and rank on discovery, are drawn."
+        " "
+        + _(
+            "The first {number} features of a contrast, by rung and rank on discovery, are drawn.",
+            number=CHARTED_FEATURES,
+        )
         if longest > charted
         else ""
     )
@@ -46,13 +55,18 @@ def effects_chart(concept: ConceptResult, instrument: Instrument, *, chart_id: s
             span=_span(concept),
             chart_id=chart_id,
             title=f"{title}. {words}",
-            description="The numbers are in the tables of the same section.",
+            description=_("The numbers are in the tables of the same section."),
         ),
         title=title,
         description=words,
         caption=(
-            f"{title}. Confirmation split only. Beyond the dashed lines lies what the compared latents of the controls"
-            f" do not reach. Filled: confirmed; open: not confirmed. The numbers are in the tables that follow.{limit}"
+            _(
+                "{title}. Confirmation split only. Beyond the dashed lines lies what the compared latents of the"
+                " controls do not reach. Filled: confirmed; open: not confirmed. The numbers are in the tables that"
+                " follow.",
+                title=title,
+            )
+            + limit
         ),
     )
 
@@ -71,12 +85,12 @@ def _span(concept: ConceptResult) -> tuple[float, float]:
 
 
 def _panel(result: ContrastResult, instrument: Instrument) -> EffectPanel:
-    name = CONTRAST_NAMES[result.contrast]
+    name = _(CONTRAST_NAMES[result.contrast])
     return EffectPanel(
         title=name if instrument.alone else f"{name}, {instrument.label}",
         rows=tuple(
             EffectRow(
-                label=f"feature {finding.latent}",
+                label=_("feature {latent}", latent=finding.latent),
                 effect=finding.d_z,
                 confirmed=finding.rung.height >= Rung.CONFIRMED.height,
             )
@@ -90,21 +104,30 @@ def _panel(result: ContrastResult, instrument: Instrument) -> EffectPanel:
 def _panel_words(result: ContrastResult) -> str:
     best = next(iter(in_order(result.findings)), None)
     feature = (
-        "no feature was selected"
+        _("no feature was selected")
         if best is None
-        else f"the first feature is {best.latent} with {signed(best.d_z.value)} {_spoken(best.d_z)}"
+        else _(
+            "the first feature is {latent} with {effect}",
+            latent=best.latent,
+            effect=_spoken(best.d_z),
+        )
     )
-    return (
-        f"{CONTRAST_NAMES[result.contrast]}: the linear probe has {signed(result.probe.d_z.value)} "
-        f"{_spoken(result.probe.d_z)}, {feature}, and the best latent of a control {_random_words(result)}."
+    return _(
+        "{contrast}: the linear probe has {effect}, {feature}, and the best latent of a control {control}.",
+        contrast=_(CONTRAST_NAMES[result.contrast]),
+        effect=_spoken(result.probe.d_z),
+        feature=feature,
+        control=_random_words(result),
     )
 
 
 def _spoken(estimate: Estimate) -> str:
-    text = interval(estimate)
-    return text if text == NO_INTERVAL else f"in {text}"
+    value = signed(estimate.value)
+    if estimate.low is None or estimate.high is None:
+        return _("{value} no interval", value=value)
+    return _("{value} in {interval}", value=value, interval=interval(estimate))
 
 
 def _random_words(result: ContrastResult) -> str:
     best = result.bar
-    return "was not measured" if best is None else f"reaches {decimal(best)}"
+    return _("was not measured") if best is None else _("reaches {value}", value=decimal(best))

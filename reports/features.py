@@ -9,11 +9,12 @@ from audit.errors import EvidenceError
 from audit.records import Findings, Rung, ShamTest
 from reports.contrasts import card_id
 from reports.instruments import Instrument
-from reports.numbers import count, probability, visible
+from reports.language import N_, _
+from reports.numbers import count, plural, probability, visible
 from reports.view import Cell, Row
+from reports.words import word
 
-NO_BREAK = "\N{NO-BREAK SPACE}"
-ELSEWHERE = "findings.json, attached to this file, and in the HTML report"
+ELSEWHERE = N_("findings.json, attached to this file, and in the HTML report")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +49,12 @@ class Names:
     def place(self, sae: str) -> str:
         """Return how a remark about an SAE begins, such as `At layer 15`; nothing where there is no other."""
         instrument = self.instrument(sae)
-        return "" if instrument.alone else instrument.remark.replace("layer ", f"layer{NO_BREAK}")
+        return "" if instrument.alone else instrument.bound_remark
 
     def short_place(self, sae: str) -> str:
         """Return the SAE in as few words as tell it apart, such as `layer 15`; nothing where there is no other."""
-        return self.place(sae).removeprefix("At ").replace("Instrument", "instrument")
+        instrument = self.instrument(sae)
+        return "" if instrument.alone else instrument.short
 
     def title(self, concept: str) -> str:
         """Return a concept's title, or its id where it was not audited itself."""
@@ -65,7 +67,11 @@ class Names:
 
     def pair(self, sae: str, first: int, second: int) -> Cell:
         """Return two features of one SAE."""
-        return Cell(f"{first}{NO_BREAK}and{NO_BREAK}{second}", detail=self.short_place(sae), sort=str(first))
+        return Cell(
+            _("{first}\N{NO-BREAK SPACE}and\N{NO-BREAK SPACE}{second}", first=first, second=second),
+            detail=self.short_place(sae),
+            sort=str(first),
+        )
 
 
 def names_of(findings: Findings, instruments: Sequence[Instrument]) -> Names:
@@ -79,32 +85,45 @@ def names_of(findings: Findings, instruments: Sequence[Instrument]) -> Names:
 
 def rung_cell(rung: Rung) -> Cell:
     """Return a rung of the ladder."""
-    return Cell(rung.value, sort=str(rung.height), mark=f"rung-{rung.value}")
+    return Cell(word(rung), sort=str(rung.height), mark=f"rung-{rung.value}")
 
 
 def sham_cell(shams: ShamTest | None) -> Cell:
     """Return how many meaningless interventions did as much."""
     if shams is None:
-        return Cell("not run")
+        return Cell(_("not run"))
     refused = shams.p_value > shams.level
     # Runs end once a claim is refused, and with none run the number is of estimates.
-    least = "at least " if refused and shams.exact else ""
-    ran = f"{count(shams.exact)} run" if shams.exact else "by estimate"
+    least = refused and shams.exact > 0
+    ran = _("{number} run", number=count(shams.exact)) if shams.exact else _("by estimate")
+    numbers = {"number": count(shams.exceeding), "total": count(shams.count)}
+    tested = {"p": probability(shams.p_value), "level": probability(shams.level), "ran": ran}
     return Cell(
-        f"{least}{count(shams.exceeding)} of {count(shams.count)}",
-        detail=f"p {least}{probability(shams.p_value)} / {probability(shams.level)}; {ran}",
+        _("at least {number} of {total}", **numbers) if least else _("{number} of {total}", **numbers),
+        detail=_("p at least {p} / {level}; {ran}", **tested) if least else _("p {p} / {level}; {ran}", **tested),
         sort=str(shams.exceeding),
     )
 
 
 def cut_words(printed: int, total: int, what: str) -> str:
-    """Return what a printed table leaves out; nothing where it leaves nothing out."""
+    """Return what a printed table leaves out; nothing where it leaves nothing out.
+
+    Args:
+        printed: how many rows are printed.
+        total: how many there are.
+        what: which rows are printed, as a sentence begins with it.
+    """
     left_out = total - printed
     if left_out <= 0:
         return ""
-    others = f"the other {count(left_out)} are" if left_out > 1 else "the other one is"
-    return (
-        f"{what[:1].upper()}{what[1:]} are printed ({count(printed)} of {count(total)} rows); {others} in {ELSEWHERE}."
+    return plural(
+        left_out,
+        "{what} are printed ({printed} of {total} rows); the other one is in {elsewhere}.",
+        "{what} are printed ({printed} of {total} rows); the other {count} are in {elsewhere}.",
+        what=what,
+        printed=count(printed),
+        total=count(total),
+        elsewhere=_(ELSEWHERE),
     )
 
 

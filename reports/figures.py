@@ -14,7 +14,9 @@ from markupsafe import Markup
 
 from audit.records import Colour, Estimate
 from reports.drawing import DASHES, WIDTH, Drawing, Scale, Shape, nice_ticks, text_width
+from reports.language import _
 from reports.svg import INK, QUIET, RULE, as_svg, drawing_style, new_figure
+from reports.words import word
 
 BLUE = "#0072b2"
 VERMILION = "#d55e00"
@@ -113,11 +115,11 @@ def effect_chart(
     room = (WIDTH - _GAP * (len(panels) - 1)) / len(panels)
     for number, panel in enumerate(panels):
         left = number * (room + _GAP)
-        labels = ["linear probe", *[row.label for row in panel.rows]]
+        labels = [_("linear probe"), *[row.label for row in panel.rows]]
         start = left + 6 + max(text_width(label, _USUAL) for label in labels)
         scale = Scale(low - margin, high + margin, start, left + room - start - 4)
         drawing.text(start, 11, panel.title, size=9, bold=True)
-        drawing.axis(scale, bottom, ticks=ticks, label="effect d_z, with 95% interval")
+        drawing.axis(scale, bottom, ticks=ticks, label=_("effect d_z, with 95% interval"))
         drawing.lines([(start, top, start, bottom)], colour=RULE, width=0.7)
         drawing.lines([(scale(0), top, scale(0), bottom)], colour=QUIET, width=0.8)
         if panel.bar is not None:
@@ -131,13 +133,13 @@ def effect_chart(
         _series(drawing, scale, [(f.effect, y) for f, y in found if f.confirmed], Shape.CIRCLE, BLUE)
         _series(drawing, scale, [(f.effect, y) for f, y in found if not f.confirmed], Shape.CIRCLE, BLUE, filled=False)
         if not panel.rows:
-            _said(drawing, (start + scale.end) / 2, heights[0] + row, "no feature was selected")
+            _said(drawing, (start + scale.end) / 2, heights[0] + row, _("no feature was selected"))
     drawing.key(
         [
-            ("confirmed feature", BLUE, Shape.CIRCLE, True),
-            ("feature, not confirmed", BLUE, Shape.CIRCLE, False),
-            ("linear probe", VERMILION, Shape.DIAMOND, True),
-            ("best latent of a control (either sign)", GREY, None, True),
+            (_("confirmed feature"), BLUE, Shape.CIRCLE, True),
+            (_("feature, not confirmed"), BLUE, Shape.CIRCLE, False),
+            (_("linear probe"), VERMILION, Shape.DIAMOND, True),
+            (_("best latent of a control (either sign)"), GREY, None, True),
         ],
         bottom + 40,
     )
@@ -162,7 +164,7 @@ def overview_chart(
     heights = [top + row * (place + 0.5) for place in range(len(rows))]
     names = _concept_names(rows, row)
     beside = 6 + max(text_width(item.label, _SMALL) for item in rows)
-    left = beside + max((6 + text_width(line, _SMALL) for lines, _ in names for line in lines), default=0.0)
+    left = beside + max((6 + text_width(line, _SMALL) for lines, _y in names for line in lines), default=0.0)
     for lines, y in names:
         for place, line in enumerate(lines):
             drawing.text(
@@ -175,7 +177,7 @@ def overview_chart(
         start = left + number * (room + _GAP)
         scale = Scale(-0.02, 1.02, start, room - 6)
         drawing.text(start, 11, name, size=8.5, bold=True)
-        drawing.axis(scale, bottom, ticks=(0, 0.25, 0.5, 0.75, 1), label="AUROC (0.5: coin toss; 1: always right)")
+        drawing.axis(scale, bottom, ticks=(0, 0.25, 0.5, 0.75, 1), label=_("AUROC (0.5: coin toss; 1: always right)"))
         drawing.lines([(start, y, scale.end, y) for y in heights], colour=RULE, width=0.5)
         drawing.lines([(scale(0.5), top, scale(0.5), bottom)], colour=QUIET, width=0.8)
         drawn = [(item.readers[number], y) for item, y in zip(rows, heights, strict=True)]
@@ -186,12 +188,12 @@ def overview_chart(
         drawing.marks(bars, shape=Shape.CROSS, colour=GREY)
         for readers, y in drawn:
             if readers is None:
-                _said(drawing, (start + scale.end) / 2, y, "not analysed")
+                _said(drawing, (start + scale.end) / 2, y, _("not analysed"))
     drawing.key(
         [
-            ("linear probe", VERMILION, Shape.DIAMOND, True),
-            ("first SAE feature", BLUE, Shape.CIRCLE, True),
-            ("best latent of a control", GREY, Shape.CROSS, True),
+            (_("linear probe"), VERMILION, Shape.DIAMOND, True),
+            (_("first SAE feature"), BLUE, Shape.CIRCLE, True),
+            (_("best latent of a control"), GREY, Shape.CROSS, True),
         ],
         bottom + 40,
     )
@@ -204,17 +206,17 @@ def curve_chart(points: tuple[CurvePoint, ...], *, chart_id: str, title: str, de
     The scale ends at 1, no better than the average: a first point above it would flatten the rest.
     """
     series = (
-        ("plain text", [(p.updates, p.plain) for p in points if p.plain is not None], BLUE, "o", "-"),
-        ("chat", [(p.updates, p.chat) for p in points if p.chat is not None], VERMILION, "D", (0, (4, 2))),
+        (_("plain text"), [(p.updates, p.plain) for p in points if p.plain is not None], BLUE, "o", "-"),
+        (_("chat"), [(p.updates, p.chat) for p in points if p.chat is not None], VERMILION, "D", (0, (4, 2))),
     )
-    values = [value for _, line, *_ in series for _, value in line]
+    values = [value for _name, line, *_look in series for _updates, value in line]
     with drawing_style():
         figure = new_figure(height_in=1.65)
         axis = figure.subplots()
         for name, line, colour, marker, dashes in series:
             axis.plot(
-                [updates / 1e6 for updates, _ in line],
-                [value for _, value in line],
+                [updates / 1e6 for updates, _value in line],
+                [value for _updates, value in line],
                 color=colour,
                 linewidth=1.2,
                 linestyle=dashes,
@@ -226,8 +228,8 @@ def curve_chart(points: tuple[CurvePoint, ...], *, chart_id: str, title: str, de
         axis.set_ylim(0, min(1.0, 1.15 * max([*values, 1e-6])))
         axis.set_xlim(left=0)
         axis.grid(axis="y", color=RULE, linewidth=0.5)
-        axis.set_xlabel("updates: tokens seen in training, repeats included (millions)")
-        axis.set_ylabel("FVU on held-out text")
+        axis.set_xlabel(_("updates: tokens seen in training, repeats included (millions)"))
+        axis.set_ylabel(_("FVU on held-out text"))
         axis.legend(loc="upper right", ncols=len(series), frameon=False, fontsize=7.5)
         figure.tight_layout(pad=0.3)
         return as_svg(figure, chart_id=chart_id, title=title, description=description)
@@ -241,7 +243,7 @@ def fidelity_chart(
     bottom = top + row * len(bars)
     drawing = Drawing(chart_id, height=bottom + 26)
     labels = [textwrap.shorten(bar.label, _BAR_CHARACTERS, placeholder="…") for bar in bars]
-    words = [f"{bar.fvu:.3f} {bar.colour.value}" for bar in bars]
+    words = [f"{bar.fvu:.3f} {word(bar.colour)}" for bar in bars]
     start = 6 + max(text_width(label, _SMALL) for label in labels)
     most = max([1.25 * amber, *[1.05 * bar.fvu for bar in bars]])
     scale = Scale(0, most, start, WIDTH - start - 8 - max(text_width(line, _SMALL) for line in words))
@@ -249,7 +251,7 @@ def fidelity_chart(
         scale,
         bottom,
         ticks=nice_ticks(0, most),
-        label="fraction of variance unexplained (0: nothing missed; 1: no better than the average)",
+        label=_("fraction of variance unexplained (0: nothing missed; 1: no better than the average)"),
     )
     for place, (bar, label, line) in enumerate(zip(bars, labels, words, strict=True)):
         y = top + row * (place + 0.5)
@@ -263,12 +265,25 @@ def fidelity_chart(
             hatch=_BAR_HATCH[bar.colour],
         )
         drawing.text(scale.end + 8, y + 2.7, line, size=_SMALL)
-    limits = ((green, "green", "end", -3), (amber, "amber", "start", 3))
+    limits = (
+        (green, _("limit of green: {limit}", limit=f"{green:g}"), "end", -3),
+        (amber, _("limit of amber: {limit}", limit=f"{amber:g}"), "start", 3),
+    )
     drawing.lines(
-        [(scale(limit), top - 2, scale(limit), bottom) for limit, *_ in limits], colour=INK, width=0.8, dashes=DASHES
+        [(scale(limit), top - 2, scale(limit), bottom) for limit, *_words in limits],
+        colour=INK,
+        width=0.8,
+        dashes=DASHES,
     )
     for limit, name, anchor, beside in limits:
-        drawing.text(scale(limit) + beside, top - 7, f"limit of {name}: {limit:g}", size=7, colour=QUIET, anchor=anchor)
+        drawing.text(
+            scale(limit) + beside,
+            top - 7,
+            name,
+            size=7,
+            colour=QUIET,
+            anchor=anchor,
+        )
     return drawing.markup(title=title, description=description)
 
 

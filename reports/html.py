@@ -10,7 +10,8 @@ from markupsafe import Markup
 
 from audit.errors import EvidenceError
 from audit.packing import pack
-from reports.rendering import asset, asset_text, environment
+from reports.language import _, speaking
+from reports.rendering import MESSAGE, asset, asset_text, environment
 from reports.view import ReportView
 
 TEMPLATE = "report/screen.html.j2"
@@ -34,19 +35,29 @@ def render_html(view: ReportView, *, findings_json: bytes) -> bytes:
     """
     style = Markup(f"{_font_faces()}{asset_text('css', 'base.css')}{asset_text('css', 'screen.css')}")  # noqa: S704 - package data
     script = Markup(asset_text("report", "screen.js"))  # noqa: S704 - package data
-    page = (
-        environment()
-        .get_template(TEMPLATE)
-        .render(
-            view=view,
-            medium="html",
-            policy=content_policy(style=style, script=script),
-            style=style,
-            script=script,
-            findings=_packed(findings_json),
+    with speaking(view.language):
+        page = (
+            environment()
+            .get_template(TEMPLATE)
+            .render(
+                view=view,
+                medium="html",
+                policy=content_policy(style=style, script=script),
+                style=style,
+                script=script,
+                words=_script_words(script),
+                findings=_packed(findings_json),
+            )
         )
-    )
     return page.encode("utf-8")
+
+
+def _script_words(script: str) -> Markup:
+    """Return what the script says in the report's language, by its English messages; nothing where that is English."""
+    words = {message: translated for message in MESSAGE.findall(script) if (translated := _(message)) != message}
+    # As JSON in a page: no `<` may end the element that holds it.
+    text = json.dumps(words, ensure_ascii=False, sort_keys=True).replace("<", "\\u003c") if words else ""
+    return Markup(text)  # noqa: S704 - quoted above
 
 
 def content_policy(*, style: str, script: str) -> str:

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 
 from audit.errors import EvidenceError
 from audit.records import ConceptResult, Contrast, ContrastResult, Fidelity, Findings, InstrumentResult
+from reports.language import _
 from reports.numbers import listed, visible
 
+NO_BREAK = "\N{NO-BREAK SPACE}"
 _SITE = re.compile(r"resid_(pre|post)\.(\d+)")
 
 
@@ -42,17 +44,46 @@ class Instrument:
     @property
     def label(self) -> str:
         """Return what stands in tables and sentences: `the instrument`, or `instrument 2 (layer 20)`."""
-        return "the instrument" if self.alone else f"instrument {self.number} ({self.place})"
+        return (
+            _("the instrument")
+            if self.alone
+            else _("instrument {number} ({place})", number=self.number, place=self.place)
+        )
 
     @property
     def heading(self) -> str:
         """Return the label as a heading begins with it."""
-        return "Instrument" if self.alone else f"Instrument {self.number} ({self.place})"
+        return (
+            _("Instrument") if self.alone else _("Instrument {number} ({place})", number=self.number, place=self.place)
+        )
+
+    @property
+    def subject(self) -> str:
+        """Return the label as a sentence begins with it."""
+        return _("The instrument") if self.alone else self.heading
 
     @property
     def remark(self) -> str:
         """Return how a short remark begins: `At layer 20`, or with its number where the site is shared."""
-        return f"Instrument {self.number}" if self.shared_site else f"At {self.place}"
+        return self._remark(self.place)
+
+    @property
+    def bound_remark(self) -> str:
+        """Return the same, with nothing between layer and number where a line may end."""
+        return self._remark(self._bound_place)
+
+    @property
+    def short(self) -> str:
+        """Return it in as few words as tell it apart, such as `layer 15`, on one line."""
+        return _("instrument {number}", number=self.number) if self.shared_site else self._bound_place
+
+    @property
+    def _bound_place(self) -> str:
+        site = self.result.record.site
+        return self.place.replace(" ", NO_BREAK) if _SITE.fullmatch(site) else self.place
+
+    def _remark(self, place: str) -> str:
+        return _("Instrument {number}", number=self.number) if self.shared_site else _("At {place}", place=place)
 
     def place_id(self, stem: str) -> str:
         """Return a fragment: the stem itself for the main instrument, with the SAE's name for every other."""
@@ -69,7 +100,7 @@ def place_words(site: str) -> str:
     match = _SITE.fullmatch(site)
     if match is None:
         return visible(site)
-    return f"layer {match[2]}" if match[1] == "post" else f"input of layer {match[2]}"
+    return _("layer {number}", number=match[2]) if match[1] == "post" else _("input of layer {number}", number=match[2])
 
 
 def instruments_of(findings: Findings) -> tuple[Instrument, ...]:
@@ -112,10 +143,23 @@ def instrument_words(instruments: Sequence[Instrument], *, layers: int) -> str:
     """Return which SAEs looked and where, for a sentence."""
     if len(instruments) == 1:
         only = instruments[0]
-        return f"one instrument, the SAE {visible(only.sae)}, looked at its inner state at {only.place}{_of(layers)}"
-    named = [f"{instrument.label}, the SAE {visible(instrument.sae)}" for instrument in instruments]
-    return f"{len(instruments)} instruments looked at its inner state{_of(layers)}: {listed(named)}"
+        return _(
+            "one instrument, the SAE {sae}, looked at its inner state at {place}{layers}",
+            sae=visible(only.sae),
+            place=only.place,
+            layers=_of(layers),
+        )
+    named = [
+        _("{instrument}, the SAE {sae}", instrument=instrument.label, sae=visible(instrument.sae))
+        for instrument in instruments
+    ]
+    return _(
+        "{number} instruments looked at its inner state{layers}: {names}",
+        number=len(instruments),
+        layers=_of(layers),
+        names=listed(named),
+    )
 
 
 def _of(layers: int) -> str:
-    return f" (the model has {layers} layers, counted from 0)"
+    return " " + _("(the model has {layers} layers, counted from 0)", layers=layers)

@@ -16,23 +16,25 @@ from reports.interaction_words import (
     NO_MIXES,
     PAIR_WORDS,
 )
+from reports.language import N_, _
 from reports.mixes import MixAnswer, claimed, honest_table, mix_answer, mix_features, unresolved
 from reports.numbers import count, plural
 from reports.pairs import matrix_charts, pair_table
 from reports.view import Chapter, Passage, Table, Term
+from reports.words import word
 
-HEADING = "Interactions"
+HEADING = N_("Interactions")
 
 
 def interactions_view(findings: Findings, names: Names) -> Chapter:
     """Return the chapter; what was not measured is one sentence with the reason."""
     if not findings.mixes and not findings.cofiring:
-        return Chapter("interactions", HEADING, (), (), (), missing=f"{NO_MIXES} {NO_COFIRING}")
+        return Chapter("interactions", _(HEADING), (), (), (), missing=f"{_(NO_MIXES)} {_(NO_COFIRING)}")
     return Chapter(
         id="interactions",
-        heading=HEADING,
-        lead=(NEVER_MIXED,),
-        terms=tuple(Term(LAYER_NAMES[layer], LAYER_MEANINGS[layer]) for layer in Layer),
+        heading=_(HEADING),
+        lead=(_(NEVER_MIXED),),
+        terms=tuple(Term(_(LAYER_NAMES[layer]), _(LAYER_MEANINGS[layer])) for layer in Layer),
         passages=(
             _mixes(findings, names),
             *_found(findings, names),
@@ -45,24 +47,39 @@ def interactions_view(findings: Findings, names: Names) -> Chapter:
 def interaction_sentence(findings: Findings) -> str:
     """Return what the mixes showed, in one sentence for the summary."""
     if not findings.mixes:
-        return NO_MIXES
+        return _(NO_MIXES)
     answers = Counter(mix_answer(mix) for mix in findings.mixes)
     pairs = sum(len(mix.pairs) for mix in findings.mixes)
     found = sum(len(claimed(mix)) for mix in findings.mixes)
     no_answer = sum(len(unresolved(mix)) for mix in findings.mixes)
     changed = (
-        f" In {plural(pairs, 'test')} of {plural(len(_pair_features(findings)), 'pair')} of features, each with one"
-        f" concept's question, an effect beyond what both alone add up to was shown in {count(found)}, was not shown in"
-        f" {count(pairs - found - no_answer)}, which is no proof of absence, and {count(no_answer)} have no answer."
+        _(
+            "In {tests} of {pairs} of features, each with one concept's question, an effect beyond what both alone"
+            " add up to was shown in {found}, was not shown in {null}, which is no proof of absence, and"
+            " {no_answer} have no answer.",
+            tests=plural(pairs, "{count} test", "{count} tests"),
+            pairs=plural(len(_pair_features(findings)), "{count} pair", "{count} pairs"),
+            found=count(found),
+            null=count(pairs - found - no_answer),
+            no_answer=count(no_answer),
+        )
         if pairs
-        else " No pair of features was changed together."
+        else _("No pair of features was changed together.")
     )
-    return (
-        f"Where {plural(len(findings.mixes), 'mix', 'mixes')} of two concepts"
-        f" {'was' if len(findings.mixes) == 1 else 'were'} read, features that react to the combination were confirmed"
-        f" in {count(answers[MixAnswer.FOUND])}, none was found in {count(answers[MixAnswer.NONE])}, and"
-        f" {count(answers[MixAnswer.UNRESOLVED])} could not be answered.{changed}"
+    numbers = {
+        "found": count(answers[MixAnswer.FOUND]),
+        "none": count(answers[MixAnswer.NONE]),
+        "open": count(answers[MixAnswer.UNRESOLVED]),
+    }
+    read = plural(
+        len(findings.mixes),
+        "Where {count} mix of two concepts was read, features that react to the combination were confirmed in {found},"
+        " none was found in {none}, and {open} could not be answered.",
+        "Where {count} mixes of two concepts were read, features that react to the combination were confirmed in"
+        " {found}, none was found in {none}, and {open} could not be answered.",
+        **numbers,
     )
+    return f"{read} {changed}"
 
 
 def _pair_features(findings: Findings) -> set[tuple[str, int, int]]:
@@ -71,8 +88,8 @@ def _pair_features(findings: Findings) -> set[tuple[str, int, int]]:
 
 def _mixes(findings: Findings, names: Names) -> Passage:
     if not findings.mixes:
-        return Passage("mixes-passage", "Mix by mix", missing=NO_MIXES)
-    return Passage("mixes-passage", "Mix by mix", tables=(honest_table(findings.mixes, names),))
+        return Passage("mixes-passage", _("Mix by mix"), missing=_(NO_MIXES))
+    return Passage("mixes-passage", _("Mix by mix"), tables=(honest_table(findings.mixes, names),))
 
 
 def _found(findings: Findings, names: Names) -> tuple[Passage, ...]:
@@ -82,8 +99,8 @@ def _found(findings: Findings, names: Names) -> tuple[Passage, ...]:
     return (
         Passage(
             "mix-features-passage",
-            "In the mixes: which features (contrast)",
-            terms=tuple(Term(word.value, meaning) for word, meaning in MIX_WORDS.items()),
+            _("In the mixes: which features (contrast)"),
+            terms=tuple(Term(word(claim), _(meaning)) for claim, meaning in MIX_WORDS.items()),
             tables=(table,),
         ),
     )
@@ -96,8 +113,8 @@ def _pairs(findings: Findings, names: Names) -> tuple[Passage, ...]:
     return (
         Passage(
             "pairs-passage",
-            "In the mixes: pairs of features changed together (intervention)",
-            terms=tuple(Term(word.value, meaning) for word, meaning in PAIR_WORDS.items()),
+            _("In the mixes: pairs of features changed together (intervention)"),
+            terms=tuple(Term(word(claim), _(meaning)) for claim, meaning in PAIR_WORDS.items()),
             charts=matrix_charts(findings.mixes, names),
             tables=(table,),
         ),
@@ -106,13 +123,13 @@ def _pairs(findings: Findings, names: Names) -> tuple[Passage, ...]:
 
 def _cofiring(findings: Findings, names: Names) -> Passage:
     if not findings.cofiring:
-        return Passage("cofiring-passage", "Features that fire together (observed)", missing=NO_COFIRING)
+        return Passage("cofiring-passage", _("Features that fire together (observed)"), missing=_(NO_COFIRING))
     lists: tuple[Table, ...] = (
         cofiring_communities(findings.cofiring, names),
         cofiring_pairs(findings.cofiring, names),
     )
     return Passage(
         "cofiring-passage",
-        "Features that fire together (observed)",
+        _("Features that fire together (observed)"),
         tables=(cofiring_counts(findings.cofiring), *lists),
     )

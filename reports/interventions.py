@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
 from dataclasses import replace
 
 from audit.graph import follows, graph_of
@@ -14,49 +13,48 @@ from audit.records import (
     ErrorNode,
     Findings,
     Rung,
-    ScreenCheck,
-    Untested,
 )
 from reports.contrasts import estimate_cell
 from reports.control import control_passage
-from reports.features import ELSEWHERE, Names, cut_words, headed, sham_cell
+from reports.features import Names, cut_words, headed, sham_cell
 from reports.interaction_words import NO_INTERVENTION
+from reports.language import N_, _
 from reports.length import SHOWN_ROWS
 from reports.network import network_of, network_table, network_view
-from reports.numbers import NOT_MEASURED, count, decimal, interval, plain, plural, probability, share, signed, visible
-from reports.queries import EDGES, EFFECTS, SCREENS
-from reports.view import Cell, Chapter, Column, Passage, Row, Table, whole
-from reports.words import CONTRAST_NAMES
+from reports.numbers import count, decimal, interval, plain, plural, probability, share, signed, visible
+from reports.queries import EDGES, EFFECTS
+from reports.spending import reasons_left_out, screens_passage, spending_passage
+from reports.view import Cell, Chapter, Column, Passage, Row, Table
+from reports.words import word
 
-HEADING = "Causal tests and control"
+HEADING = N_("Causal tests and control")
 # The usual level of the corrected test; the findings do not carry the configured one.
 _LEVEL = 0.05
 PRINTED_SINGLES = 30
 PRINTED_EDGES = 8
 SHOWN_EDGES = 100
 PRINTED_ERRORS = 8
-PRINTED_UNTESTED = 8
 
 
 def interventions_view(findings: Findings, names: Names) -> Chapter:
     """Return the chapter; where nothing was changed it is one sentence."""
     causal = findings.causal
     if causal is None:
-        return Chapter("causal", HEADING, (), (), (), missing=NO_INTERVENTION)
+        return Chapter("causal", _(HEADING), (), (), (), missing=_(NO_INTERVENTION))
     return Chapter(
         id="causal",
-        heading=HEADING,
+        heading=_(HEADING),
         lead=(
-            (
-                "Here features were changed inside the model while it answered the question about a concept. The answer"
-                " is the logit of the expected word minus that of the other, in nats: a change of 0.1 shifts the odds"
-                " of the two words by about 10%. The effect is the fall of the answer when the feature is lowered to"
-                " its level in the matched control: above 0 the feature speaks for the expected answer. Every effect is"
-                " exact; first-order estimates chose what was measured and which shams were too small, or plainly"
-                " enough, to need no run. A feature is called causal only if its effect passes the corrected test over"
-                " scenarios and lies beyond meaningless changes of the same size (shams; all sham tests of an"
-                " instrument share one level). An effect of switching something off is not a proof that the model needs"
-                " it in deployment."
+            _(
+                "Here features were changed inside the model while it answered the question about a concept. The"
+                " answer is the logit of the expected word minus that of the other, in nats: a change of 0.1"
+                " shifts the odds of the two words by about 10%. The effect is the fall of the answer when the"
+                " feature is lowered to its level in the matched control: above 0 the feature speaks for the"
+                " expected answer. Every effect is exact; first-order estimates chose what was measured and which"
+                " shams were too small, or plainly enough, to need no run. A feature is called causal only if its"
+                " effect passes the corrected test over scenarios and lies beyond meaningless changes of the same"
+                " size (shams; all sham tests of an instrument share one level). An effect of switching something"
+                " off is not a proof that the model needs it in deployment."
             ),
             causal_sentence(findings),
         ),
@@ -67,8 +65,8 @@ def interventions_view(findings: Findings, names: Names) -> Chapter:
             _later(causal, names),
             _errors(causal, names),
             control_passage(causal.suppressions, names),
-            _screens(causal, names),
-            _spending(causal),
+            screens_passage(causal, names),
+            spending_passage(causal),
         ),
     )
 
@@ -76,20 +74,27 @@ def interventions_view(findings: Findings, names: Names) -> Chapter:
 def causal_sentence(findings: Findings) -> str:
     """Return what the interventions on single features showed, in one sentence for the summary."""
     if findings.causal is None:
-        return NO_INTERVENTION
+        return _(NO_INTERVENTION)
     effects = findings.causal.effects
     untested = sum(item.count for item in findings.causal.untested)
-    beyond = f" {plural(untested, 'more test')} of features or pairs {'was' if untested == 1 else 'were'} left out."
+    beyond = " " + plural(
+        untested,
+        "{count} more test of features or pairs was left out.",
+        "{count} more tests of features or pairs were left out.",
+    )
     if not effects:
-        return "No single feature was changed, so nothing is said about use." + (beyond if untested else "")
+        return _("No single feature was changed, so nothing is said about use.") + (beyond if untested else "")
     causal = sum(effect.rung is Rung.CAUSAL for effect in effects)
     no_answer = sum(_undecided(effect) for effect in effects)
-    return (
-        f"In {plural(len(effects), 'test')} a single feature was lowered while the model answered: in {count(causal)}"
-        " the answer changed beyond random directions of equal size (sham test), in"
-        f" {count(len(effects) - causal - no_answer)} this was not shown, and {count(no_answer)} could not be tested"
-        f" or decided.{_size(findings)}" + (beyond if untested else "")
-    )
+    return _(
+        "In {tests} a single feature was lowered while the model answered: in {causal} the answer changed beyond"
+        " random directions of equal size (sham test), in {null} this was not shown, and {no_answer} could not be"
+        " tested or decided.",
+        tests=plural(len(effects), "{count} test", "{count} tests"),
+        causal=count(causal),
+        null=count(len(effects) - causal - no_answer),
+        no_answer=count(no_answer),
+    ) + (_size(findings) + (beyond if untested else ""))
 
 
 def _size(findings: Findings) -> str:
@@ -101,10 +106,17 @@ def _size(findings: Findings) -> str:
     largest = max(causal, key=lambda effect: abs(effect.effect.value))
     answers = {concept.id: concept.outcome for concept in findings.concepts}
     answer = answers.get(largest.concept)
-    beside = "" if answer is None else f", where the answer itself stands at {signed(answer.concept_mean)}"
-    return (
-        f" The largest such change is {decimal(abs(largest.effect.value), 3)} nats{beside}: passing the test says that"
-        " a change is there, not that it is large."
+    if answer is None:
+        return " " + _(
+            "The largest such change is {effect} nats: passing the test says that a change is there, not that it is"
+            " large.",
+            effect=decimal(abs(largest.effect.value), 3),
+        )
+    return " " + _(
+        "The largest such change is {effect} nats, where the answer itself stands at {answer}: passing the test says"
+        " that a change is there, not that it is large.",
+        effect=decimal(abs(largest.effect.value), 3),
+        answer=signed(answer.concept_mean),
     )
 
 
@@ -114,9 +126,13 @@ def _undecided(effect: CausalEffect) -> bool:
 
 
 def _singles(causal: CausalResult, names: Names) -> Passage:
-    heading = "Single features (intervention)"
+    heading = _("Single features (intervention)")
     if not causal.effects:
-        return Passage("singles-passage", heading, missing=f"No single feature was changed. {_reasons(causal)}".strip())
+        return Passage(
+            "singles-passage",
+            heading,
+            missing=f"{_('No single feature was changed.')} {reasons_left_out(causal)}".strip(),
+        )
     own: dict[str, list[CausalEffect]] = defaultdict(list)
     for effect in causal.effects:
         own[effect.concept].append(effect)
@@ -135,27 +151,36 @@ def _singles(causal: CausalResult, names: Names) -> Passage:
     table = Table(
         id="singles",
         query=EFFECTS,
-        caption="Single features: what lowering them does to the answer (nats, confirmation scenarios, exact)",
+        caption=_("Single features: what lowering them does to the answer (nats, confirmation scenarios, exact)"),
         columns=(
-            Column("Feature", detail="found for"),
-            Column("Effect", numeric=True, detail="95% interval"),
-            Column("Set to zero", numeric=True, detail="95% interval"),
-            Column("KL", numeric=True, detail="95% interval"),
-            Column("p Holm", numeric=True),
-            Column("Shams", numeric=True, detail="that do as much; p / level"),
-            Column("Changes the answer", detail="beyond shams"),
-            Column("n", numeric=True, detail="changed"),
+            Column(_("Feature"), detail=_("found for")),
+            Column(_("Effect"), numeric=True, detail=_("95% interval")),
+            Column(_("Set to zero"), numeric=True, detail=_("95% interval")),
+            Column(_("KL"), numeric=True, detail=_("95% interval")),
+            Column(_("p Holm"), numeric=True),
+            Column(_("Shams"), numeric=True, detail=_("that do as much; p / level")),
+            Column(_("Changes the answer"), detail=_("beyond shams")),
+            Column("n", numeric=True, detail=_("changed")),
         ),
         rows=headed(rows),
         printed=headed(shown),
-        cut=cut_words(len(shown), len(rows), f"of each concept the first {plural(each, 'feature')}, by rung,"),
-        note=(
-            "“Effect” lowers the feature to its level in the matched arm, “set to zero” switches it off. KL is how far"
-            " the next word's distribution moves. Shams are random directions of equal norm; they are not run where the"
-            " test over scenarios already failed, or where the budget ended; they run on some of the scenarios and stop"
-            " once a claim is refused, so that their number is then a lower bound. All of these features are confirmed"
-            " as associations; this table asks only whether the answer changes. “No answer”: too little to lower, or no"
-            " shams; such a feature does not count among those that change nothing."
+        cut=cut_words(
+            len(shown),
+            len(rows),
+            plural(
+                each,
+                "Of each concept the first {count} feature, by rung,",
+                "Of each concept the first {count} features, by rung,",
+            ),
+        ),
+        note=_(
+            "“Effect” lowers the feature to its level in the matched arm, “set to zero” switches it off. KL is how"
+            " far the next word's distribution moves. Shams are random directions of equal norm; they are not run"
+            " where the test over scenarios already failed, or where the budget ended; they run on some of the"
+            " scenarios and stop once a claim is refused, so that their number is then a lower bound. All of these"
+            " features are confirmed as associations; this table asks only whether the answer changes. “No"
+            " answer”: too little to lower, or no shams; such a feature does not count among those that change"
+            " nothing."
         ),
         shown=SHOWN_ROWS,
         layout="effects",
@@ -170,14 +195,14 @@ def _in_order(own: dict[str, list[CausalEffect]], names: Names) -> list[str]:
 
 def _single_row(effect: CausalEffect, names: Names) -> Row:
     feature = names.feature(effect.sae, effect.latent)
-    found = [detail for detail in (feature.detail, CONTRAST_NAMES[effect.contrast].lower()) if detail]
+    found = [detail for detail in (feature.detail, word(effect.contrast)) if detail]
     return Row(
         (
             replace(feature, detail=", ".join(found)),
             estimate_cell(effect.effect, with_sign=True, places=3),
             estimate_cell(effect.effect_zero, with_sign=True, places=3),
             estimate_cell(effect.kl, places=4),
-            Cell("not tested") if effect.rung is Rung.UNRESOLVED else _p_cell(effect.p_holm),
+            Cell(_("not tested")) if effect.rung is Rung.UNRESOLVED else _p_cell(effect.p_holm),
             sham_cell(effect.shams),
             _answer_cell(effect),
             Cell(count(effect.n_scenarios), detail=count(effect.n_changed)),
@@ -193,10 +218,10 @@ def _p_cell(p_value: float) -> Cell:
 def _answer_cell(effect: CausalEffect) -> Cell:
     """Return what the table asks; the rung below is that of the association, which another table shows."""
     if effect.rung is Rung.CAUSAL:
-        return Cell("shown", sort="2", mark="rung-causal")
+        return Cell(_("shown"), sort="2", mark="rung-causal")
     if _undecided(effect):
-        return Cell("no answer", sort="0", mark="rung-unresolved")
-    return Cell("not shown", sort="1", mark="rung-observed")
+        return Cell(_("no answer"), sort="0", mark="rung-unresolved")
+    return Cell(_("not shown"), sort="1", mark="rung-observed")
 
 
 def _network(findings: Findings, names: Names) -> tuple[Passage, ...]:
@@ -206,7 +231,7 @@ def _network(findings: Findings, names: Names) -> tuple[Passage, ...]:
     return (
         Passage(
             "network-passage",
-            "From concept to answer",
+            _("From concept to answer"),
             charts=(network_view(network, names),),
             tables=(network_table(network, names),),
         ),
@@ -214,9 +239,11 @@ def _network(findings: Findings, names: Names) -> tuple[Passage, ...]:
 
 
 def _later(causal: CausalResult, names: Names) -> Passage:
-    heading = "Features of later instruments (intervention)"
+    heading = _("Features of later instruments (intervention)")
     if not causal.edges:
-        missing = "No effect on a feature of a later instrument is recorded: none passed, or there was none to look at."
+        missing = _(
+            "No effect on a feature of a later instrument is recorded: none passed, or there was none to look at."
+        )
         return Passage("downstream-passage", heading, missing=missing)
     ordered = sorted(causal.edges, key=lambda edge: (not follows(edge), -abs(edge.effect.value)))
     rows = tuple(_later_row(edge, names) for edge in ordered[:SHOWN_EDGES])
@@ -225,21 +252,29 @@ def _later(causal: CausalResult, names: Names) -> Passage:
     table = Table(
         id="downstream",
         query=EDGES,
-        caption="What lowering a feature does to features further up in the model (fall of their maximum)",
+        caption=_("What lowering a feature does to features further up in the model (fall of their maximum)"),
         columns=(
-            Column("Feature lowered", detail="on prompts of"),
-            Column("Later feature"),
-            Column("Effect", numeric=True, detail="95% interval"),
+            Column(_("Feature lowered"), detail=_("on prompts of")),
+            Column(_("Later feature")),
+            Column(_("Effect"), numeric=True, detail=_("95% interval")),
             Column("q", numeric=True, detail="p"),
-            Column("Exceeds every sham"),
+            Column(_("Exceeds every sham")),
         ),
         rows=rows,
         printed=rows[:PRINTED_EDGES],
-        cut=cut_words(min(PRINTED_EDGES, len(rows)), len(rows), "the strongest, those beyond every sham first,"),
+        cut=cut_words(min(PRINTED_EDGES, len(rows)), len(rows), _("The strongest, those beyond every sham first,")),
         note=(
-            f"{plural(len(ordered), 'effect')} on later features recorded, {count(following)} within the false"
-            " discovery rate and beyond every sham that was run. The shams are too few for the rung “causal”: these are"
-            " associated, the others observed." + (f" {count(rest)} more are in findings.json only." if rest else "")
+            plural(
+                len(ordered),
+                "{count} effect on later features recorded, {following} within the false discovery rate and beyond"
+                " every sham that was run. The shams are too few for the rung “causal”: these are associated, the"
+                " others observed.",
+                "{count} effects on later features recorded, {following} within the false discovery rate and beyond"
+                " every sham that was run. The shams are too few for the rung “causal”: these are associated, the"
+                " others observed.",
+                following=count(following),
+            )
+            + (" " + _("{number} more are in findings.json only.", number=count(rest)) if rest else "")
         ),
         shown=SHOWN_ROWS,
         layout="effects",
@@ -250,7 +285,7 @@ def _later(causal: CausalResult, names: Names) -> Passage:
 def _later_row(edge: DownstreamEdge, names: Names) -> Row:
     lowered = names.feature(edge.sae, edge.latent)
     place = f"{lowered.detail}; " if lowered.detail else ""
-    exceeds = {True: "yes", False: "no", None: "not compared"}[edge.exceeds_shams]
+    exceeds = {True: _("yes"), False: _("no"), None: _("not compared")}[edge.exceeds_shams]
     return Row(
         (
             Cell(lowered.text, detail=f"{place}{names.title(edge.concept)}", href=lowered.href, code=True),
@@ -263,29 +298,29 @@ def _later_row(edge: DownstreamEdge, names: Names) -> Row:
 
 
 def _errors(causal: CausalResult, names: Names) -> Passage:
-    heading = "What the instrument leaves out (intervention)"
+    heading = _("What the instrument leaves out (intervention)")
     if not causal.errors:
-        missing = "The effect of what the instrument leaves out was not measured, so its share is unknown."
+        missing = _("The effect of what the instrument leaves out was not measured, so its share is unknown.")
         return Passage("errors-passage", heading, missing=missing)
     ordered = sorted(causal.errors, key=lambda error: -error.share)
     rows = tuple(_error_row(error, names) for error in ordered)
     table = Table(
         id="errors",
         query=EFFECTS,
-        caption="The error node: what the instrument leaves out, beside the confirmed features set to zero",
+        caption=_("The error node: what the instrument leaves out, beside the confirmed features set to zero"),
         columns=(
-            Column("Concept"),
-            Column("Instrument"),
-            Column("Effect, 95% interval (nats)", numeric=True),
-            Column("Share", numeric=True),
+            Column(_("Concept")),
+            Column(_("Instrument")),
+            Column(_("Effect, 95% interval (nats)"), numeric=True),
+            Column(_("Share"), numeric=True),
         ),
         rows=rows,
         printed=rows[:PRINTED_ERRORS],
-        cut=cut_words(min(PRINTED_ERRORS, len(rows)), len(rows), "the largest shares"),
-        note=(
+        cut=cut_words(min(PRINTED_ERRORS, len(rows)), len(rows), _("The largest shares")),
+        note=_(
             "The share is |effect| over the sum of |effect| of the error taken away and of each confirmed feature"
-            " set to zero there: the same kind of removal. A large share says that most of what happens at this place"
-            " happens outside the confirmed features; features that were not tested are in neither part."
+            " set to zero there: the same kind of removal. A large share says that most of what happens at this"
+            " place happens outside the confirmed features; features that were not tested are in neither part."
         ),
         layout="effects",
     )
@@ -296,95 +331,8 @@ def _error_row(error: ErrorNode, names: Names) -> Row:
     return Row(
         (
             Cell(names.title(error.concept)),
-            Cell(names.short_place(error.sae) or "the instrument"),
+            Cell(names.short_place(error.sae) or _("the instrument")),
             Cell(f"{signed(error.effect.value, 3)} {interval(error.effect, 3)}", sort=plain(error.effect.value)),
             Cell(share(error.share), sort=plain(error.share)),
         )
     )
-
-
-def _screens(causal: CausalResult, names: Names) -> Passage:
-    heading = "May an estimate choose what is measured?"
-    if not causal.screens:
-        return Passage("screens-passage", heading, missing="No screen was checked, and none was used.")
-    table = whole(
-        Table(
-            id="screens",
-            query=SCREENS,
-            caption="The first-order screen against exact values on a random set",
-            columns=(
-                Column("Instrument"),
-                Column("Of"),
-                Column("Compared", numeric=True),
-                Column("Spearman", numeric=True),
-                Column("Equal signs", numeric=True, detail="exact at most twice the estimate"),
-                Column("The screen is"),
-                Column("Reason"),
-            ),
-            rows=tuple(_screen_row(check, names) for check in causal.screens),
-            note="A refused screen chooses nothing. No number of a screen is printed as an effect.",
-            layout="dense",
-        )
-    )
-    return Passage("screens-passage", heading, tables=(table,))
-
-
-def _screen_row(check: ScreenCheck, names: Names) -> Row:
-    return Row(
-        (
-            Cell(names.instrument(check.sae).label),
-            Cell(visible(check.subject)),
-            Cell(count(check.compared)),
-            Cell(decimal(check.spearman, 3)),
-            Cell(
-                share(check.agreement) if check.agreement is not None else NOT_MEASURED,
-                detail=share(check.within) if check.within is not None else "",
-            ),
-            Cell("accepted" if check.accepted else "refused", mark="seen" if check.accepted else "unresolved"),
-            Cell(visible(check.reason)),
-        )
-    )
-
-
-def _spending(causal: CausalResult) -> Passage:
-    spending = causal.spending
-    words = (
-        f"Limit: {visible(spending.limit)}. Spent: {count(round(spending.forward_equivalents))}"
-        " forward-equivalents (one is the work of all layers on one prompt of average length)."
-        f"{'' if causal.untested else ' Nothing is listed as left out.'}"
-    )
-    heading = "What it took, and what was left out"
-    if not causal.untested:
-        return Passage("spending-passage", heading, paragraphs=(words,))
-    rows = tuple(_untested_row(item) for item in causal.untested)
-    printed = rows if len(rows) <= PRINTED_UNTESTED else _by_reason(causal.untested)
-    table = Table(
-        id="causal-untested",
-        caption="Left out of the causal tests: untested, and no pass",
-        columns=(Column("What"), Column("How many", numeric=True), Column("Why")),
-        rows=rows,
-        printed=printed,
-        cut="" if len(printed) == len(rows) else f"Printed by reason; the {count(len(rows))} lines are in {ELSEWHERE}.",
-        layout="effects",
-    )
-    return Passage("spending-passage", heading, paragraphs=(words,), tables=(table,))
-
-
-def _untested_row(item: Untested, *, alike: int = 0) -> Row:
-    more = f"and {plural(alike, 'more line')} with the same reason, counted together" if alike else ""
-    return Row((Cell(visible(item.what), detail=more), Cell(count(item.count)), Cell(visible(item.reason))))
-
-
-def _by_reason(untested: Sequence[Untested]) -> tuple[Row, ...]:
-    """Return a row a reason, with the largest of what it left out and the sum over all."""
-    rows = []
-    for reason in dict.fromkeys(item.reason for item in untested):
-        own = [item for item in untested if item.reason == reason]
-        largest = max(own, key=lambda item: item.count)
-        rows.append(_untested_row(replace(largest, count=sum(item.count for item in own)), alike=len(own) - 1))
-    return tuple(rows)
-
-
-def _reasons(causal: CausalResult) -> str:
-    reasons: Sequence[str] = [f"{visible(item.what)}: {visible(item.reason)}" for item in causal.untested]
-    return f"Left out: {'; '.join(reasons)}." if reasons else ""

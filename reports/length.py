@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from audit.records import ConceptResult
 from reports.features import ELSEWHERE
+from reports.language import _
 from reports.numbers import count
 from reports.view import Table, whole
 
@@ -44,8 +45,10 @@ def printed_lead(concepts: Sequence[ConceptResult]) -> str:
     """Return what paper leaves out of the findings; nothing where every concept is printed in full."""
     if not is_long(concepts):
         return ""
-    return (
-        f"On paper each of the {count(len(concepts))} concepts has one table of answers and one of the features that"
+    return _(
+        "On paper each of the {number} concepts has one table of answers and one of the features that"
         " stand. Every baseline, control, set of features and unconfirmed feature, with its reason, is in"
-        f" {ELSEWHERE}."
+        " {elsewhere}.",
+        number=count(len(concepts)),
+        elsewhere=_(ELSEWHERE),
     )

@@ -11,10 +11,12 @@ from audit.records import CausalPair, MixEffect, MixFinding, MixMeasure, MixResu
 from reports.contrasts import estimate_cell
 from reports.features import Names, cut_words, headed, rung_cell
 from reports.interaction_words import MEASURE_WORDS
+from reports.language import _
 from reports.length import SHOWN_ROWS, of_each
 from reports.numbers import count, decimal, listed, plain, plural, probability, share, visible
 from reports.queries import MIXES
 from reports.view import Cell, Column, Row, Table, whole
+from reports.words import word
 
 PRINTED_FEATURES_A_MIX = 2
 
@@ -58,8 +60,8 @@ def _no_answer(pair: CausalPair) -> str:
     if pair.rung is not Rung.ASSOCIATED:
         return ""
     if pair.shams is None:
-        return "passed over scenarios, no sham test was run"
-    return "passed, but not both features are confirmed" if pair.shams.p_value <= pair.shams.level else ""
+        return _("passed over scenarios, no sham test was run")
+    return _("passed, but not both features are confirmed") if pair.shams.p_value <= pair.shams.level else ""
 
 
 def mix_title(mix: MixResult) -> str:
@@ -73,22 +75,22 @@ def honest_table(mixes: Sequence[MixResult], names: Names) -> Table:
         Table(
             id="mixes",
             query=MIXES,
-            caption="Mix by mix: what was found, in which layer, what was not, and what has no answer",
+            caption=_("Mix by mix: what was found, in which layer, what was not, and what has no answer"),
             columns=(
-                Column("Mix"),
-                Column("In the mix", detail="contrast: features confirmed"),
-                Column("Changed together", detail="intervention: pairs claimed"),
-                Column("Tested, none found"),
-                Column("Unresolved or untested"),
+                Column(_("Mix")),
+                Column(_("In the mix"), detail=_("contrast: features confirmed")),
+                Column(_("Changed together"), detail=_("intervention: pairs claimed")),
+                Column(_("Tested, none found")),
+                Column(_("Unresolved or untested")),
             ),
             rows=tuple(_honest_row(mix, names) for mix in mixes),
-            note=(
-                "Features: confirmed for one of the two concepts on other texts, and those that a scan over all live"
-                " features chose on discovery; every number is from the confirmation scenarios. “Exchanged”: in how"
-                " many runs the whole procedure finds anything when the second concept and the placebo, a harmless"
-                " subject, change places in a random half of the scenarios; “placebo itself”: for how many features a"
-                " word would hold of the placebo if it were enough to differ from filler. Which features fire"
-                " together is not a question about a mix; it follows below."
+            note=_(
+                "Features: confirmed for one of the two concepts on other texts, and those that a scan over all"
+                " live features chose on discovery; every number is from the confirmation scenarios. “Exchanged”:"
+                " in how many runs the whole procedure finds anything when the second concept and the placebo, a"
+                " harmless subject, change places in a random half of the scenarios; “placebo itself”: for how"
+                " many features a word would hold of the placebo if it were enough to differ from filler. Which"
+                " features fire together is not a question about a mix; it follows below."
             ),
             layout="mixes",
         )
@@ -104,15 +106,15 @@ def _honest_row(mix: MixResult, names: Names) -> Row:
             ),
             _contrast_cell(mix, names),
             _pairs_cell(mix, names),
-            Cell("\n".join(_null_lines(mix, names)) or "nothing was tested"),
-            Cell("\n".join(_open_lines(mix, names)) or "nothing"),
+            Cell("\n".join(_null_lines(mix, names)) or _("nothing was tested")),
+            Cell("\n".join(_open_lines(mix, names)) or _("nothing")),
         )
     )
 
 
 def _contrast_cell(mix: MixResult, names: Names) -> Cell:
     if mix_answer(mix) is MixAnswer.UNRESOLVED:
-        return Cell("no answer", mark="unresolved")
+        return Cell(_("no answer"), mark="unresolved")
     lines, placebo = [], []
     for scan in mix.scans:
         words = Counter(word for found in confirmed(scan) for word in found.words)
@@ -120,19 +122,21 @@ def _contrast_cell(mix: MixResult, names: Names) -> Cell:
         if words:
             lines.append(_counts(words) + (at and f" ({at})"))
         if scan.rung is not Rung.UNRESOLVED:
-            beside = (
-                f"exchanged: {count(scan.placebo_findings)} of {plural(scan.relabellings, 'run')};"
-                f" placebo itself: {plural(scan.placebo_alone, 'feature')}"
+            beside = _(
+                "exchanged: {found} of {runs}; placebo itself: {features}",
+                found=count(scan.placebo_findings),
+                runs=plural(scan.relabellings, "{count} run", "{count} runs"),
+                features=plural(scan.placebo_alone, "{count} feature", "{count} features"),
             )
             placebo.append(beside + (at and f" ({at})"))
     if not lines:
-        return Cell("none", detail="; ".join(placebo), mark="absent")
+        return Cell(_("none"), detail="; ".join(placebo), mark="absent")
     return Cell("\n".join(lines), detail="; ".join(placebo), mark="seen")
 
 
 def _pairs_cell(mix: MixResult, names: Names) -> Cell:
     if not mix.pairs:
-        return Cell("not tested", mark="unresolved")
+        return Cell(_("not tested"), mark="unresolved")
     lines = []
     for sae in names.instruments:
         words = Counter(pair.word for pair in claimed(mix) if pair.sae == sae and pair.word is not None)
@@ -142,8 +146,8 @@ def _pairs_cell(mix: MixResult, names: Names) -> Cell:
     if lines:
         return Cell("\n".join(lines), mark="seen")
     if len(unresolved(mix)) == len(mix.pairs):
-        return Cell("no answer", mark="unresolved")
-    return Cell("none", mark="absent")
+        return Cell(_("no answer"), mark="unresolved")
+    return Cell(_("none"), mark="absent")
 
 
 def _counts(words: Counter[MixWord] | Counter[PairWord]) -> str:
@@ -151,7 +155,7 @@ def _counts(words: Counter[MixWord] | Counter[PairWord]) -> str:
     order: list[MixWord | PairWord] = [*MixWord, *PairWord]
     counted: list[tuple[MixWord | PairWord, int]] = [*words.items()]
     return ", ".join(
-        f"{word.value} {count(number)}" for word, number in sorted(counted, key=lambda item: order.index(item[0]))
+        f"{word(claim)} {count(number)}" for claim, number in sorted(counted, key=lambda item: order.index(item[0]))
     )
 
 
@@ -163,15 +167,27 @@ def _null_lines(mix: MixResult, names: Names) -> list[str]:
         tested = scan.confirmed_tested + scan.scan_selected
         found, at = len(confirmed(scan)), names.place(scan.sae)
         begin = f"{at}: " if at else ""
-        chosen = f" ({count(scan.scan_selected)} chosen by a scan over {count(scan.scan_tested)})"
-        lines.append(
-            f"{begin}{count(tested - found)} of {plural(tested, 'feature')}{chosen}"
-            if found
-            else f"{begin}{plural(tested, 'feature')} tested, none found{chosen}"
+        chosen = " " + _(
+            "({selected} chosen by a scan over {tested})",
+            selected=count(scan.scan_selected),
+            tested=count(scan.scan_tested),
         )
+        words = (
+            plural(tested, "{null} of {count} feature", "{null} of {count} features", null=count(tested - found))
+            if found
+            else plural(tested, "{count} feature tested, none found", "{count} features tested, none found")
+        )
+        lines.append(f"{begin}{words}{chosen}")
     null = len(mix.pairs) - len(claimed(mix)) - len(unresolved(mix))
     if null:
-        lines.append(f"{count(null)} of {plural(len(mix.pairs), 'pair')} changed together")
+        lines.append(
+            plural(
+                len(mix.pairs),
+                "{null} of {count} pair changed together",
+                "{null} of {count} pairs changed together",
+                null=count(null),
+            )
+        )
     return lines
 
 
@@ -181,14 +197,17 @@ def _open_lines(mix: MixResult, names: Names) -> list[str]:
         at = names.place(scan.sae)
         begin = f"{at}: " if at else ""
         if scan.rung is Rung.UNRESOLVED:
-            lines.append(f"{begin}unresolved: {visible(scan.reason)}")
+            lines.append(begin + _("unresolved: {reason}", reason=visible(scan.reason)))
         elif scan.rung.height < Rung.CONFIRMED.height:
             lines.append(f"{begin}{visible(scan.reason)}")
         weaker = len(scan.findings) - len(confirmed(scan))
         if weaker:
-            lines.append(f"{begin}{plural(weaker, 'feature')} below confirmed")
+            lines.append(begin + plural(weaker, "{count} feature below confirmed", "{count} features below confirmed"))
     reasons = Counter(_no_answer(pair) for pair in unresolved(mix))
-    lines += [f"{plural(number, 'pair')} unresolved: {reason}" for reason, number in reasons.items()]
+    lines += [
+        plural(number, "{count} pair unresolved: {reason}", "{count} pairs unresolved: {reason}", reason=reason)
+        for reason, number in reasons.items()
+    ]
     return [*lines, *(_shortly(visible(text), mix, names) for text in mix.untested)]
 
 
@@ -218,30 +237,36 @@ def mix_features(mixes: Sequence[MixResult], names: Names) -> Table:
     return Table(
         id="mix-features",
         query=MIXES,
-        caption="Features that react to a mix, with every measure, against the placebo (confirmation scenarios only)",
+        caption=_(
+            "Features that react to a mix, with every measure, against the placebo (confirmation scenarios only)"
+        ),
         columns=(
-            Column("Feature"),
-            Column("Claim"),
-            Column("Chosen"),
-            Column("Measure"),
-            Column("Effect", numeric=True, detail="95% interval"),
-            Column("Minus placebo's", numeric=True, detail="95% interval"),
-            Column("p Holm", numeric=True, detail="p"),
-            Column("n", numeric=True, detail="alone"),
+            Column(_("Feature")),
+            Column(_("Claim")),
+            Column(_("Chosen")),
+            Column(_("Measure")),
+            Column(_("Effect"), numeric=True, detail=_("95% interval")),
+            Column(_("Minus placebo's"), numeric=True, detail=_("95% interval")),
+            Column(_("p Holm"), numeric=True, detail="p"),
+            Column("n", numeric=True, detail=_("alone")),
         ),
         rows=headed(rows),
         printed=headed(printed),
         cut=cut_words(
             len(printed),
             len(rows),
-            f"of each mix the first {plural(each, 'feature')} by rung, with the measure that decides,",
+            plural(
+                each,
+                "Of each mix the first {count} feature by rung, with the measure that decides,",
+                "Of each mix the first {count} features by rung, with the measure that decides,",
+            ),
         ),
-        note=(
+        note=_(
             "A claim needs the effect and its difference from the placebo's to pass; p is the larger of the two."
-            " Effects are sums of activations over the matched words, and shares of scenarios for “fires on both only”."
-            " “Alone” is the share of scenarios in which the feature fires on one concept alone."
+            " Effects are sums of activations over the matched words, and shares of scenarios for “fires on both"
+            " only”. “Alone” is the share of scenarios in which the feature fires on one concept alone."
         ),
-        empty="No feature was found in any mix.",
+        empty=_("No feature was found in any mix."),
         shown=SHOWN_ROWS,
         layout="effects",
     )
@@ -254,14 +279,18 @@ def in_rung_order(findings: Sequence[MixFinding]) -> list[MixFinding]:
 
 def _feature_row(found: MixFinding, effect: MixEffect, names: Names) -> Row:
     places = 3 if effect.measure is MixMeasure.EMERGENT else 2
-    owners = f"for {listed([names.title(owner) for owner in found.owners])}" if found.owners else "by the scan"
+    owners = (
+        _("for {concepts}", concepts=listed([names.title(owner) for owner in found.owners]))
+        if found.owners
+        else _("by the scan")
+    )
     rung = rung_cell(found.rung)
     return Row(
         (
             names.feature(found.sae, found.latent),
-            Cell(rung.text, detail=listed([word.value for word in found.words]), sort=rung.sort, mark=rung.mark),
+            Cell(rung.text, detail=listed([word(claim) for claim in found.words]), sort=rung.sort, mark=rung.mark),
             Cell(owners),
-            Cell(MEASURE_WORDS[effect.measure]),
+            Cell(_(MEASURE_WORDS[effect.measure])),
             estimate_cell(effect.effect, with_sign=True, places=places),
             estimate_cell(effect.against_placebo, with_sign=True, places=places),
             Cell(probability(effect.p_holm), detail=probability(effect.p_value), sort=plain(effect.p_holm)),
@@ -273,7 +302,12 @@ def _feature_row(found: MixFinding, effect: MixEffect, names: Names) -> Row:
 def pair_words(mix: MixResult) -> str:
     """Return the measured interactions of a mix in words, for a drawing's text alternative."""
     return "; ".join(
-        f"{pair.first} and {pair.second} {decimal(pair.interaction.value, 3)}"
-        + (f" ({pair.word.value})" if pair.word is not None else "")
+        _(
+            "{first} and {second} {interaction}",
+            first=pair.first,
+            second=pair.second,
+            interaction=decimal(pair.interaction.value, 3),
+        )
+        + (f" ({word(pair.word)})" if pair.word is not None else "")
         for pair in mix.pairs
     )

@@ -10,9 +10,11 @@ from audit.records import Edge, EdgeKind, Graph, Layer, Node, NodeKind, Rung
 from reports.causal_figures import NetworkEdge, NetworkNode, network_chart
 from reports.features import Names, cut_words
 from reports.interaction_words import EDGES
+from reports.language import _
 from reports.numbers import interval, plural, probability, share, signed
 from reports.queries import GRAPH
 from reports.view import Cell, Chart, Column, Row, Table
+from reports.words import word
 
 DRAWN_CONCEPTS = 3
 DRAWN_FEATURES = 2
@@ -73,7 +75,7 @@ def _size(edge: Edge) -> float:
 def network_view(network: Network, names: Names) -> Chart:
     """Return the drawing; its text alternative names every edge."""
     layers = sorted({node.layer for node in network.nodes if node.layer is not None})
-    first = ("concept",) if any(node.kind is NodeKind.CONCEPT for node in network.nodes) else ()
+    first = (_("concept"),) if any(node.kind is NodeKind.CONCEPT for node in network.nodes) else ()
     places = {layer: place for place, layer in enumerate(layers, start=len(first))}
     last = len(layers) + len(first)
     titles = {node.id: _title(node, names) for node in network.nodes}
@@ -86,14 +88,24 @@ def network_view(network: Network, names: Names) -> Chart:
         )
         for node in _in_rows(network)
     )
-    title = "From concept to answer: confirmed associations and what interventions changed"
+    title = _("From concept to answer: confirmed associations and what interventions changed")
     spoken = "; ".join(
-        f"{titles[edge.source]} to {titles[edge.target]}: {edge.kind.value} {_label(edge)}".rstrip()
+        _(
+            "{source} to {target}: {kind} {label}",
+            source=titles[edge.source],
+            target=titles[edge.target],
+            kind=word(edge.kind),
+            label=_label(edge),
+        ).rstrip()
         for edge in network.edges
     )
     left_out = (
-        f" {plural(network.left_out, 'more effect')} {'is' if network.left_out == 1 else 'are'} in the evidence, table"
-        " “edge”, and not drawn."
+        " "
+        + plural(
+            network.left_out,
+            "{count} more effect is in the evidence, table “edge”, and not drawn.",
+            "{count} more effects are in the evidence, table “edge”, and not drawn.",
+        )
         if network.left_out
         else ""
     )
@@ -105,18 +117,21 @@ def network_view(network: Network, names: Names) -> Chart:
                 NetworkEdge(edge.source, edge.target, edge.kind, _label(edge))
                 for edge in dict.fromkeys(_strongest(network.edges))
             ),
-            (*first, *(f"layer {layer}" for layer in layers), "answer about"),
+            (*first, *(_("layer {number}", number=layer) for layer in layers), _("answer about")),
             chart_id=_CHART,
             title=f"{title}. {spoken}.",
-            description="The table below has the numbers.",
+            description=_("The table below has the numbers."),
         ),
         title=title,
         description=spoken,
         caption=(
-            f"{title}. Numbers on solid blue lines are nats; the share at an error node is its effect beside the"
-            " confirmed features set to zero: what no feature explains. Thin green lines are associated only: their"
-            " shams are too few for more. Grey dashed lines are associations and show no use."
-            f"{left_out}"
+            _(
+                "{title}. Numbers on solid blue lines are nats; the share at an error node is its effect beside the"
+                " confirmed features set to zero: what no feature explains. Thin green lines are associated only: their"
+                " shams are too few for more. Grey dashed lines are associations and show no use.",
+                title=title,
+            )
+            + left_out
         ),
     )
 
@@ -128,25 +143,25 @@ def network_table(network: Network, names: Names) -> Table:
     return Table(
         id="network-table",
         query=GRAPH,
-        caption="The numbers behind the drawing",
+        caption=_("The numbers behind the drawing"),
         columns=(
-            Column("From"),
-            Column("To"),
-            Column("What was found"),
-            Column("Layer of evidence"),
-            Column("Effect, 95% interval", numeric=True),
-            Column("Unit"),
-            Column("Corrected p or q", numeric=True),
+            Column(_("From")),
+            Column(_("To")),
+            Column(_("What was found")),
+            Column(_("Layer of evidence")),
+            Column(_("Effect, 95% interval"), numeric=True),
+            Column(_("Unit")),
+            Column(_("Corrected p or q"), numeric=True),
         ),
         rows=rows,
         printed=rows[:PRINTED_EDGES],
-        cut=cut_words(min(PRINTED_EDGES, len(rows)), len(rows), "the first lines"),
+        cut=cut_words(min(PRINTED_EDGES, len(rows)), len(rows), _("The first lines")),
         layout="edges",
     )
 
 
 def _row(edge: Edge, titles: dict[str, str]) -> Row:
-    effect = "infinite"
+    effect = _("infinite")
     if edge.effect is not None:
         # Changes of an answer are far below the second place.
         places = 3 if edge.unit == NATS else 2
@@ -155,24 +170,33 @@ def _row(edge: Edge, titles: dict[str, str]) -> Row:
         (
             Cell(titles[edge.source]),
             Cell(titles[edge.target]),
-            Cell(EDGES[edge.kind] + (f", share {share(edge.share)}" if edge.share is not None else "")),
-            Cell(edge.layer.value),
+            Cell(_edge_words(edge)),
+            Cell(word(edge.layer)),
             Cell(effect),
-            Cell(edge.unit),
-            Cell("not tested" if edge.p_adjusted is None else probability(edge.p_adjusted)),
+            Cell(word(edge.unit)),
+            Cell(_("not tested") if edge.p_adjusted is None else probability(edge.p_adjusted)),
         )
     )
+
+
+def _edge_words(edge: Edge) -> str:
+    kind = _(EDGES[edge.kind])
+    return kind if edge.share is None else _("{kind}, share {share}", kind=kind, share=share(edge.share))
 
 
 def _title(node: Node, names: Names, *, whole_name: bool = False) -> str:
     """Return a node's name; features are numbers, and where the column does not say it the instrument is added."""
     at = names.short_place(node.sae) if node.sae is not None and whole_name else ""
     if node.kind is NodeKind.FEATURE:
-        return f"feature {node.latent}" + (f" ({at})" if at else "")
+        return _("feature {latent}", latent=node.latent) + (f" ({at})" if at else "")
     if node.kind is NodeKind.ERROR:
-        return "error of the instrument" if not at else f"error of the instrument at {at}"
+        return _("error of the instrument") if not at else _("error of the instrument at {at}", at=at)
     concept = node.id.partition(":")[2]
-    return f"answer: {names.title(concept)}" if whole_name and node.kind is NodeKind.OUTCOME else names.title(concept)
+    return (
+        _("answer: {concept}", concept=names.title(concept))
+        if whole_name and node.kind is NodeKind.OUTCOME
+        else names.title(concept)
+    )
 
 
 def _label(edge: Edge) -> str:

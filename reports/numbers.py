@@ -7,9 +7,24 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from audit.records import Estimate
+from reports.language import N_, _, ngettext
 
-NOT_MEASURED = "not measured"
-NO_INTERVAL = "no interval"
+NOT_MEASURED = N_("not measured")
+NO_INTERVAL = N_("no interval")
+_MONTHS = (
+    N_("January"),
+    N_("February"),
+    N_("March"),
+    N_("April"),
+    N_("May"),
+    N_("June"),
+    N_("July"),
+    N_("August"),
+    N_("September"),
+    N_("October"),
+    N_("November"),
+    N_("December"),
+)
 MINUS = "\N{MINUS SIGN}"
 TIMES = "\N{MULTIPLICATION SIGN}"
 OPEN, CLOSE = "\N{SINGLE LEFT-POINTING ANGLE QUOTATION MARK}", "\N{SINGLE RIGHT-POINTING ANGLE QUOTATION MARK}"
@@ -26,7 +41,7 @@ _KEPT_IN_PROSE = frozenset("\n\t")
 def decimal(value: float | None, places: int = 2) -> str:
     """Return a fixed-point number, or `not measured`."""
     if value is None:
-        return NOT_MEASURED
+        return _(NOT_MEASURED)
     text = f"{value:.{places}f}"
     if float(text) == 0:
         text = text.lstrip("-")
@@ -42,14 +57,14 @@ def signed(value: float | None, places: int = 2) -> str:
 def interval(estimate: Estimate, places: int = 2) -> str:
     """Return `[low, high]`, or `no interval` when the bootstrap was degenerate."""
     if estimate.low is None or estimate.high is None:
-        return NO_INTERVAL
+        return _(NO_INTERVAL)
     return f"[{decimal(estimate.low, places)}, {decimal(estimate.high, places)}]"
 
 
 def probability(value: float | None) -> str:
     """Return a p-value: `0.212`, `0.0043`, or a power of ten below 0.001. It never rounds to zero."""
     if value is None:
-        return NOT_MEASURED
+        return _(NOT_MEASURED)
     if value == 0 or value >= 0.01:
         return f"{value:.3f}"
     if value >= 0.001:
@@ -61,7 +76,7 @@ def probability(value: float | None) -> str:
 def share(value: float | None) -> str:
     """Return a share as a percentage with one place, or `not measured`. A non-zero share never prints as 0.0%."""
     if value is None:
-        return NOT_MEASURED
+        return _(NOT_MEASURED)
     if 0 < value < 0.0005:
         return "< 0.1%"
     return f"{100 * value:.1f}%"
@@ -79,7 +94,7 @@ def plain(value: float | None) -> str:
 
 def short_digest(digest: str) -> str:
     """Return the hash's name and its first 16 hex digits."""
-    name, _, value = digest.partition(":")
+    name, _colon, value = digest.partition(":")
     return f"{name}:{value[:16]}…" if len(value) > 16 else digest
 
 
@@ -89,20 +104,38 @@ def date_text(stamp: str) -> str:
         moment = datetime.fromisoformat(stamp)
     except ValueError:
         return visible(stamp)
-    zone = moment.tzname() or "no time zone given"
-    return f"{moment.day} {moment:%B %Y}, {moment:%H:%M} {zone}"
+    return _(
+        "{day} {month} {year}, {time} {zone}",
+        day=moment.day,
+        month=month_name(moment.month),
+        year=moment.year,
+        time=f"{moment:%H:%M}",
+        zone=moment.tzname() or _("no time zone given"),
+    )
 
 
-def plural(number: int, singular: str, several: str = "") -> str:
-    """Return `1 feature` or `3 features`."""
-    return f"{count(number)} {singular if number == 1 else several or singular + 's'}"
+def month_name(month: int) -> str:
+    """Return the name of a month, counted from 1."""
+    return _(_MONTHS[month - 1])
+
+
+def plural(number: int, one: str, several: str, /, **values: object) -> str:
+    """Return the form of a message that the number takes, such as `1 feature` or `3 features`.
+
+    Args:
+        number: printed in place of `{count}`.
+        one: the English message for one.
+        several: the English message for any other number.
+        values: by the names of further placeholders.
+    """
+    return ngettext(one, several, number, count=count(number), **values)
 
 
 def listed(items: tuple[str, ...] | list[str]) -> str:
     """Return `a, b and c`."""
     if len(items) < 2:
         return "".join(items)
-    return f"{', '.join(items[:-1])} and {items[-1]}"
+    return _("{items} and {last}", items=", ".join(items[:-1]), last=items[-1])
 
 
 def visible(text: str) -> str:

@@ -8,11 +8,12 @@ from audit.records import ConceptResult, Contrast, ContrastResult, Findings
 from reports.contrasts import estimate_cell
 from reports.figures import OverviewRow, Readers, overview_chart
 from reports.instruments import Instrument, contrast_of, slug
+from reports.language import _
 from reports.length import SHOWN_ROWS, short_enough
 from reports.numbers import NOT_MEASURED, count, decimal, interval, listed, visible
 from reports.queries import SCORES
 from reports.view import Cell, Chart, Column, Row, Table
-from reports.words import CONTRAST_NAMES, READINGS
+from reports.words import CONTRAST_NAMES, reading_words, word
 
 CHARTED_INSTRUMENTS = 3
 CHARTED_CONCEPTS = 10
@@ -30,7 +31,9 @@ def overview_charts(findings: Findings, instruments: Sequence[Instrument]) -> tu
                 _chart(
                     part,
                     instruments,
-                    name=name if len(parts) == 1 else f"{name} ({number} of {len(parts)})",
+                    name=name
+                    if len(parts) == 1
+                    else _("{domain} ({number} of {total})", domain=name, number=number, total=len(parts)),
                     chart_id=f"overview-{slug(domain)}" + (f"-{number}" if number > 1 else ""),
                 )
             )
@@ -42,7 +45,7 @@ def _chart(concepts: Sequence[ConceptResult], instruments: Sequence[Instrument],
     rows = tuple(
         OverviewRow(
             concept=visible(concept.title),
-            label=CONTRAST_NAMES[contrast].lower(),
+            label=word(contrast),
             readers=tuple(_readers(contrast_of(concept, contrast, sae=instrument.sae)) for instrument in drawn),
         )
         for concept in concepts
@@ -50,14 +53,18 @@ def _chart(concepts: Sequence[ConceptResult], instruments: Sequence[Instrument],
         if any(result.contrast is contrast for result in concept.contrasts)
     )
     panels = tuple("" if instrument.alone else instrument.heading for instrument in drawn)
-    title = f"{name}: how well the two arms are told apart (paired AUROC, confirmation split)"
+    title = _("{domain}: how well the two arms are told apart (paired AUROC, confirmation split)", domain=name)
     spoken = "; ".join(
         f"{row.concept}: {row.label}{', ' if panel else ''}{panel}: {_spoken(readers)}"
         for row in rows
         for panel, readers in zip(panels, row.readers, strict=True)
     )
     left_out = instruments[CHARTED_INSTRUMENTS:]
-    limit = f" Not drawn: {listed([instrument.label for instrument in left_out])}." if left_out else ""
+    limit = (
+        " " + _("Not drawn: {instruments}.", instruments=listed([instrument.label for instrument in left_out]))
+        if left_out
+        else ""
+    )
     return Chart(
         id=chart_id,
         svg=overview_chart(
@@ -65,14 +72,18 @@ def _chart(concepts: Sequence[ConceptResult], instruments: Sequence[Instrument],
             panels,
             chart_id=chart_id,
             title=f"{title}. {spoken}.",
-            description="The tables below have the numbers.",
+            description=_("The tables below have the numbers."),
         ),
         title=title,
         description=spoken,
         caption=(
-            f"{title}. Lines are 95% intervals. The first SAE feature is the one that ranked first on discovery,"
-            " oriented by discovery. A feature that does no better than the best latent of a control shows nothing"
-            f" about the concept.{limit}"
+            _(
+                "{title}. Lines are 95% intervals. The first SAE feature is the one that ranked first on discovery,"
+                " oriented by discovery. A feature that does no better than the best latent of a control shows nothing"
+                " about the concept.",
+                title=title,
+            )
+            + limit
         ),
     )
 
@@ -85,11 +96,12 @@ def _readers(result: ContrastResult | None) -> Readers | None:
 
 def _spoken(readers: Readers | None) -> str:
     if readers is None:
-        return "not analysed"
-    return (
-        f"linear probe {decimal(readers.probe.value)}, first SAE feature "
-        f"{decimal(readers.feature.value) if readers.feature else NOT_MEASURED}, best latent of a control "
-        f"{decimal(readers.bar)}"
+        return _("not analysed")
+    return _(
+        "linear probe {probe}, first SAE feature {feature}, best latent of a control {control}",
+        probe=decimal(readers.probe.value),
+        feature=decimal(readers.feature.value) if readers.feature else _(NOT_MEASURED),
+        control=decimal(readers.bar),
     )
 
 
@@ -105,28 +117,28 @@ def overview_table(findings: Findings, instruments: Sequence[Instrument]) -> Tab
     )
     table = Table(
         id="overview-table",
-        caption="The numbers behind the charts (paired AUROC with 95% interval, confirmation split only)",
+        caption=_("The numbers behind the charts (paired AUROC with 95% interval, confirmation split only)"),
         columns=(
-            Column("Concept"),
-            Column("Contrast"),
-            *((Column("Instrument"),) if several else ()),
-            Column("Linear probe", numeric=True),
-            Column("First SAE feature", numeric=True),
-            Column("Its number"),
-            Column("Best latent of a control", numeric=True),
-            Column("Reading"),
+            Column(_("Concept")),
+            Column(_("Contrast")),
+            *((Column(_("Instrument")),) if several else ()),
+            Column(_("Linear probe"), numeric=True),
+            Column(_("First SAE feature"), numeric=True),
+            Column(_("Its number")),
+            Column(_("Best latent of a control"), numeric=True),
+            Column(_("Reading")),
         ),
         rows=rows,
-        note=(
+        note=_(
             "Of the two linear probes the one that did better on discovery is shown; the tables of the concepts"
             " name it and have the other baselines."
         ),
         query=SCORES,
-        empty="No contrast was analysed.",
+        empty=_("No contrast was analysed."),
         shown=SHOWN_ROWS,
         layout="long",
     )
-    where = f"The {count(len(rows))} rows behind the charts stand with their concepts."
+    where = _("The {number} rows behind the charts stand with their concepts.", number=count(len(rows)))
     return short_enough(table, findings.concepts, otherwise=where)
 
 
@@ -135,16 +147,16 @@ def _row(concept: ConceptResult, result: ContrastResult, instrument: Instrument,
     return Row(
         (
             Cell(visible(concept.title), href=f"concept-{slug(concept.id)}"),
-            Cell(CONTRAST_NAMES[result.contrast]),
+            Cell(_(CONTRAST_NAMES[result.contrast])),
             *((Cell(count(instrument.number), detail=instrument.place),) if several else ()),
             estimate_cell(result.probe.auroc),
             (
-                Cell(NOT_MEASURED, detail="no feature ranked")
+                Cell(_(NOT_MEASURED), detail=_("no feature ranked"))
                 if best is None
                 else Cell(decimal(best.value), detail=interval(best))
             ),
-            Cell("none") if result.best_latent is None else Cell(str(result.best_latent), code=True),
+            Cell(_("none")) if result.best_latent is None else Cell(str(result.best_latent), code=True),
             Cell(decimal(result.control_auroc)),
-            Cell(result.reading.value, mark=READINGS[result.reading].mark),
+            Cell(word(result.reading), mark=reading_words(result.reading).mark),
         )
     )

@@ -9,11 +9,13 @@ from reports.causal_figures import MatrixCell, matrix_chart
 from reports.contrasts import estimate_cell
 from reports.features import Names, cut_words, headed, rung_cell, sham_cell
 from reports.instruments import slug
+from reports.language import _
 from reports.length import SHOWN_ROWS, of_each
 from reports.mixes import claimed, mix_title, pair_words
 from reports.numbers import MINUS, count, plain, plural, probability, signed, visible
 from reports.queries import PAIRS
 from reports.view import Cell, Chart, Column, Row, Table
+from reports.words import word
 
 PRINTED_PAIRS_A_MIX = 2
 MATRICES = 1
@@ -38,26 +40,35 @@ def pair_table(mixes: Sequence[MixResult], names: Names) -> Table:
     return Table(
         id="pairs",
         query=PAIRS,
-        caption="Pairs of features changed together: what they do to the answer beyond what each does (nats, exact)",
+        caption=_("Pairs of features changed together: what they do to the answer beyond what each does (nats, exact)"),
         columns=(
-            Column("Features"),
-            Column("Question about"),
-            Column("Alone", numeric=True, detail="first; second"),
-            Column("Interaction", numeric=True, detail="95% interval"),
-            Column("p Holm", numeric=True),
-            Column("Shams", numeric=True, detail="that do as much; p / level"),
-            Column("Claim"),
+            Column(_("Features")),
+            Column(_("Question about")),
+            Column(_("Alone"), numeric=True, detail=_("first; second")),
+            Column(_("Interaction"), numeric=True, detail=_("95% interval")),
+            Column(_("p Holm"), numeric=True),
+            Column(_("Shams"), numeric=True, detail=_("that do as much; p / level")),
+            Column(_("Claim")),
             Column("n", numeric=True),
         ),
         rows=headed(rows),
         printed=headed(printed),
-        cut=cut_words(len(printed), len(rows), f"of each mix the first {plural(each, 'pair')}, claims first,"),
-        note=(
-            "Above 0 the pair is synergistic, below 0 redundant. A claim needs two confirmed features, the sign-flip"
-            " test over scenarios, Holm corrected, and an interaction beyond the shams: pairs of features that fire in"
-            " the same prompts, matched in norm and in decoder cosine. All sham tests of an instrument share one level."
+        cut=cut_words(
+            len(printed),
+            len(rows),
+            plural(
+                each,
+                "Of each mix the first {count} pair, claims first,",
+                "Of each mix the first {count} pairs, claims first,",
+            ),
         ),
-        empty="No pair of features was changed together.",
+        note=_(
+            "Above 0 the pair is synergistic, below 0 redundant. A claim needs two confirmed features, the"
+            " sign-flip test over scenarios, Holm corrected, and an interaction beyond the shams: pairs of"
+            " features that fire in the same prompts, matched in norm and in decoder cosine. All sham tests of an"
+            " instrument share one level."
+        ),
+        empty=_("No pair of features was changed together."),
         shown=SHOWN_ROWS,
         layout="effects",
     )
@@ -67,7 +78,7 @@ def _interaction_cell(interaction: Estimate) -> Cell:
     """Return an interaction; one that rounds to nothing with its interval is a size, not a row of zeros."""
     ends = (interaction.value, interaction.low, interaction.high)
     if all(end is not None and abs(end) < _SMALLEST for end in ends):
-        return Cell("below 0.001", detail="in size, interval too", sort=plain(interaction.value))
+        return Cell(_("below 0.001"), detail=_("in size, interval too"), sort=plain(interaction.value))
     return estimate_cell(interaction, with_sign=True, places=3)
 
 
@@ -82,7 +93,7 @@ def _row(pair: CausalPair, names: Names) -> Row:
             Cell(probability(pair.p_holm), sort=plain(pair.p_holm)),
             sham_cell(pair.shams),
             Cell(
-                "none" if pair.word is None else pair.word.value,
+                _("none") if pair.word is None else word(pair.word),
                 detail=visible(pair.reason) if pair.word is None else rung.text,
                 mark=rung.mark,
             ),
@@ -110,9 +121,17 @@ def _matrix(mix: MixResult, names: Names) -> Chart:
     )
     chart_id = f"matrix-{slug(mix.id)}"
     at = names.short_place(sae)
-    title = f"Interactions of pairs of features in “{mix_title(mix)}”{at and f', {at}'} (nats)"
+    title = (
+        _("Interactions of pairs of features in “{mix}”, {place} (nats)", mix=mix_title(mix), place=at)
+        if at
+        else _("Interactions of pairs of features in “{mix}” (nats)", mix=mix_title(mix))
+    )
     words = pair_words(mix)
-    limit = f" Of {count(len(latents))} features {count(len(drawn))} are drawn." if len(drawn) < len(latents) else ""
+    limit = (
+        " " + _("Of {total} features {drawn} are drawn.", total=count(len(latents)), drawn=count(len(drawn)))
+        if len(drawn) < len(latents)
+        else ""
+    )
     return Chart(
         id=chart_id,
         svg=matrix_chart(
@@ -120,13 +139,18 @@ def _matrix(mix: MixResult, names: Names) -> Chart:
             cells,
             chart_id=chart_id,
             title=f"{title}. {words}.",
-            description="The table below has the numbers.",
+            description=_("The table below has the numbers."),
         ),
         title=title,
         description=words,
         caption=(
-            f"{title}. Blue with +: synergy; orange with {MINUS}: redundancy; framed: claimed; empty: not"
-            f" measured. Where a pair was measured on two questions, the stronger claim is drawn.{limit}"
+            _(
+                "{title}. Blue with +: synergy; orange with {minus}: redundancy; framed: claimed; empty: not"
+                " measured. Where a pair was measured on two questions, the stronger claim is drawn.",
+                title=title,
+                minus=MINUS,
+            )
+            + limit
         ),
     )
 

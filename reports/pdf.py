@@ -9,14 +9,16 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cache
 from io import BytesIO
+from string import Formatter
 from typing import Any
 
 from fontTools.ttLib import TTFont  # type: ignore[import-untyped] # it comes with WeasyPrint
 
 from audit.errors import AffidavitError, EnvironmentProblem
 from reports.finish import finish_pdf
+from reports.language import N_, _, speaking
 from reports.numbers import CLOSE, OPEN, spelt_out
-from reports.rendering import asset, environment
+from reports.rendering import MESSAGE, asset, environment
 from reports.view import ReportView
 
 TEMPLATE = "report/pdf.html.j2"
@@ -32,11 +34,14 @@ _ASSETS = {
 }
 ASCII_LAST = 0x7F
 BOX = "\N{WHITE SQUARE}"
+_PAGES = "css/pdf.css"
+_CSS_MESSAGE = re.compile(MESSAGE.pattern + r"\)")
+_COUNTERS = {"page": "counter(page)", "pages": "counter(pages)"}
 _CHART_TEXT = re.compile(r"<text\b[^>]*>[^<]*</text>")
 _RELATIONSHIPS = {"findings.json": "Data", "manifest.json": "Supplement"}
 _DESCRIPTIONS = {
-    "findings.json": "The machine-readable findings that this report prints",
-    "manifest.json": "The manifest of the evidence bundle",
+    "findings.json": N_("The machine-readable findings that this report prints"),
+    "manifest.json": N_("The manifest of the evidence bundle"),
 }
 
 
@@ -71,7 +76,18 @@ def render_pdf(view: ReportView, *, attachments: Mapping[str, bytes], created_at
     weasyprint = _weasyprint()
     moment = created_at.astimezone(UTC).replace(microsecond=0)
     stamp = f"{moment:%Y-%m-%dT%H:%M:%S}+00:00"
-    page = environment().get_template(TEMPLATE).render(view=view, medium="pdf", created=stamp, author=_author(view))
+    with speaking(view.language):
+        return _render(weasyprint, view, attachments, moment, stamp)
+
+
+def _render(
+    weasyprint: Any,  # noqa: ANN401 - see `_weasyprint`
+    view: ReportView,
+    attachments: Mapping[str, bytes],
+    moment: datetime,
+    stamp: str,
+) -> bytes:
+    page = environment().get_template(TEMPLATE).render(view=view, medium="pdf", created=stamp, author=view.author)
     document = weasyprint.HTML(string=_drawable(page), base_url=SCHEME, url_fetcher=_fetch)
     with warnings.catch_warnings():
         # WeasyPrint 70 leaves the ICC profile's file to the garbage collector.
@@ -84,7 +100,7 @@ def render_pdf(view: ReportView, *, attachments: Mapping[str, bytes], created_at
                 weasyprint.Attachment(
                     string=attachments[name],
                     name=name,
-                    description=_DESCRIPTIONS.get(name, name),
+                    description=_(_DESCRIPTIONS[name]) if name in _DESCRIPTIONS else name,
                     created=moment,
                     modified=moment,
                     relationship=_RELATIONSHIPS.get(name, "Data"),
@@ -94,10 +110,6 @@ def render_pdf(view: ReportView, *, attachments: Mapping[str, bytes], created_at
             ],
         )
     return finish_pdf(raw)
-
-
-def _author(view: ReportView) -> str:
-    return next((fact.text for fact in view.cover.seal if fact.name == "Organisation"), "")
 
 
 def _identifier(page: str, attachments: Mapping[str, bytes], stamp: str) -> bytes:
@@ -131,7 +143,22 @@ def _fetch(url: str) -> Any:  # noqa: ANN401 - WeasyPrint's response class
     name = url.removeprefix(SCHEME)
     if not url.startswith(SCHEME) or name not in _ASSETS:
         raise FatalURLFetchingError(f"The report may not load {url}")
-    return URLFetcherResponse(url, asset(*name.split("/")), {"Content-Type": _ASSETS[name]})
+    content = asset(*name.split("/"))
+    if name == _PAGES:
+        content = _CSS_MESSAGE.sub(lambda message: _css_string(_(message[1])), content.decode("utf-8")).encode("utf-8")
+    return URLFetcherResponse(url, content, {"Content-Type": _ASSETS[name]})
+
+
+def _css_string(text: str) -> str:
+    """Return a message as the value of CSS `content`, with the counters in the place of its placeholders."""
+    parts = []
+    for literal, name, *_rest in Formatter().parse(text):
+        if literal:
+            escaped = re.sub(r'["\\\n]', lambda char: f"\\{ord(char[0]):x} ", literal)
+            parts.append(f'"{escaped}"')
+        if name is not None:
+            parts.append(_COUNTERS[name])
+    return " ".join(parts)
 
 
 @cache

@@ -12,31 +12,20 @@ from reports.contrasts import estimate_cell
 from reports.features import ELSEWHERE
 from reports.figures import FidelityBar, fidelity_chart
 from reports.instruments import Instrument, contrast_of, fidelity_of
+from reports.language import N_, _
 from reports.length import SHOWN_ROWS, is_long, short_enough
 from reports.numbers import count, decimal, listed, share, visible
 from reports.queries import FIDELITY, SCORES
 from reports.view import Cell, Chart, Column, Controls, Fact, FidelityPart, FidelitySection, Row, Table, Term, whole
-from reports.words import COLOUR_SHORT, COLOURS, CONTRAST_NAMES
+from reports.words import COLOUR_SHORT, COLOURS, CONTRAST_NAMES, word
 
-FIDELITY_NOTE = (
+FIDELITY_NOTE = N_(
     "L0: features active at once. Dead: share of features that never fire on these tokens. Dense: share that fires on"
     " more than one token in ten. Delta CE and KL in nats a token, with the reconstruction spliced in; the interval of"
     " delta CE is a 95% bootstrap over scenarios. CE recovered: the share of the loss from replacing the inner state by"
     " the mean residual of the site that the reconstruction wins back; 100% is no loss. The ratio is to a random error"
     " of equal norm: above 1 the instrument's error changes predictions more than a random one does. “Not"
     " measured”: the record holds no value for that scope; the row's reason and the spliced count say on what it rests."
-)
-_FIDELITY_COLUMNS = (
-    Column("Tokens of"),
-    Column("Tokens", numeric=True, detail="spliced"),
-    Column("FVU", numeric=True),
-    Column("Cosine", numeric=True),
-    Column("L0", numeric=True, detail="5% to 95%"),
-    Column("Dead", numeric=True, detail="dense"),
-    Column("Delta CE", numeric=True, detail="95% interval"),
-    Column("CE recovered", numeric=True, detail="CE before"),
-    Column("KL", numeric=True, detail="ratio"),
-    Column("Colour"),
 )
 # This project's conventions, printed where the run's configuration does not set its own.
 GREEN_FVU, GREEN_DELTA_CE, AMBER_FVU, AMBER_DELTA_CE, CONCEPT_FVU_RATIO = 0.2, 0.1, 0.4, 0.4, 1.5
@@ -55,29 +44,43 @@ def fidelity_view(findings: Findings, run: RunInfo, instruments: Sequence[Instru
     green_ce, amber_ce = _limit(run, "green_delta_ce", GREEN_DELTA_CE), _limit(run, "amber_delta_ce", AMBER_DELTA_CE)
     ratio = _limit(run, "concept_fvu_ratio", CONCEPT_FVU_RATIO)
     return FidelitySection(
-        lead=(
-            "Before any feature is read, the instrument is tested on the probes themselves. The colours follow this"
-            " project's conventions, printed below; they are no standard. Red means that no claim about single features"
-            " is made. What the instrument does on other text is in its certificate, in the next chapter."
+        lead=_(
+            "Before any feature is read, the instrument is tested on the probes themselves. The colours follow"
+            " this project's conventions, printed below; they are no standard. Red means that no claim about"
+            " single features is made. What the instrument does on other text is in its certificate, in the next"
+            " chapter."
         ),
         parts=tuple(_part(findings, instrument, green=green, amber=amber) for instrument in instruments),
         rules=(
             Term(
-                "green",
-                f"FVU at most {green:g} and delta CE at most {green_ce:g}. {COLOURS[Colour.GREEN]}",
+                _("green"),
+                _(
+                    "FVU at most {fvu} and delta CE at most {delta_ce}. {meaning}",
+                    fvu=f"{green:g}",
+                    delta_ce=f"{green_ce:g}",
+                    meaning=_(COLOURS[Colour.GREEN]),
+                ),
                 mark="green",
             ),
             Term(
-                "amber",
-                f"FVU at most {amber:g} and delta CE at most {amber_ce:g}. {COLOURS[Colour.AMBER]}",
+                _("amber"),
+                _(
+                    "FVU at most {fvu} and delta CE at most {delta_ce}. {meaning}",
+                    fvu=f"{amber:g}",
+                    delta_ce=f"{amber_ce:g}",
+                    meaning=_(COLOURS[Colour.AMBER]),
+                ),
                 mark="amber",
             ),
-            Term("red", f"Anything else. {COLOURS[Colour.RED]}", mark="red"),
+            Term(_("red"), _("Anything else. {meaning}", meaning=_(COLOURS[Colour.RED])), mark="red"),
             Term(
-                "limits for a concept",
-                f"A concept on which FVU exceeds {ratio:g} times the overall value loses one colour. No concept is"
-                " rated better than the instrument overall. Without delta CE no colour is better than amber. The limits"
-                " are compared with the value of delta CE, not with its interval.",
+                _("limits for a concept"),
+                _(
+                    "A concept on which FVU exceeds {ratio} times the overall value loses one colour. No concept is"
+                    " rated better than the instrument overall. Without delta CE no colour is better than amber. The"
+                    " limits are compared with the value of delta CE, not with its interval.",
+                    ratio=f"{ratio:g}",
+                ),
             ),
         ),
     )
@@ -85,22 +88,22 @@ def fidelity_view(findings: Findings, run: RunInfo, instruments: Sequence[Instru
 
 def _part(findings: Findings, instrument: Instrument, *, green: float, amber: float) -> FidelityPart:
     overall = instrument.result.fidelity
-    scopes = [("All prompts", overall)]
+    scopes = [(_("All prompts"), overall)]
     for concept in findings.concepts:
         row = fidelity_of(concept, sae=instrument.sae)
         if row is not None:
             scopes.append((visible(concept.title), row))
     bars = tuple(FidelityBar(label, fidelity.fvu, fidelity.colour) for label, fidelity in scopes)
     through = "" if instrument.alone else f", {instrument.label}"
-    title = f"How much of the model's inner state the instrument misses (FVU){through}"
-    spoken = "; ".join(f"{bar.label}: {decimal(bar.fvu)}, {bar.colour.value}" for bar in bars)
+    title = _("How much of the model's inner state the instrument misses (FVU){through}", through=through)
+    spoken = "; ".join(f"{bar.label}: {decimal(bar.fvu)}, {word(bar.colour)}" for bar in bars)
     chart_id = instrument.place_id("fidelity")
     table = Table(
         id=instrument.place_id("fidelity-table"),
-        caption=f"Fidelity of the instrument, overall and for each concept{through}",
-        columns=_FIDELITY_COLUMNS,
+        caption=_("Fidelity of the instrument, overall and for each concept{through}", through=through),
+        columns=_fidelity_columns(),
         rows=tuple(_fidelity_row(label, fidelity) for label, fidelity in scopes),
-        note=FIDELITY_NOTE if instrument.number == 1 else "The columns are explained below the first such table.",
+        note=_(FIDELITY_NOTE) if instrument.number == 1 else _("The columns are explained below the first such table."),
         layout="dense fidelity",
         query=FIDELITY,
     )
@@ -108,8 +111,10 @@ def _part(findings: Findings, instrument: Instrument, *, green: float, amber: fl
         id=instrument.place_id("fidelity-part"),
         heading="" if instrument.alone else f"{instrument.heading}: {visible(instrument.sae)}",
         verdict=Cell(
-            COLOUR_SHORT[overall.colour],
-            detail=f"{COLOURS[overall.colour]} Reason given: {visible(overall.reason)}",
+            _(COLOUR_SHORT[overall.colour]),
+            detail=_(
+                "{colour} Reason given: {reason}", colour=_(COLOURS[overall.colour]), reason=visible(overall.reason)
+            ),
             mark=overall.colour.value,
         ),
         chart=Chart(
@@ -120,13 +125,14 @@ def _part(findings: Findings, instrument: Instrument, *, green: float, amber: fl
                 amber=amber,
                 chart_id=chart_id,
                 title=f"{title}. {spoken}.",
-                description="The table below has the numbers.",
+                description=_("The table below has the numbers."),
             ),
             title=title,
             description=spoken,
-            caption=(
-                f"{title}. Shorter is better. Dashed lines are the limits of green and amber for FVU alone; the colour"
-                " also depends on delta CE."
+            caption=_(
+                "{title}. Shorter is better. Dashed lines are the limits of green and amber for FVU alone; the"
+                " colour also depends on delta CE.",
+                title=title,
             ),
         ),
         table=replace(
@@ -147,15 +153,16 @@ def _fidelity_row(label: str, fidelity: Fidelity) -> Row:
             Cell(decimal(fidelity.fvu, 3)),
             Cell(decimal(fidelity.cosine, 3)),
             Cell(
-                decimal(fidelity.l0_mean, 1), detail=f"{decimal(fidelity.l0_p05, 0)} to {decimal(fidelity.l0_p95, 0)}"
+                decimal(fidelity.l0_mean, 1),
+                detail=_("{low} to {high}", low=decimal(fidelity.l0_p05, 0), high=decimal(fidelity.l0_p95, 0)),
             ),
             Cell(share(fidelity.dead_share), detail=share(fidelity.dense_share)),
             estimate_cell(fidelity.delta_ce, with_sign=True, places=3),
             Cell(share(fidelity.ce_recovered), detail=decimal(fidelity.ce, 3)),
             Cell(decimal(fidelity.kl, 3), detail=decimal(fidelity.kl_ratio, 2)),
-            Cell(fidelity.colour.value, mark=fidelity.colour.value),
+            Cell(word(fidelity.colour), mark=fidelity.colour.value),
         ),
-        note=f"Reason: {visible(fidelity.reason)}",
+        note=_("Reason: {reason}", reason=visible(fidelity.reason)),
     )
 
 
@@ -165,32 +172,41 @@ def controls_view(findings: Findings, instruments: Sequence[Instrument]) -> Cont
     several = len(instruments) > 1
     return Controls(
         permutation=(
-            "The tests, from choosing features to confirming them, were run on scenarios whose arm labels had been"
-            " shuffled, so that every finding is a false one. The share of runs with any finding is the measured false"
-            " positive rate. The shuffled runs skip the comparison with the control SAEs, which only removes findings."
-            + (" A shuffle counts once, whichever instrument found something in it." if several else "")
+            _(
+                "The tests, from choosing features to confirming them, were run on scenarios whose arm labels had been"
+                " shuffled, so that every finding is a false one. The share of runs with any finding is the measured"
+                " false positive rate. The shuffled runs skip the comparison with the control SAEs, which only removes"
+                " findings."
+            )
+            + (" " + _("A shuffle counts once, whichever instrument found something in it.") if several else "")
         ),
         permutation_mark=Cell(
-            "passed" if control.passed else "failed",
+            _("passed") if control.passed else _("failed"),
             detail=(
                 ""
                 if control.passed
                 else (
-                    "The procedure finds too much where there is nothing to find: no finding in this report can be"
-                    " relied on."
+                    _(
+                        "The procedure finds too much where there is nothing to find: no finding in this report can be"
+                        " relied on."
+                    )
                 )
             ),
             mark="green" if control.passed else "red",
         ),
         permutation_facts=(
-            Fact("Shuffles", count(control.permutations)),
+            Fact(_("Shuffles"), count(control.permutations)),
             Fact(
-                "Shuffles in which the first step chose anything",
-                f"{count(control.with_any_selection)} (limit {share(control.selection_limit)})",
+                _("Shuffles in which the first step chose anything"),
+                _(
+                    "{number} (limit {limit})",
+                    number=count(control.with_any_selection),
+                    limit=share(control.selection_limit),
+                ),
             ),
-            Fact("Shuffles with any finding", count(control.with_any_finding)),
-            Fact("Measured false positive rate", share(control.rate)),
-            Fact("Limit", share(control.limit)),
+            Fact(_("Shuffles with any finding"), count(control.with_any_finding)),
+            Fact(_("Measured false positive rate"), share(control.rate)),
+            Fact(_("Limit"), share(control.limit)),
         ),
         totals=_control_totals(findings, instruments),
         saes=_control_saes(findings, instruments),
@@ -201,26 +217,26 @@ def _control_saes(findings: Findings, instruments: Sequence[Instrument]) -> Tabl
     several = len(instruments) > 1
     table = Table(
         id="control-saes",
-        caption="Control SAEs of the same number of latents, through the same procedure",
+        caption=_("Control SAEs of the same number of latents, through the same procedure"),
         columns=(
-            Column("Concept"),
-            Column("Contrast"),
-            *((Column("Instrument"),) if several else ()),
-            Column("Control"),
-            Column("Tested", numeric=True),
-            Column("Selected", numeric=True),
-            Column("Pass both tests", numeric=True, detail="the SAE's"),
-            Column("Compared", numeric=True),
-            Column("Largest |d_z|", numeric=True),
-            Column("Best AUROC", numeric=True),
+            Column(_("Concept")),
+            Column(_("Contrast")),
+            *((Column(_("Instrument")),) if several else ()),
+            Column(_("Control")),
+            Column(_("Tested"), numeric=True),
+            Column(_("Selected"), numeric=True),
+            Column(_("Pass both tests"), numeric=True, detail=_("the SAE's")),
+            Column(_("Compared"), numeric=True),
+            Column(_("Largest |d_z|"), numeric=True),
+            Column(_("Best AUROC"), numeric=True),
         ),
         rows=tuple(
             Row(
                 (
                     Cell(visible(concept.title)),
-                    Cell(CONTRAST_NAMES[result.contrast]),
+                    Cell(_(CONTRAST_NAMES[result.contrast])),
                     *((Cell(count(instrument.number), detail=instrument.place),) if several else ()),
-                    Cell(control.kind.value),
+                    Cell(word(control.kind)),
                     Cell(count(control.tested)),
                     Cell(count(control.selected)),
                     Cell(count(control.confirmed), detail=count(result.passing)),
@@ -236,19 +252,23 @@ def _control_saes(findings: Findings, instruments: Sequence[Instrument]) -> Tabl
             for control in result.controls
         ),
         note=(
-            "Random directions learnt nothing, and as many are active at a token as in the instrument. A frozen"
-            " random decoder stayed at random directions, and only when they are active was learnt. A feature"
-            " is called confirmed only if its effect exceeds the largest one of every control, among the"
-            " compared latents, which rank first on discovery. Each bar rests on one draw. “Not measured” in a"
-            " row: no latent of the control fired often enough to be tested."
+            _(
+                "Random directions learnt nothing, and as many are active at a token as in the instrument. A frozen"
+                " random decoder stayed at random directions, and only when they are active was learnt. A feature"
+                " is called confirmed only if its effect exceeds the largest one of every control, among the"
+                " compared latents, which rank first on discovery. Each bar rests on one draw. “Not measured” in a"
+                " row: no latent of the control fired often enough to be tested."
+            )
             + "".join(_without(findings, kind, instruments) for kind in ControlKind)
         ),
         query=SCORES,
         layout="long",
         shown=SHOWN_ROWS,
-        empty="No contrast was analysed, so no control was run.",
+        empty=_("No contrast was analysed, so no control was run."),
     )
-    where = f"The {count(len(table.rows))} rows behind these sums are in {ELSEWHERE}."
+    where = _(
+        "The {number} rows behind these sums are in {elsewhere}.", number=count(len(table.rows)), elsewhere=_(ELSEWHERE)
+    )
     return short_enough(table, findings.concepts, otherwise=where)
 
 
@@ -273,38 +293,40 @@ def _control_totals(findings: Findings, instruments: Sequence[Instrument]) -> Ta
     return whole(
         Table(
             id="control-totals",
-            caption="Control SAEs over all concepts: what passes both tests where nothing was learnt",
+            caption=_("Control SAEs over all concepts: what passes both tests where nothing was learnt"),
             columns=(
-                Column("Contrast"),
-                *((Column("Instrument"),) if several else ()),
-                Column("Control"),
-                Column("Concepts", numeric=True),
-                Column("Its latents that pass", numeric=True, detail="the SAE's"),
-                Column("SAE's features confirmed", numeric=True),
-                Column("Median best AUROC", numeric=True, detail="the SAE's first feature"),
+                Column(_("Contrast")),
+                *((Column(_("Instrument")),) if several else ()),
+                Column(_("Control")),
+                Column(_("Concepts"), numeric=True),
+                Column(_("Its latents that pass"), numeric=True, detail=_("the SAE's")),
+                Column(_("SAE's features confirmed"), numeric=True),
+                Column(_("Median best AUROC"), numeric=True, detail=_("the SAE's first feature")),
             ),
             rows=tuple(
                 Row(
                     (
-                        Cell(CONTRAST_NAMES[contrast]),
+                        Cell(_(CONTRAST_NAMES[contrast])),
                         *((Cell(count(instrument.number), detail=instrument.place),) if several else ()),
-                        Cell(kind.value),
+                        Cell(word(kind)),
                         Cell(count(len(own))),
                         Cell(
-                            count(sum(control.confirmed for _, control in own)),
-                            detail=count(sum(result.passing for result, _ in own)),
+                            count(sum(control.confirmed for _result, control in own)),
+                            detail=count(sum(result.passing for result, _control in own)),
                         ),
-                        Cell(count(sum(result.confirmed for result, _ in own))),
+                        Cell(count(sum(result.confirmed for result, _control in own))),
                         Cell(
-                            decimal(_median([control.best_auroc for _, control in own])),
-                            detail=decimal(_median([r.best_auroc.value if r.best_auroc else None for r, _ in own])),
+                            decimal(_median([control.best_auroc for _result, control in own])),
+                            detail=decimal(
+                                _median([r.best_auroc.value if r.best_auroc else None for r, _control in own])
+                            ),
                         ),
                     )
                 )
                 for contrast, instrument, kind, own in results
             ),
             query=SCORES,
-            empty="No contrast was analysed, so no control was run.",
+            empty=_("No contrast was analysed, so no control was run."),
         )
     )
 
@@ -323,7 +345,24 @@ def _without(findings: Findings, kind: ControlKind, instruments: Sequence[Instru
             missing.append(instrument.label)
     if not missing:
         return ""
+    return " " + _(
+        "For {instruments} the control “{kind}” was not measured, as none of that shape and site was run:"
+        " findings there exceed the other control only.",
+        instruments=listed(missing),
+        kind=word(kind),
+    )
+
+
+def _fidelity_columns() -> tuple[Column, ...]:
     return (
-        f" For {listed(missing)} the control “{kind.value}” was not measured, as none of that shape and site was run:"
-        " findings there exceed the other control only."
+        Column(_("Tokens of")),
+        Column(_("Tokens"), numeric=True, detail=_("spliced")),
+        Column(_("FVU"), numeric=True),
+        Column(_("Cosine"), numeric=True),
+        Column("L0", numeric=True, detail=_("5% to 95%")),
+        Column(_("Dead"), numeric=True, detail=_("dense")),
+        Column(_("Delta CE"), numeric=True, detail=_("95% interval")),
+        Column(_("CE recovered"), numeric=True, detail=_("CE before")),
+        Column(_("KL"), numeric=True, detail=_("ratio")),
+        Column(_("Colour")),
     )

@@ -139,6 +139,14 @@ class Term:
 
 
 @dataclass(frozen=True, slots=True)
+class Choice:
+    """One entry of a list to choose from: the stored word, and how it is printed."""
+
+    value: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Cover:
     """The first page: what was audited, when, with what, sealed by whom; and of a redacted copy that it is one."""
 
@@ -406,8 +414,9 @@ class Controls:
 
 @dataclass(frozen=True, slots=True)
 class Reproducibility:
-    """What it takes to run the audit again."""
+    """What it takes to run the audit again; `untranslated` says what stands in English for lack of a translation."""
 
+    untranslated: str
     command: str
     config: Table
     environment: Table
@@ -444,6 +453,7 @@ class ReportView:
     description: str
     keywords: str
     generator: str
+    author: str
     created: str
     running: str
     cover: Cover
@@ -457,6 +467,7 @@ class ReportView:
     printed_lead: str
     folded: bool
     ladder: Table
+    rungs: tuple[Choice, ...]
     interactions: Chapter
     causal: Chapter
     cards: Cards

@@ -26,6 +26,7 @@ NEEDED = (
     "templates/css/pdf.css",
     "templates/fonts/NotoSans-Regular.ttf",
     "templates/frameworks/eu_ai_act.yaml",
+    "templates/languages/affidavit.pot",
 )
 
 

@@ -70,10 +70,12 @@ def _printed(folder: Path, record: Record) -> Check:
             " print them again"
         )
         return not_checked(name, printable(detail))
-    problems = {
-        REPORT_HTML: html_difference(record, read_content(folder, REPORT_HTML)),
-        REPORT_PDF: pdf_difference(record, read_content(folder, REPORT_PDF)),
-    }
+    html, pdf = read_content(folder, REPORT_HTML), read_content(folder, REPORT_PDF)
+    try:
+        problems = {REPORT_HTML: html_difference(record, html), REPORT_PDF: pdf_difference(record, pdf)}
+    except UsageError as error:
+        # Equal code has equal languages: reports of this code cannot be in one that is not there.
+        return failed(name, one_line(error), files=[MANIFEST])
     at_fault = [file for file, problem in problems.items() if problem]
     if at_fault:
         return failed(name, printable("; ".join(problems[file] for file in at_fault)), files=at_fault)

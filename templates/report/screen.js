@@ -1,11 +1,18 @@
 "use strict";
 (function () {
+  // The words of the report's language, by the English ones; English needs none.
+  var dictionary = document.getElementById("affidavit-words");
+  var words = dictionary === null ? {} : JSON.parse(dictionary.textContent);
+  function _(message, values) {
+    return (words[message] || message).replace(/\{(\w+)\}/g, function (whole, name) { return values[name]; });
+  }
+
   // What changed on a key press or a click, for those who do not see it.
   var news = document.createElement("p");
   news.className = "unseen";
   news.setAttribute("role", "status");
   document.querySelector("main").appendChild(news);
-  function say(words) { news.textContent = words; }
+  function say(text) { news.textContent = text; }
 
   // What fits needs no stop of its own for the Tab key; what scrolls does.
   var boxes = new ResizeObserver(function (entries) {
@@ -31,7 +38,8 @@
     var down = header.getAttribute("aria-sort") !== "descending";
     table.querySelectorAll("thead th").forEach(function (other) { other.removeAttribute("aria-sort"); });
     header.setAttribute("aria-sort", down ? "descending" : "ascending");
-    say("Sorted by " + header.innerText.replace(/\s+/g, " ").trim() + ", " + (down ? "descending" : "ascending"));
+    var column = header.innerText.replace(/\s+/g, " ").trim();
+    say(down ? _("Sorted by {column}, descending", { column: column }) : _("Sorted by {column}, ascending", { column: column }));
     Array.from(table.tBodies)
       .map(function (body, place) { return { body: body, place: place, key: value(body.rows[0].cells[index]) }; })
       .sort(function (a, b) { return (down ? compare(b.key, a.key) : compare(a.key, b.key)) || a.place - b.place; })
@@ -101,10 +109,10 @@
     });
     root.querySelectorAll("[data-more]").forEach(function (line) {
       var table = document.getElementById(line.dataset.more);
-      offer(line, "Show all " + table.dataset.total + " rows", function () {
+      offer(line, _("Show all {count} rows", { count: table.dataset.total }), function () {
         whole(table).then(function () {
           table.parentElement.focus();
-          say("All " + table.dataset.total + " rows are shown");
+          say(_("All {count} rows are shown", { count: table.dataset.total }));
           apply();
         });
       });
@@ -158,7 +166,7 @@
         shown += hit ? 1 : 0;
       });
     });
-    output.textContent = text.value || rung.value ? shown + " of " + total + " findings shown" : "";
+    output.textContent = text.value || rung.value ? _("{shown} of {total} findings shown", { shown: shown, total: total }) : "";
   }
 
   function apply() {
