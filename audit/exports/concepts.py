@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from audit.digests import Json
 from audit.exports.answers import Answer, Claim, Kind, Standing, estimate_words
+from audit.exports.english import counted
 from audit.exports.source import line
 from audit.records import (
     CausalEffect,
@@ -18,7 +19,7 @@ from audit.records import (
     Rung,
     as_json,
 )
-from reports.numbers import count, plural, probability
+from reports.numbers import count, probability
 from reports.queries import EFFECTS, SCORES
 from reports.words import CONTRAST_QUESTIONS, EXPLORATORY, READINGS
 
@@ -48,9 +49,9 @@ def _tested(concept: ConceptResult, result: ContrastResult) -> Answer:
         parts.append(f"First feature: {estimate_words('AUROC', result.best_auroc)}.")
         estimates["paired AUROC, first SAE feature"] = result.best_auroc
     parts.append(
-        f"{plural(result.confirmed, 'feature')} confirmed of {count(result.selected)} selected and"
+        f"{counted(result.confirmed, 'feature')} confirmed of {count(result.selected)} selected and"
         f" {count(result.tested)} tested, whichever arm they are louder on; n ="
-        f" {plural(result.n_confirmation, 'confirmation scenario')}."
+        f" {counted(result.n_confirmation, 'confirmation scenario')}."
     )
     if concept.exploratory:
         parts.append(EXPLORATORY)
@@ -123,7 +124,7 @@ def _feature(finding: Finding) -> Claim:
     said = (
         f"Feature {finding.latent} of {line(finding.sae)} tells the arms apart ({finding.contrast.value}), rung"
         f" {finding.rung.value}: {estimate_words('d_z', finding.d_z)}, {estimate_words('AUROC', finding.auroc)},"
-        f" p Holm {probability(finding.p_holm)}, n = {plural(finding.n_scenarios, 'scenario')},"
+        f" p Holm {probability(finding.p_holm)}, n = {counted(finding.n_scenarios, 'scenario')},"
         f" {finding.lexical.value}. Reason: {line(finding.reason)}. It shows that the feature reacts, not that the"
         " model uses it."
     )
@@ -161,9 +162,9 @@ def intervention_answers(findings: Findings) -> Iterator[Answer]:
             contrast=contrast.value,
             asks="Does the model's answer change when a confirmed feature is lowered to its level in the matched arm?",
             standing=Standing.ANSWERED if moved and not (concept and concept.exploratory) else Standing.OPEN,
-            short=f"{plural(len(moved), 'feature')} changed the answer" if moved else "No change shown",
+            short=f"{counted(len(moved), 'feature')} changed the answer" if moved else "No change shown",
             said=(
-                f"Of {plural(len(effects), 'feature')} confirmed on the {contrast.value} and lowered, {len(moved)}"
+                f"Of {counted(len(effects), 'feature')} confirmed on the {contrast.value} and lowered, {len(moved)}"
                 f" changed the answer beyond random directions of equal size, {kept} did not, {unresolved} could not be"
                 " tested. That nothing changed does not show that the model uses nothing."
             ),
@@ -179,7 +180,7 @@ def _effect(effect: CausalEffect) -> Claim:
     said = (
         f"Lowering feature {effect.latent} of {line(effect.sae)} changed the model's answer, rung {effect.rung.value}:"
         f" {estimate_words('effect in nats', effect.effect, 4)}, p Holm {probability(effect.p_holm)}, n ="
-        f" {plural(effect.n_scenarios, 'scenario')}. Reason: {line(effect.reason)}."
+        f" {counted(effect.n_scenarios, 'scenario')}. Reason: {line(effect.reason)}."
     )
     figures: dict[str, Json] = {
         "rung": effect.rung.value,

@@ -16,7 +16,7 @@ from audit.exports.answers import Answer, Standing
 from audit.exports.questions import answers, control_words
 from audit.exports.source import NO_POLICY, ExportSource, hex_of, line, stable_uuid
 from audit.records import Estimate, InstrumentResult, OutcomeResult, SuiteRecord
-from reports.words import LIMITATIONS
+from reports.glossary import LIMITATIONS
 
 SCHEMA = "http://cyclonedx.org/schema/bom-1.6.schema.json"
 _TREE = "SHA-256 over the sorted names and SHA-256 digests of the files, not over one file"

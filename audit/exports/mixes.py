@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping
 
 from audit.digests import Json
 from audit.exports.answers import Answer, Claim, Kind, Standing, estimate_words
+from audit.exports.english import counted
 from audit.exports.source import line
 from audit.records import Findings, MixResult, MixScan, Rung, as_json
-from reports.numbers import count, plural, probability
+from reports.numbers import count, probability
 from reports.queries import MIXES, PAIRS
 
 
@@ -34,9 +35,9 @@ def _scan(mix: MixResult, scan: MixScan) -> Answer:
         key=lambda finding: (-finding.rung.height, finding.latent),
     )
     said = (
-        f"{plural(len(held), 'feature')} reacted to both concepts together beyond filler and placebo, of"
+        f"{counted(len(held), 'feature')} reacted to both concepts together beyond filler and placebo, of"
         f" {count(scan.confirmed_tested)} confirmed ones and {count(scan.scan_tested)} others that were tested; rung at"
-        f" most {scan.rung.value}; n = {plural(mix.n_confirmation, 'confirmation scenario')}. Reason:"
+        f" most {scan.rung.value}; n = {counted(mix.n_confirmation, 'confirmation scenario')}. Reason:"
         f" {line(scan.reason)}. With the second concept and the placebo exchanged, {count(scan.placebo_findings)} of"
         f" {count(scan.relabellings)} runs found anything. It does not show that the model uses a feature."
     )
@@ -45,7 +46,7 @@ def _scan(mix: MixResult, scan: MixScan) -> Answer:
             finding.id,
             (
                 f"Feature {finding.latent} of {line(finding.sae)}: {', '.join(word.value for word in finding.words)},"
-                f" rung {finding.rung.value}, n = {plural(finding.n_scenarios, 'scenario')}. "
+                f" rung {finding.rung.value}, n = {counted(finding.n_scenarios, 'scenario')}. "
                 + " ".join(
                     f"{effect.measure.value}: {estimate_words('effect', effect.effect)}, p Holm"
                     f" {probability(effect.p_holm)}."
@@ -68,7 +69,7 @@ def _scan(mix: MixResult, scan: MixScan) -> Answer:
         Kind.MIX,
         scan.sae,
         Standing.ANSWERED if held and scan.rung.height >= Rung.CONFIRMED.height else Standing.OPEN,
-        short=f"{plural(len(held), 'feature')} confirmed" if held else "None shown",
+        short=f"{counted(len(held), 'feature')} confirmed" if held else "None shown",
         said=said,
         figures={
             "confirmedTested": scan.confirmed_tested,
@@ -92,7 +93,7 @@ def _pairs(mix: MixResult, sae: str, left_out: str) -> Answer:
                 f"Features {pair.first} and {pair.second} of {line(sae)}:"
                 f" {pair.word.value if pair.word is not None else 'nothing claimed'}, rung {pair.rung.value}:"
                 f" {estimate_words('interaction in nats', pair.interaction, 4)}, p Holm {probability(pair.p_holm)}, n ="
-                f" {plural(pair.n_scenarios, 'scenario')}. Reason: {line(pair.reason)}."
+                f" {counted(pair.n_scenarios, 'scenario')}. Reason: {line(pair.reason)}."
             ),
             {
                 "rung": pair.rung.value,
@@ -106,15 +107,15 @@ def _pairs(mix: MixResult, sae: str, left_out: str) -> Answer:
         for pair in held
     )
     said = (
-        f"Of {plural(len(pairs), 'pair')} of features {len(held)} changed the answer together otherwise than each alone"
-        f" adds up to; {unresolved} could not be tested.{left_out}"
+        f"Of {counted(len(pairs), 'pair')} of features {len(held)} changed the answer together otherwise than each"
+        f" alone adds up to; {unresolved} could not be tested.{left_out}"
     )
     return _mix(
         mix,
         Kind.PAIRS,
         sae,
         Standing.ANSWERED if held else Standing.OPEN,
-        short=f"{plural(len(held), 'pair')} changed the answer" if held else "None shown",
+        short=f"{counted(len(held), 'pair')} changed the answer" if held else "None shown",
         said=said,
         figures={"tested": len(pairs), "causal": len(held), "unresolved": unresolved},
         claims=claims,

@@ -8,10 +8,11 @@ from dataclasses import replace
 from audit.errors import EvidenceError
 from audit.exports.answers import Answer, Kind, Standing
 from audit.exports.concepts import contrast_answers, intervention_answers
+from audit.exports.english import counted
 from audit.exports.mixes import mix_answers
 from audit.records import Findings, PermutationControl, Reading
 from audit.signing.bundle_files import FINDINGS
-from reports.numbers import decimal, plural
+from reports.numbers import decimal
 from reports.words import READINGS
 
 _FAILED_CONTROL = "The check with shuffled labels did not hold, so that no finding can be relied on."
@@ -44,8 +45,8 @@ def control_words(control: PermutationControl) -> str:
     if not control.permutations:
         return f"Labels were never shuffled. {_FAILED_CONTROL}"
     found = (
-        f"Labels were shuffled {plural(control.permutations, 'time')}; something was found"
-        f" {plural(control.with_any_finding, 'time')} (rate {decimal(control.rate, 3)}, allowed"
+        f"Labels were shuffled {counted(control.permutations, 'time')}; something was found"
+        f" {counted(control.with_any_finding, 'time')} (rate {decimal(control.rate, 3)}, allowed"
         f" {decimal(control.limit, 3)})."
     )
     return found if control_holds(control) else f"{found} {_FAILED_CONTROL}"

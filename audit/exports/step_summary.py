@@ -10,11 +10,12 @@ from collections.abc import Iterator, Sequence
 from string import punctuation
 
 from audit.exports.answers import Answer, Kind, Standing
+from audit.exports.english import counted
 from audit.exports.questions import answers, control_words
 from audit.exports.source import NO_POLICY, ExportSource, hex_of, line
 from audit.records import ConceptResult, Fidelity, Findings
 from reports.concepts import outcome_words
-from reports.numbers import NOT_MEASURED, count, plural
+from reports.numbers import NOT_MEASURED, count
 from reports.words import COLOUR_SHORT
 
 # GitHub refuses a step's summary above 1 MiB; other steps of the job may write to the same file.
@@ -135,7 +136,7 @@ def _rows(findings: Findings, asked: Sequence[Answer]) -> Iterator[str]:
 def _answer(answer: Answer | None) -> str:
     if answer is None:
         return "Not put"
-    features = f", {plural(len(answer.claims), 'feature')}" if answer.claims else ""
+    features = f", {counted(len(answer.claims), 'feature')}" if answer.claims else ""
     doubt = " (open)" if answer.standing is Standing.OPEN else ""
     return f"{as_text(answer.short)}{features}{doubt}"
 

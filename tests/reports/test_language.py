@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -16,7 +17,7 @@ import pytest
 from pypdf import PdfReader
 
 from audit.config import parse_config
-from audit.digests import canonical_json
+from audit.digests import canonical_json, digest_code
 from audit.errors import EnvironmentProblem, UsageError
 from audit.pipeline import run_audit
 from audit.printing import REPORT_CODE, Record
@@ -266,8 +267,14 @@ def test_the_empty_text_stays_empty(folder: Path) -> None:
     assert N_("Findings") == "Findings"
 
 
-def test_the_files_of_languages_count_as_code() -> None:
+def test_the_files_of_languages_count_as_code(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Another translation makes other reports, so the digest of the report's code covers them."""
-    covered = dict(rendering._files(files("templates"), "templates"))
-    assert covered["templates/languages/affidavit.pot"] == TEMPLATE.read_bytes()
-    assert code_digest().startswith("sha256:")
+    package = tmp_path / "covered"
+    shutil.copytree(TEMPLATE.parent, package / TEMPLATE.parent.name)
+    (package / "__init__.py").touch()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert "templates" in rendering._PRINTING
+    assert TEMPLATE.is_relative_to(Path(str(files("templates"))))
+    before = digest_code(["covered"])
+    (package / TEMPLATE.parent.name / "xx.po").write_text('msgid "Model"\nmsgstr "x"\n')
+    assert digest_code(["covered"]) != before
