@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 from audit.config import AuditConfig
-from audit.signing.keys import Signer
+from audit.signing.signer import Signer
 
 
 @dataclass(frozen=True, slots=True)

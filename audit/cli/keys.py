@@ -83,10 +83,10 @@ def new(
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def show(*, certificate: Path, as_json: bool) -> None:
     """Show a certificate's subject, fingerprint and validity."""
-    from audit.signing.certificates import read_certificate_file
+    from audit.signing.chains import read_chain_file
     from audit.signing.checks import printable
 
-    record = read_certificate_file(certificate)
+    record = read_chain_file(certificate).certificate
     fields: dict[str, str | None] = {
         "common_name": record.common_name,
         "organisation": record.organisation,

@@ -13,7 +13,8 @@ from cryptography import x509
 from audit.digests import Json
 from audit.errors import AffidavitError, EvidenceError, UsageError
 from audit.signing.bundle_files import ATTESTATION, CERTIFICATE, FolderContents, read_content, scan_folder
-from audit.signing.certificates import Certificate, fingerprint, issue_problem, read_x509_file
+from audit.signing.certificates import Certificate, fingerprint, read_x509_file
+from audit.signing.chains import RevocationInfo, issuers_in_pem, trust_problem
 from audit.signing.checks import (
     Check,
     CheckName,
@@ -121,6 +122,14 @@ class Attested:
         """The certificate inside the attestation."""
         return self.attestation.certificate
 
+    @property
+    def issuers(self) -> tuple[x509.Certificate, ...]:
+        """The certificates above the signer's in `certificate.pem`; none where that has another form."""
+        try:
+            return issuers_in_pem(self.read(CERTIFICATE), self.certificate, item=CERTIFICATE)
+        except EvidenceError:
+            return ()
+
     def read(self, name: str) -> bytes:
         """Return the bytes of a file as they were hashed.
 
@@ -195,18 +204,37 @@ def check_signature(attestation: Attestation) -> Check:
     return passed(name, f"{algorithm} signature over the statement by the embedded certificate's key")
 
 
-def check_trust(certificate: Certificate, pinned: x509.Certificate | None, statement: Statement) -> Check:
-    """Return whether the signer is the pinned one, or was issued by the pinned authority; without a pin not checked."""
+def check_trust(
+    certificate: Certificate,
+    issuers: Sequence[x509.Certificate],
+    pinned: x509.Certificate | None,
+    *,
+    moment: datetime,
+    revocation: RevocationInfo | None = None,
+    file: str = ATTESTATION,
+) -> Check:
+    """Return whether the signer is the pinned one, or leads to the pinned authority; without a pin not checked.
+
+    Args:
+        certificate: the signer's.
+        issuers: the certificates above it that the sealer handed over; none is trusted for that.
+        pinned: the certificate that was obtained out of band.
+        moment: when the seal was made.
+        revocation: the authorities' answers that lie in the sealed PDF.
+        file: what is at fault where the check fails.
+    """
     name = CheckName.SIGNER_TRUSTED
     if pinned is None:
         return not_checked(name, "intact, signer not trusted: give --trust")
     if fingerprint(pinned) == certificate.fingerprint:
         return passed(name, f"the signer's certificate is the trusted one, {certificate.fingerprint}")
-    problem = issue_problem(certificate.x509, pinned, moment=statement.signed_at)
+    problem = trust_problem(certificate.x509, issuers, pinned, moment=moment, revocation=revocation)
     if problem is not None:
         detail = f"signed by {certificate.fingerprint}, trusted is {fingerprint(pinned)}: {problem}"
-        return failed(name, printable(detail), files=[ATTESTATION])
-    return passed(name, f"the trusted CA {fingerprint(pinned)} issued the signer's certificate")
+        return failed(name, printable(detail), files=[file])
+    way = "issued the signer's certificate" if not issuers else "stands above the signer's certificate"
+    known = "not revoked by the answers in the PDF" if revocation else "revocation not checked"
+    return passed(name, f"the trusted CA {fingerprint(pinned)} {way}; {known}")
 
 
 def check_identity(certificate: Certificate, statement: Statement, read: Callable[[str], bytes]) -> Check:
@@ -218,11 +246,9 @@ def check_identity(certificate: Certificate, statement: Statement, read: Callabl
         detail = f"the statement's {', '.join(different)} differ from the certificate in {ATTESTATION}"
         return failed(name, detail, files=[ATTESTATION])
     try:
-        copy = read(CERTIFICATE)
+        issuers_in_pem(read(CERTIFICATE), certificate, item=CERTIFICATE)
     except EvidenceError as error:
         return failed(name, one_line(error), files=[CERTIFICATE])
-    if copy != certificate.pem:
-        return failed(name, f"{CERTIFICATE} is not the certificate in {ATTESTATION}", files=[CERTIFICATE])
     who = certificate.common_name
     if certificate.organisation is not None:
         who = f"{who}, {certificate.organisation}"

@@ -7,11 +7,12 @@ from io import BytesIO
 from typing import Any
 from urllib.parse import urlsplit
 
-from cryptography.hazmat.primitives import serialization
-
 from audit.errors import EnvironmentProblem, EvidenceError, KeyProblem, SignatureInvalid
-from audit.signing.keys import Signer
-from audit.signing.pdf_check import FIELD_NAME, PdfTimestamp, PdfVerification, as_asn1, run_async, verify_pdf
+from audit.signing.algorithms import signature_size
+from audit.signing.asynchronous import run_async
+from audit.signing.certificates import as_asn1
+from audit.signing.pdf_check import FIELD_NAME, PdfTimestamp, PdfVerification, verify_pdf
+from audit.signing.signer import Signer
 
 __all__ = ["PdfTimestamp", "PdfVerification", "sign_pdf", "verify_pdf"]
 
@@ -122,18 +123,24 @@ async def _run_session(pdf_signer: Any, writer: Any, signed_at: datetime) -> byt
 
 
 def _pyhanko_signer(signer: Signer) -> Any:  # noqa: ANN401
-    from asn1crypto.keys import PrivateKeyInfo  # noqa: PLC0415 - only with pyHanko
-    from pyhanko.sign.signers import SimpleSigner  # noqa: PLC0415 - half a second
+    from pyhanko.sign.signers import Signer as CmsSigner  # noqa: PLC0415 - half a second
     from pyhanko_certvalidator.registry import SimpleCertificateStore  # noqa: PLC0415 - same
 
-    key = signer.private_key.private_bytes(
-        serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    return SimpleSigner(
-        signing_cert=as_asn1(signer.certificate.x509),
-        signing_key=PrivateKeyInfo.load(key),
-        cert_registry=SimpleCertificateStore(),
-    )
+    class SealSigner(CmsSigner):  # type: ignore[misc] # pyHanko is not followed by mypy
+        """Signs with the seal's key, wherever that lies."""
+
+        async def async_sign_raw(
+            self,
+            data: bytes,
+            digest_algorithm: str,  # noqa: ARG002 - SHA-256 always
+            dry_run: bool = False,  # noqa: FBT001, FBT002 - pyHanko's signature
+        ) -> bytes:
+            """Return the signature; a dry run only asks for its size, and must not wake a token."""
+            return bytes(signature_size(signer.certificate.public_key)) if dry_run else signer.sign(data)
+
+    store = SimpleCertificateStore()
+    store.register_multiple(as_asn1(issuer) for issuer in signer.issuers)
+    return SealSigner(signing_cert=as_asn1(signer.certificate.x509), cert_registry=store)
 
 
 def _timestamper(url: str) -> Any:  # noqa: ANN401

@@ -123,7 +123,7 @@ def verify_copy(
     statement, certificate = found.statement, found.certificate
     checks = [
         _check_files(found, statement),
-        check_trust(certificate, pinned, statement),
+        check_trust(certificate, found.issuers, pinned, moment=statement.signed_at),
         check_identity(certificate, statement, found.read),
         check_validity(certificate, statement, now),
         not_checked(CheckName.TIMESTAMP, f"a timestamp lies in the original {REPORT_PDF}, which a copy has not"),

@@ -59,7 +59,7 @@ def verify_bundle(
     return found.result(
         [
             _check_files(found.contents, statement),
-            check_trust(certificate, pinned, statement),
+            check_trust(certificate, found.issuers, pinned, moment=statement.signed_at),
             check_identity(certificate, statement, found.read),
             check_validity(certificate, statement, now),
             _check_timestamp(pdf, statement),
