@@ -17,7 +17,7 @@ _MARK = {"pass": "PASS", "fail": "FAIL", "not checked": "  - "}
 
 
 @click.command()
-@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("bundle", metavar="BUNDLE|REPORT.PDF", type=click.Path(path_type=Path))
 @click.option(
     "--trust",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -50,18 +50,24 @@ def verify(
 ) -> int:
     """Check every byte of a sealed bundle, offline. Exit 0 if no check fails, 3 otherwise.
 
-    A redacted copy is checked against the statement that was signed over its original.
+    A redacted copy is checked against the statement that was signed over its original. Of a report.pdf alone its seal
+    is checked, and what it carries; the rest is not checked.
 
     Without --trust the answer is at best "intact, signer not trusted": anyone's seal gives that answer. The last line
     then names the fingerprint of whoever sealed. With --recompute exit 4 says that nothing failed, but that figures or
     reports could not be made again here.
     """
     from audit.signing.bundle_files import REDACTION
+    from audit.signing.lone_report import is_lone_report, verify_report
 
     if suites and not recompute:
         raise click.UsageError("--suites is used with --recompute only.")
     now = datetime.now(UTC)
-    if os.path.lexists(bundle / REDACTION):
+    if is_lone_report(bundle):
+        if recompute:
+            raise click.UsageError("--recompute needs the bundle: the evidence does not lie in the PDF.")
+        result = verify_report(bundle, trusted=trust, trusted_tsa=trust_tsa, now=now)
+    elif os.path.lexists(bundle / REDACTION):
         # Its evidence is read, which takes DuckDB: a bundle is checked without.
         from audit.redaction import verify_redacted
 

@@ -12,7 +12,7 @@ from cryptography import x509
 
 from audit.digests import Json
 from audit.errors import AffidavitError, EvidenceError, UsageError
-from audit.signing.bundle_files import ATTESTATION, CERTIFICATE, FolderContents, read_content, scan_folder
+from audit.signing.bundle_files import ATTESTATION, CERTIFICATE, REPORT_PDF, FolderContents, read_content, scan_folder
 from audit.signing.certificates import Certificate, fingerprint, read_x509_file
 from audit.signing.chains import RevocationInfo, issuers_in_pem, trust_problem
 from audit.signing.checks import (
@@ -27,10 +27,14 @@ from audit.signing.checks import (
     printable,
 )
 from audit.signing.dsse import Attestation, read_attestation, verify_attestation
+from audit.signing.pdf_check import PdfVerification
 from audit.signing.statement import SignerBlock, Statement, read_statement
 
 # What two clocks that are set may differ by.
 CLOCK_TOLERANCE = timedelta(minutes=5)
+# The statement's time and the timestamp's are taken within one run of the tool; a longer gap is a back-dated statement.
+TIMESTAMP_TOLERANCE = timedelta(hours=24)
+_TSA_HINT = "Get the timestamp authority's certificate from outside the bundle, from the authority itself."
 _SIGNER_HINT = "Get the sealer's certificate from outside the bundle: from the sealer, or from where they publish it."
 
 
@@ -43,12 +47,14 @@ class VerifyResult:
         statement: the signed statement, or None when it could not be read.
         fingerprint: of the embedded certificate, or None when it could not be read.
         redacted: whether it is a redacted copy that was checked.
+        alone: whether it is a report.pdf without its bundle.
     """
 
     checks: tuple[Check, ...]
     statement: Statement | None
     fingerprint: str | None
     redacted: bool = False
+    alone: bool = False
 
     @property
     def ok(self) -> bool:
@@ -66,6 +72,8 @@ class VerifyResult:
         if not self.ok:
             return "INVALID"
         verdict = "valid" if self.trusted else "intact, signer not trusted"
+        if self.alone:
+            return f"report alone, {verdict}"
         return f"redacted copy, {verdict}" if self.redacted else verdict
 
     @property
@@ -93,6 +101,7 @@ class VerifyResult:
             "trusted": self.trusted,
             "verdict": self.verdict,
             "redacted": self.redacted,
+            "alone": self.alone,
             "checks": [check.as_json() for check in self.checks],
             "fingerprint": self.fingerprint,
             "statement": None
@@ -193,6 +202,15 @@ def pinned_signer(trusted: Path | None) -> x509.Certificate | None:
     return read_x509_file(trusted, hint=_SIGNER_HINT) if trusted is not None else None
 
 
+def pinned_tsa(trusted: Path | None) -> x509.Certificate | None:
+    """Return the timestamp authority's certificate that was obtained out of band, or None where none was given.
+
+    Raises:
+        KeyProblem: it cannot be read.
+    """
+    return read_x509_file(trusted, hint=_TSA_HINT) if trusted is not None else None
+
+
 def check_signature(attestation: Attestation) -> Check:
     """Return whether the envelope's signature holds, by the key of the certificate inside."""
     name = CheckName.SIGNATURE
@@ -255,16 +273,34 @@ def check_identity(certificate: Certificate, statement: Statement, read: Callabl
     return passed(name, printable(f"the signed statement and the certificate both name {who}"))
 
 
-def check_validity(certificate: Certificate, statement: Statement, now: datetime | None) -> Check:
+def check_validity(
+    certificate: Certificate, signed_at: datetime, now: datetime | None, *, file: str = ATTESTATION
+) -> Check:
     """Return whether the certificate was valid when it signed, and that moment is not in the future."""
     span = f"{certificate.not_before.isoformat()} to {certificate.not_after.isoformat()}"
-    detail = f"signed at {statement.signed_at.isoformat()} by the signer's own clock, certificate valid {span}"
-    if not certificate.covers(statement.signed_at):
-        return failed(CheckName.VALIDITY, detail, files=[ATTESTATION])
-    if now is not None and statement.signed_at - now > CLOCK_TOLERANCE:
+    detail = f"signed at {signed_at.isoformat()} by the signer's own clock, certificate valid {span}"
+    if not certificate.covers(signed_at):
+        return failed(CheckName.VALIDITY, detail, files=[file])
+    if now is not None and signed_at - now > CLOCK_TOLERANCE:
         detail = f"{detail}: that is in the future, it is {now.isoformat(timespec='seconds')}"
-        return failed(CheckName.VALIDITY, detail, files=[ATTESTATION])
+        return failed(CheckName.VALIDITY, detail, files=[file])
     return passed(CheckName.VALIDITY, detail)
+
+
+def check_timestamp(pdf: PdfVerification, signed_at: datetime) -> Check:
+    """Return whether a trusted authority's timestamp in the PDF says that the seal existed when it claims."""
+    name, stamp = CheckName.TIMESTAMP, pdf.timestamp
+    if stamp is None:
+        return not_checked(name, f"{REPORT_PDF} has no RFC 3161 timestamp: the signing time is the signer's claim")
+    when = f"{stamp.moment.isoformat()} by {stamp.authority}"
+    if not stamp.sound:
+        return failed(name, f"the timestamp {when} does not verify", files=[REPORT_PDF])
+    if abs(stamp.moment - signed_at) > TIMESTAMP_TOLERANCE:
+        detail = f"timestamp {when}, but the seal says {signed_at.isoformat()}"
+        return failed(name, detail, files=[REPORT_PDF])
+    if not stamp.trusted:
+        return not_checked(name, f"timestamp {when} is intact, its authority is not trusted")
+    return passed(name, f"timestamp {when}, chain to the trusted authority")
 
 
 def _without_signature(check: Check) -> Check:

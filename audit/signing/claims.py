@@ -34,7 +34,36 @@ def claim_problems(
     """
     try:
         data = read(FINDINGS)
-        findings = expect_object(parse_json(data, item=FINDINGS), item=FINDINGS)
+    except EvidenceError as error:
+        return {FINDINGS: one_line(error)}
+    problems = record_problems(manifest, data, signed_at=statement.signed_at, certificate=certificate)
+    if problems:
+        return problems
+    try:
+        # The manifest claims what the findings claim, by now.
+        different = _differences(_claims(statement.predicate, item=_STATEMENT), _claims(manifest, item=MANIFEST))
+        if statement.predicate.get("findings") != digest_bytes(data):
+            different.append("findings")
+    except EvidenceError as error:
+        return {MANIFEST: one_line(error)}
+    if different:
+        return {FINDINGS: f"{FINDINGS} and the signed statement disagree about: {', '.join(different)}"}
+    return {}
+
+
+def record_problems(
+    manifest: Mapping[str, Json], findings_data: bytes, *, signed_at: datetime, certificate: Certificate
+) -> dict[str, str]:
+    """Return what the manifest claims otherwise than the findings, the seal's owner or its second: file -> why.
+
+    Args:
+        manifest: manifest.json, parsed.
+        findings_data: the bytes of findings.json.
+        signed_at: when the seal says that it was made.
+        certificate: the signer's.
+    """
+    try:
+        findings = expect_object(parse_json(findings_data, item=FINDINGS), item=FINDINGS)
         claimed = _claims(findings, item=FINDINGS)
     except EvidenceError as error:
         return {FINDINGS: one_line(error)}
@@ -43,21 +72,12 @@ def claim_problems(
         return {
             FINDINGS: f"{FINDINGS} is not of the schema {_FINDINGS_SCHEMA} (missing: {', '.join(missing) or 'none'})"
         }
-    digest = digest_bytes(data)
     try:
-        different = _manifest_differences(manifest, claimed, digest, statement.signed_at, certificate)
-        if different:
-            return {
-                MANIFEST: f"{MANIFEST} disagrees with {FINDINGS} or the signed statement about: {', '.join(different)}"
-            }
-        signed = _claims(statement.predicate, item=_STATEMENT)
-        different = _differences(signed, claimed)
-        if statement.predicate.get("findings") != digest:
-            different.append("findings")
+        different = _manifest_differences(manifest, claimed, digest_bytes(findings_data), signed_at, certificate)
     except EvidenceError as error:
         return {MANIFEST: one_line(error)}
     if different:
-        return {FINDINGS: f"{FINDINGS} and the signed statement disagree about: {', '.join(different)}"}
+        return {MANIFEST: f"{MANIFEST} disagrees with {FINDINGS} or the seal about: {', '.join(different)}"}
     return {}
 
 
