@@ -20,7 +20,6 @@ class AuditRequest:
         signer: whose seal it gets.
         created_at: the moment of the run, with a time zone; an argument, never read from a clock inside.
         command: the command line as a reader may repeat it.
-        tsa_url: an RFC 3161 timestamp authority for the PDF's seal, or None.
     """
 
     config: AuditConfig
@@ -28,4 +27,3 @@ class AuditRequest:
     signer: Signer
     created_at: datetime
     command: str
-    tsa_url: str | None = None

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from audit.config import PageSize
+from audit.config import PageSize, SealLevel
 from audit.digests import Json
 from audit.frameworks.files import shipped_frameworks
 from audit.records import (
+    SEAL_LEVEL,
     Contrast,
     Estimate,
     Findings,
@@ -132,6 +133,22 @@ def _title(run: RunInfo) -> str:
     return visible(title) if isinstance(title, str) and title else DEFAULT_TITLE
 
 
+def _level_facts(run: RunInfo) -> tuple[Fact, ...]:
+    """Return the seal's level where it is more than a signature, or less than what was asked for."""
+    asked, made = run.config.get("seal"), run.environment.get(SEAL_LEVEL, SealLevel.B_B)
+    if made != SealLevel.B_B:
+        return (Fact("Seal level", f"PAdES {visible(made)}, with a timestamp by another authority"),)
+    if isinstance(asked, Mapping) and asked.get("level", SealLevel.B_B) != SealLevel.B_B:
+        return (
+            Fact(
+                "Seal level",
+                "PAdES B-B: sealed without the timestamp that the configuration asked for, as its authority did not"
+                " answer",
+            ),
+        )
+    return ()
+
+
 def _cover(
     findings: Findings, run: RunInfo, title: str, instruments: Sequence[Instrument], *, withheld: Withheld | None
 ) -> Cover:
@@ -157,6 +174,7 @@ def _cover(
             Fact("Organisation", visible(seal.organisation) or "not named"),
             Fact("Algorithm", visible(seal.algorithm)),
             Fact("Signing certificate, fingerprint", visible(seal.fingerprint), code=True),
+            *_level_facts(run),
         ),
         seal_note=(
             "This is the seal of an organisation, made by a machine: not a person's signature, and not anyone's"

@@ -26,7 +26,7 @@ import click
     help='Instead of causal.budget: "unlimited", "none", "40000 forwards" or "10 minutes".',
 )
 @click.option("--passphrase-env", default=None, metavar="VARIABLE", help="The key's passphrase is in this variable.")
-@click.option("--tsa", default=None, metavar="URL", help="RFC 3161 timestamp authority for the PDF's seal.")
+@click.option("--tsa", default=None, metavar="URL", help="Instead of seal.tsa; with level B-B it asks for B-T.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.option("--quiet", is_flag=True, help="No progress on stderr.")
 def run(
@@ -51,7 +51,7 @@ def run(
     from datetime import UTC, datetime
 
     from audit.budget import parse_limit
-    from audit.config import AuditConfig, Dtype, ExecutorKind, load_config
+    from audit.config import AuditConfig, Dtype, ExecutorKind, SealLevel, check_seal, load_config
     from audit.signing.keys import certificate_path, load_signer, passphrase_from_environment
     from audit.workspace import refuse_taken
     from probes.loader import load_suites
@@ -65,6 +65,10 @@ def run(
     if causal_budget is not None:
         parse_limit(causal_budget, item="--causal-budget")
         settings = replace(settings, causal=replace(settings.causal, budget=causal_budget))
+    if tsa is not None:
+        level = SealLevel.B_T if settings.seal.level is SealLevel.B_B else settings.seal.level
+        settings = replace(settings, seal=replace(settings.seal, tsa=tsa, level=level))
+        check_seal(settings.seal, origin="--tsa")
     # Before torch is imported: a misspelt suite is told at once.
     load_suites(settings.probes.suites)
     now = datetime.now(UTC).replace(microsecond=0)
@@ -82,8 +86,9 @@ def run(
         "--executor": executor,
         "--dtype": dtype,
         "--causal-budget": causal_budget and f'"{causal_budget}"',
+        "--tsa": tsa,
         "--out": out.name,
     }
     command = " ".join(["affidavit run", *(f"{name} {value}" for name, value in options.items() if value is not None)])
-    request = AuditRequest(settings, out, signer, now, command, tsa_url=tsa)
+    request = AuditRequest(settings, out, signer, now, command)
     print_result(run_audit(request, progress=progress(quiet=quiet)), as_json=as_json)

@@ -70,7 +70,7 @@ from audit.records.interaction import (
     MixScan,
     MixWord,
 )
-from audit.records.results import FINDINGS_SCHEMA, Findings, InstrumentResult, RunInfo, SealInfo
+from audit.records.results import FINDINGS_SCHEMA, SEAL_LEVEL, Findings, InstrumentResult, RunInfo, SealInfo
 from audit.records.serial import as_json, parse_record
 from audit.records.subjects import ModelRecord, SaeRecord, SuiteRecord, untrained_name
 from audit.records.texts import WITHHELD_PIECE, EvidenceContent, PromptText, Withheld, withheld_text
@@ -80,6 +80,7 @@ __all__ = [
     "CERTIFICATE_SCHEMA",
     "FINDINGS_SCHEMA",
     "LABELS_SCHEMA",
+    "SEAL_LEVEL",
     "WITHHELD_PIECE",
     "Baseline",
     "BaselineKind",

@@ -10,9 +10,18 @@ from pathlib import Path
 
 from cryptography import x509
 
+from audit.config import SealLevel
 from audit.digests import Json
 from audit.errors import AffidavitError, EvidenceError, UsageError
-from audit.signing.bundle_files import ATTESTATION, CERTIFICATE, REPORT_PDF, FolderContents, read_content, scan_folder
+from audit.signing.bundle_files import (
+    ATTESTATION,
+    CERTIFICATE,
+    MANIFEST,
+    REPORT_PDF,
+    FolderContents,
+    read_content,
+    scan_folder,
+)
 from audit.signing.certificates import Certificate, fingerprint, read_x509_file
 from audit.signing.chains import RevocationInfo, issuers_in_pem, trust_problem
 from audit.signing.checks import (
@@ -26,6 +35,7 @@ from audit.signing.checks import (
     passed,
     printable,
 )
+from audit.signing.claims import SealTerms
 from audit.signing.dsse import Attestation, read_attestation, verify_attestation
 from audit.signing.pdf_check import PdfVerification
 from audit.signing.statement import SignerBlock, Statement, read_statement
@@ -287,11 +297,21 @@ def check_validity(
     return passed(CheckName.VALIDITY, detail)
 
 
-def check_timestamp(pdf: PdfVerification, signed_at: datetime) -> Check:
-    """Return whether a trusted authority's timestamp in the PDF says that the seal existed when it claims."""
+def check_timestamp(pdf: PdfVerification, signed_at: datetime, terms: SealTerms) -> Check:
+    """Return whether a trusted authority's timestamp in the PDF says that the seal existed when it claims.
+
+    CMS does not sign the timestamp: where the manifest says that there was one, a PDF without it fails.
+    """
     name, stamp = CheckName.TIMESTAMP, pdf.timestamp
+    lacking = "timestamp" if stamp is None else "answers of authorities"
+    if (terms.stamped and stamp is None) or (terms.made == SealLevel.B_LT and not pdf.revocation):
+        return failed(
+            name, printable(f"{MANIFEST} says level {terms.made}, the PDF has no {lacking}"), files=[REPORT_PDF]
+        )
     if stamp is None:
-        return not_checked(name, f"{REPORT_PDF} has no RFC 3161 timestamp: the signing time is the signer's claim")
+        asked = "sealed without the timestamp that the configuration asked for"
+        none = f"{REPORT_PDF} has no RFC 3161 timestamp"
+        return not_checked(name, f"{asked if terms.stamp_missing else none}: the signing time is the signer's claim")
     when = f"{stamp.moment.isoformat()} by {stamp.authority}"
     if not stamp.sound:
         return failed(name, f"the timestamp {when} does not verify", files=[REPORT_PDF])

@@ -170,8 +170,14 @@ def _path_problem(
     from pyhanko_certvalidator.errors import PathError, ValidationError  # noqa: PLC0415 - same
 
     answers: dict[str, Any] = {}
-    if revocation is not None:
-        answers = {"ocsps": revocation.ocsps, "crls": revocation.crls, "revocation_mode": "hard-fail"}
+    if revocation:
+        # Asked at the end of a run, whose moment is its beginning: "not revoked" said later holds for earlier.
+        answers = {
+            "ocsps": revocation.ocsps,
+            "crls": revocation.crls,
+            "revocation_mode": "hard-fail",
+            "retroactive_revinfo": True,
+        }
     context = ValidationContext(
         # With the anchor's own path length and name constraints, which RFC 5280 leaves to the one who trusts it.
         trust_roots=[CertTrustAnchor(as_asn1(anchor), derive_default_quals_from_cert=True)],

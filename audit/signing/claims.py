@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 
+from audit.config import SealLevel
 from audit.digests import Json, canonical_json, digest_bytes
 from audit.errors import EvidenceError
+from audit.records import SEAL_LEVEL
 from audit.signing.bundle_files import FINDINGS, MANIFEST
 from audit.signing.certificates import Certificate
 from audit.signing.checks import one_line
@@ -79,6 +82,36 @@ def record_problems(
     if different:
         return {MANIFEST: f"{MANIFEST} disagrees with {FINDINGS} or the seal about: {', '.join(different)}"}
     return {}
+
+
+@dataclass(frozen=True, slots=True)
+class SealTerms:
+    """The PAdES levels in a manifest: which one the configuration asked for, and which one the seal has."""
+
+    asked: str = SealLevel.B_B.value
+    made: str = SealLevel.B_B.value
+
+    @property
+    def stamped(self) -> bool:
+        """Whether the seal was made with a timestamp."""
+        return self.made != SealLevel.B_B.value
+
+    @property
+    def stamp_missing(self) -> bool:
+        """Whether the seal was made without the timestamp that the configuration asked for."""
+        return not self.stamped and self.asked != SealLevel.B_B.value
+
+
+def seal_terms(manifest_data: bytes) -> SealTerms:
+    """Return the levels that a manifest names; B-B where it names none, or cannot be read, which other checks tell."""
+    try:
+        run = expect_object(expect_object(parse_json(manifest_data, item=MANIFEST), item=MANIFEST).get("run"), item="")
+        config = expect_object(run.get("config", {}), item="config")
+        asked = expect_object(config.get("seal", {}), item="seal").get("level", SealLevel.B_B.value)
+        made = expect_object(run.get("environment", {}), item="environment").get(SEAL_LEVEL, SealLevel.B_B.value)
+        return SealTerms(expect_text(asked, item="level"), expect_text(made, item="level"))
+    except EvidenceError:
+        return SealTerms()
 
 
 def _manifest_differences(

@@ -11,7 +11,7 @@ from audit.signing.attested import VerifyResult, check_timestamp, check_trust, c
 from audit.signing.bundle_files import ATTESTATION, FINDINGS, MANIFEST, MAX_CONTENT_BYTES, REPORT_PDF
 from audit.signing.certificates import Certificate
 from audit.signing.checks import Check, CheckName, failed, not_checked, one_line, passed, printable
-from audit.signing.claims import record_problems
+from audit.signing.claims import SealTerms, record_problems, seal_terms
 from audit.signing.contents import attachment_in_pdf
 from audit.signing.pdf_check import PdfVerification, verify_pdf
 from audit.signing.strict_json import expect_object, parse_json
@@ -53,11 +53,11 @@ def verify_report(
     pinned, tsa = pinned_signer(trusted), pinned_tsa(trusted_tsa)
     data = _read(path)
     pdf = verify_pdf(data, None, trusted_tsa=tsa)
-    made = {check.name: check for check in _sealed_checks(pdf, now)}
+    made = {check.name: check for check in _sealed_checks(pdf, _terms(data), now)}
     chain, claimed = pdf.chain, pdf.claimed_at
     if chain is not None and claimed is not None and pdf.ok:
         made[CheckName.SIGNER_TRUSTED] = check_trust(
-            chain.certificate, chain.issuers, pinned, moment=claimed, file=REPORT_PDF
+            chain.certificate, chain.issuers, pinned, moment=claimed, revocation=pdf.revocation, file=REPORT_PDF
         )
         for check in _content_checks(data, chain.certificate, claimed):
             made[check.name] = check
@@ -68,13 +68,13 @@ def verify_report(
     return VerifyResult(checks, None, pdf.fingerprint, alone=True)
 
 
-def _sealed_checks(pdf: PdfVerification, now: datetime | None) -> list[Check]:
+def _sealed_checks(pdf: PdfVerification, terms: SealTerms, now: datetime | None) -> list[Check]:
     if pdf.problems or pdf.chain is None or pdf.claimed_at is None:
         return [failed(CheckName.PDF_SIGNATURE, "; ".join(pdf.problems), files=[REPORT_PDF])]
     return [
         passed(CheckName.PDF_SIGNATURE, "one seal covers the entire file and forbids every change"),
         check_validity(pdf.chain.certificate, pdf.claimed_at, now, file=REPORT_PDF),
-        check_timestamp(pdf, pdf.claimed_at),
+        check_timestamp(pdf, pdf.claimed_at, terms),
     ]
 
 
@@ -102,6 +102,13 @@ def _content_checks(data: bytes, certificate: Certificate, claimed: datetime) ->
         f"whether the files that it lists are intact {_NEEDS_BUNDLE}, with {ATTESTATION}"
     )
     return [agree, passed(CheckName.MANIFEST_AGREES, detail)]
+
+
+def _terms(data: bytes) -> SealTerms:
+    try:
+        return seal_terms(attachment_in_pdf(data, MANIFEST))
+    except EvidenceError:
+        return SealTerms()
 
 
 def _read(path: Path) -> bytes:

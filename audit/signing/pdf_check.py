@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import struct
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from io import BytesIO
 from typing import Any
@@ -18,8 +18,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from audit.errors import KeyProblem
 from audit.signing.asynchronous import run_async
 from audit.signing.certificates import as_asn1, fingerprint, load_der
-from audit.signing.chains import Chain, make_chain
+from audit.signing.chains import Chain, RevocationInfo, make_chain
 from audit.signing.checks import one_line, printable
+from audit.signing.long_term import revocation_in_pdf
 from audit.signing.pdf_structure import cms_problem, coverage_problem
 
 FIELD_NAME = "AffidavitSeal"
@@ -52,12 +53,14 @@ class PdfVerification:
         chain: the certificate that signed and those above it that the seal carries, or None when they cannot be read.
         claimed_at: the signing time that the signer wrote, UTC.
         timestamp: the timestamp, or None when there is none.
+        revocation: the answers of authorities that the PDF carries.
     """
 
     problems: tuple[str, ...]
     chain: Chain | None = None
     claimed_at: datetime | None = None
     timestamp: PdfTimestamp | None = None
+    revocation: RevocationInfo = field(default_factory=RevocationInfo)
 
     @property
     def ok(self) -> bool:
@@ -175,7 +178,7 @@ def _verify(
     if len(tokens) > 1:
         problems.append(f"{len(tokens)} timestamps where at most one belongs")
     timestamp = _describe_timestamp(status, tokens[0], embedded, trusted_tsa) if len(tokens) == 1 else None
-    return PdfVerification(tuple(problems), chain, claimed_at, timestamp)
+    return PdfVerification(tuple(problems), chain, claimed_at, timestamp, revocation_in_pdf(reader))
 
 
 def _form_problems(

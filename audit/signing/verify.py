@@ -20,8 +20,9 @@ from audit.signing.attested import (
     read_attested,
     unreadable,
 )
-from audit.signing.bundle_files import CERTIFICATE, FINDINGS, REPORT_PDF, FolderContents
+from audit.signing.bundle_files import CERTIFICATE, FINDINGS, MANIFEST, REPORT_PDF, FolderContents
 from audit.signing.checks import Check, CheckName, failed, not_checked, one_line, passed, printable
+from audit.signing.claims import SealTerms, seal_terms
 from audit.signing.contents import check_findings, check_manifest
 from audit.signing.pdf_check import PdfVerification, verify_pdf
 from audit.signing.statement import Statement
@@ -57,10 +58,10 @@ def verify_bundle(
     return found.result(
         [
             _check_files(found.contents, statement),
-            check_trust(certificate, found.issuers, pinned, moment=statement.signed_at),
+            check_trust(certificate, found.issuers, pinned, moment=statement.signed_at, revocation=pdf.revocation),
             check_identity(certificate, statement, found.read),
             check_validity(certificate, statement.signed_at, now),
-            check_timestamp(pdf, statement.signed_at),
+            check_timestamp(pdf, statement.signed_at, _terms(found)),
             _check_pdf(pdf, statement),
             check_findings(found.read),
             check_manifest(found.read, statement, certificate),
@@ -94,6 +95,13 @@ def _check_pdf(pdf: PdfVerification, statement: Statement) -> Check:
     if problems:
         return failed(CheckName.PDF_SIGNATURE, "; ".join(problems), files=[REPORT_PDF])
     return passed(CheckName.PDF_SIGNATURE, f"one seal by the statement's signer covers all of {REPORT_PDF}")
+
+
+def _terms(found: Attested) -> SealTerms:
+    try:
+        return seal_terms(found.read(MANIFEST))
+    except EvidenceError:
+        return SealTerms()
 
 
 def _read_pdf(found: Attested, tsa: x509.Certificate | None) -> PdfVerification:

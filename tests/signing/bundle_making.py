@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pikepdf
 
+from audit.config import SealLevel
 from audit.digests import Json, canonical_json, digest_file
 from audit.packing import PACKED_TYPE, pack
 from audit.signing.bundle_files import scan_folder
@@ -52,7 +53,7 @@ def make_keyed(folder: Path, name: str, algorithm: KeyKind = KeyKind.ECDSA_P256)
 
 
 def write_bundle(
-    folder: Path, pdf: bytes, findings: bytes, signer: Signer, *, at: datetime = SIGNED_AT, tsa_url: str | None = None
+    folder: Path, pdf: bytes, findings: bytes, signer: Signer, *, at: datetime = SIGNED_AT, tsa_url: str = ""
 ) -> None:
     """Write an unsealed bundle with every kind of file of the layout; its PDF is sealed."""
     (folder / "activations").mkdir(parents=True)
@@ -65,7 +66,9 @@ def write_bundle(
     (folder / "report.html").write_text(html, encoding="utf-8")
     write_manifest(folder, signer, at=at)
     attached = attach_manifest(pdf, folder)
-    (folder / "report.pdf").write_bytes(sign_pdf(attached, signer, signed_at=at, reason="r", tsa_url=tsa_url))
+    level = SealLevel.B_T if tsa_url else SealLevel.B_B
+    sealed = sign_pdf(attached, signer, signed_at=at, reason="r", level=level, tsa_url=tsa_url)
+    (folder / "report.pdf").write_bytes(sealed)
 
 
 def write_manifest(folder: Path, signer: Signer, *, at: datetime = SIGNED_AT) -> None:

@@ -260,9 +260,7 @@ def test_a_seal_carries_its_chain_and_no_other_certificate(
     for extra, reason in ((keyed.signer.certificate.x509, "beside or twice"), (root.certificate, "unsigned parts")):
         with monkeypatch.context() as patch:
             patch.setattr(pdf, "_pyhanko_signer", dishonest(extra))
-            sealed = pdf._seal(
-                plain_pdf, seal.signer(), signed_at=SIGNED_AT, reason="r", location=None, timestamper=None
-            )
+            sealed = pdf._seal(plain_pdf, seal.signer(), signed_at=SIGNED_AT, reason="r", location=None)
         problems = verify_pdf(sealed, seal.certificate, moment=SIGNED_AT).problems
         assert any(reason in problem for problem in problems), problems
 

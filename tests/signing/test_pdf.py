@@ -20,6 +20,7 @@ from pyhanko.pdf_utils.incremental_writer import IncrementalPdfFileWriter
 from pyhanko.pdf_utils.reader import PdfFileReader
 from pyhanko.sign import fields, signers
 
+from audit.config import SealLevel
 from audit.errors import EnvironmentProblem, EvidenceError, KeyProblem
 from audit.signing.certificates import Certificate
 from audit.signing.pdf import _pyhanko_signer, sign_pdf, verify_pdf
@@ -291,9 +292,18 @@ def test_only_a_plain_pdf_is_sealed(sealed_pdf: bytes, plain_pdf: bytes, keyed: 
 def test_an_authority_that_does_not_answer_is_an_environment_problem(plain_pdf: bytes, keyed: Keyed) -> None:
     """A refused connection is exit 4; an address of another kind is a usage error."""
     with pytest.raises(EnvironmentProblem, match="RFC 3161"):
-        sign_pdf(plain_pdf, keyed.signer, signed_at=SIGNED_AT, reason="r", tsa_url="http://127.0.0.1:9/tsa")
+        sign_pdf(
+            plain_pdf,
+            keyed.signer,
+            signed_at=SIGNED_AT,
+            reason="r",
+            level=SealLevel.B_T,
+            tsa_url="http://127.0.0.1:9/tsa",
+        )
     with pytest.raises(KeyProblem, match="http or https"):
-        sign_pdf(plain_pdf, keyed.signer, signed_at=SIGNED_AT, reason="r", tsa_url="file:///etc/passwd")
+        sign_pdf(
+            plain_pdf, keyed.signer, signed_at=SIGNED_AT, reason="r", level=SealLevel.B_T, tsa_url="file:///etc/passwd"
+        )
 
 
 @pytest.mark.parametrize(

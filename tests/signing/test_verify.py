@@ -613,7 +613,6 @@ def test_a_seal_with_two_signing_times_fails(
         signed_at=SIGNED_AT + timedelta(days=90),
         reason="r",
         location=None,
-        timestamper=None,
     )
     (bundle / "report.pdf").write_bytes(sealed)
     reseal(bundle, keyed)
