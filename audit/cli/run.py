@@ -10,12 +10,15 @@ import click
 @click.command()
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="The bundle's folder.")
 @click.option("--config", type=click.Path(path_type=Path, dir_okay=False), default=None, help="audit.toml.")
-@click.option("--key", type=click.Path(path_type=Path, dir_okay=False), required=True, help="Sealing key, PEM or .p12.")
+@click.option("--key", required=True, metavar="FILE|URI", help="Sealing key: PEM, .p12, or pkcs11:token=...;object=...")
 @click.option(
     "--cert",
     type=click.Path(path_type=Path, dir_okay=False),
     default=None,
-    help="Its certificate. Default: certificate.pem beside the key.",
+    help="Its certificate, those above it after it. Default: certificate.pem beside the key, or the token's.",
+)
+@click.option(
+    "--pkcs11-module", type=click.Path(path_type=Path, dir_okay=False), default=None, help="A token's driver."
 )
 @click.option("--executor", type=click.Choice(["local", "ray"]), default=None, help="Instead of capture.executor.")
 @click.option("--dtype", type=click.Choice(["fp32", "bf16"]), default=None, help="Instead of model.dtype.")
@@ -25,7 +28,7 @@ import click
     metavar="TEXT",
     help='Instead of causal.budget: "unlimited", "none", "40000 forwards" or "10 minutes".',
 )
-@click.option("--passphrase-env", default=None, metavar="VARIABLE", help="The key's passphrase is in this variable.")
+@click.option("--passphrase-env", default=None, metavar="VARIABLE", help="The passphrase or PIN is in this variable.")
 @click.option("--tsa", default=None, metavar="URL", help="Instead of seal.tsa; with level B-B it asks for B-T.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.option("--quiet", is_flag=True, help="No progress on stderr.")
@@ -33,8 +36,9 @@ def run(
     *,
     out: Path,
     config: Path | None,
-    key: Path,
+    key: str,
     cert: Path | None,
+    pkcs11_module: Path | None,
     executor: str | None,
     dtype: str | None,
     causal_budget: str | None,
@@ -51,8 +55,8 @@ def run(
     from datetime import UTC, datetime
 
     from audit.budget import parse_limit
+    from audit.cli.sealing_key import open_signer
     from audit.config import AuditConfig, Dtype, ExecutorKind, SealLevel, check_seal, load_config
-    from audit.signing.keys import certificate_path, load_signer, passphrase_from_environment
     from audit.workspace import refuse_taken
     from probes.loader import load_suites
 
@@ -72,9 +76,7 @@ def run(
     # Before torch is imported: a misspelt suite is told at once.
     load_suites(settings.probes.suites)
     now = datetime.now(UTC).replace(microsecond=0)
-    passphrase = passphrase_from_environment(passphrase_env) if passphrase_env is not None else None
-    pem = key.suffix not in {".p12", ".pfx"}
-    signer = load_signer(key, cert or (certificate_path(key.parent) if pem else None), passphrase, at=now)
+    signer = open_signer(key, cert, passphrase_env=passphrase_env, pkcs11_module=pkcs11_module, at=now)
 
     from audit.cli.bar import progress
     from audit.cli.summary import print_result

@@ -85,23 +85,29 @@ def make_chain(leaf: x509.Certificate, others: Iterable[x509.Certificate], *, it
     Raises:
         KeyProblem: the first certificate cannot seal, or one of the others is not above it.
     """
-    certificate = describe(leaf, item=item)
-    waiting = list(others)
-    issuers: list[x509.Certificate] = []
-    while waiting:
-        last = issuers[-1] if issuers else leaf
-        above = next((it for it in waiting if it not in (leaf, *issuers) and _issued(last, it)), None)
-        if above is None or len(issuers) == MAX_ISSUERS:
-            raise KeyProblem(
-                item=item,
-                expected=f"the seal's certificate first, then its issuers, at most {MAX_ISSUERS}",
-                found=f"{len(waiting)} beside or twice: {waiting[0].subject.rfc4514_string()!r}",
-                hint="Write the PEM blocks from the seal's certificate up to its root, and no others.",
-            )
-        waiting.remove(above)
-        issuers.append(above)
-    root = issuers.pop() if issuers and _issued(issuers[-1], issuers[-1]) else None
-    return Chain(certificate, tuple(issuers), root)
+    certificate, waiting = describe(leaf, item=item), list(others)
+    above = above_of(leaf, waiting)
+    if len(above) != len(waiting) or len(above) > MAX_ISSUERS:
+        beside = [other for other in waiting if other not in above] or waiting
+        raise KeyProblem(
+            item=item,
+            expected=f"the seal's certificate first, then its issuers, at most {MAX_ISSUERS}",
+            found=f"{len(waiting) - len(above)} beside or twice: {beside[0].subject.rfc4514_string()!r}",
+            hint="Write the PEM blocks from the seal's certificate up to its root, and no others.",
+        )
+    root = above.pop() if above and _issued(above[-1], above[-1]) else None
+    return Chain(certificate, tuple(above), root)
+
+
+def above_of(leaf: x509.Certificate, others: Sequence[x509.Certificate]) -> list[x509.Certificate]:
+    """Return those of the others that stand above a certificate, each the issuer of the one before."""
+    above: list[x509.Certificate] = []
+    while True:
+        last = above[-1] if above else leaf
+        following = next((it for it in others if it not in (leaf, *above) and _issued(last, it)), None)
+        if following is None:
+            return above
+        above.append(following)
 
 
 def issuers_in_pem(pem: bytes, certificate: Certificate, *, item: str) -> tuple[x509.Certificate, ...]:

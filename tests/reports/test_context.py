@@ -9,6 +9,8 @@ import pytest
 from audit.records import SEAL_LEVEL, Findings, RunInfo
 from reports.context import build_view
 
+MISSING = "sealed without the timestamp that the configuration asked for, as its authority did not answer"
+
 
 @pytest.mark.parametrize(
     ("asked", "made", "said"),
@@ -20,10 +22,7 @@ from reports.context import build_view
         (
             "B-T",
             "B-B",
-            [
-                "PAdES B-B: sealed without the timestamp that the configuration asked for,"
-                " as its authority did not answer"
-            ],
+            [f"PAdES B-B: {MISSING}"],
         ),
     ],
 )
