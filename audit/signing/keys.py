@@ -16,8 +16,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 from audit.errors import KeyProblem
 from audit.signing.algorithms import PrivateKey, algorithm_of
 from audit.signing.certificates import Certificate, describe, fingerprint
-from audit.signing.chains import make_chain, read_chain_file
-from audit.signing.key_files import open_key_file
+from audit.signing.chains import Chain, make_chain, read_chain_file
+from audit.signing.key_files import PKCS12_SUFFIXES, open_key_file
 from audit.signing.signer import Signer, SoftwareKey, make_signer
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "load_signer",
     "new_sealing_key",
     "passphrase_from_environment",
+    "read_chain",
 ]
 
 KEY_NAME = "key.pem"
@@ -153,6 +154,20 @@ def load_signer(key_path: Path, cert_path: Path | None, passphrase: str | None =
         raise _bad_input(item, "an ECDSA P-256 or RSA key", type(key).__name__)
     algorithm_of(key.public_key(), item=item)
     return make_signer(SoftwareKey(key), key.public_key(), chain, at=at, item=item)
+
+
+def read_chain(path: Path, passphrase: str | None) -> Chain:
+    """Return the certificates in a PEM file, or in a PKCS#12 file, whose key is left alone.
+
+    Raises:
+        KeyProblem: the file is missing, holds no certificate, or does not open with the passphrase.
+    """
+    if path.suffix.lower() not in PKCS12_SUFFIXES:
+        return read_chain_file(path)
+    certificates = open_key_file(path, passphrase).certificates
+    if not certificates:
+        raise _bad_input(str(path), "a PKCS#12 file with a certificate", "no certificate in it")
+    return make_chain(certificates[0], certificates[1:], item=str(path))
 
 
 def passphrase_from_environment(variable: str) -> str:
