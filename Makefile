@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PANGO := libpango-1.0-0 libpangoft2-1.0-0 libharfbuzz-subset0 fontconfig
 PANGO_CHECK := $(BIN)/python -c 'from reports.pdf import check_pdf_libraries; check_pdf_libraries()'
-TOOLS := poppler-utils chromium openssl
+TOOLS := poppler-utils chromium openssl qpdf softhsm2 nodejs npm
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: demo test check lint types contracts tests cards catalogue install dev pango tools clean
@@ -66,7 +66,7 @@ pango: install
 	@$(PANGO_CHECK)
 
 tools:
-	@missing=; for tool in pdfsig chromium openssl; do command -v $$tool >/dev/null || missing=1; done; \
+	@missing=; for tool in pdfsig chromium openssl qpdf softhsm2-util npm; do command -v $$tool >/dev/null || missing=1; done; \
 	[ -z "$$missing" ] || $(MAKE) --no-print-directory apt WANT='$(TOOLS)'
 
 .PHONY: apt

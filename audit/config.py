@@ -9,6 +9,7 @@ from enum import StrEnum
 from math import inf
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
+from urllib.parse import urlsplit
 
 from audit.budget import parse_limit
 from audit.errors import ConfigError
@@ -43,6 +44,21 @@ class PageSize(StrEnum):
 
     A4 = "A4"
     LETTER = "Letter"
+
+
+class SealLevel(StrEnum):
+    """The PAdES baseline levels (ETSI EN 319 142-1) of the PDF's seal."""
+
+    B_B = "B-B"
+    B_T = "B-T"
+    B_LT = "B-LT"
+
+
+class WithoutTimestamp(StrEnum):
+    """What happens where a timestamp is asked for and its authority does not answer."""
+
+    REFUSE = "refuse"
+    ALLOW = "allow"
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,8 +191,22 @@ class ReportConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class SealConfig:
+    """What the PDF's seal carries besides the signature.
+
+    `level`: B-B the signature, B-T a timestamp, B-LT also what the authorities say about its certificates. `tsa`: the
+    RFC 3161 timestamp authority that B-T and B-LT ask. `without_timestamp`: whether to seal at B-B, which the report
+    then says, when it does not answer.
+    """
+
+    level: SealLevel = SealLevel.B_B
+    tsa: str = ""
+    without_timestamp: WithoutTimestamp = WithoutTimestamp.REFUSE
+
+
+@dataclass(frozen=True, slots=True)
 class AuditConfig:
-    """Everything that decides the result of an audit."""
+    """Everything that decides the result of an audit, and how it is sealed."""
 
     model: ModelConfig = field(default_factory=ModelConfig)
     sae: SaeConfig = field(default_factory=SaeConfig)
@@ -187,6 +217,7 @@ class AuditConfig:
     interaction: InteractionConfig = field(default_factory=InteractionConfig)
     causal: CausalConfig = field(default_factory=CausalConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
+    seal: SealConfig = field(default_factory=SealConfig)
 
 
 _MAY_BE_EMPTY = frozenset({"sae.controls"})
@@ -333,6 +364,7 @@ def _check_ranges(config: AuditConfig, *, origin: str) -> None:
                 hint="Green is the stricter limit.",
             )
     parse_limit(config.causal.budget, item=f"{origin}: causal.budget")
+    check_seal(config.seal, origin=origin)
     title = config.report.title
     if not title.strip() or len(title) > TITLE_MOST or not title.isprintable():
         raise ConfigError(
@@ -341,3 +373,30 @@ def _check_ranges(config: AuditConfig, *, origin: str) -> None:
             found=f"{len(title)} characters: {title[:TITLE_MOST]!a}",
             hint="Shorten the title, or take out its control characters.",
         )
+
+
+def check_seal(seal: SealConfig, *, origin: str) -> None:
+    """Pass if the level and the timestamp authority fit each other.
+
+    Raises:
+        ConfigError: a timestamp without an authority or the other way round, or an address that is none or carries a
+            password: the address stands in the manifest.
+    """
+    wanted = seal.level is not SealLevel.B_B
+    try:
+        address = urlsplit(seal.tsa)
+    except ValueError:
+        address = urlsplit("")
+    usable = address.scheme in {"http", "https"} and bool(address.netloc) and "@" not in address.netloc
+    if usable if wanted else not seal.tsa:
+        return
+    raise ConfigError(
+        item=f"{origin}: seal.tsa",
+        expected=(
+            f"for level {seal.level.value} the http or https address of a timestamp authority, without a password"
+            if wanted
+            else "no timestamp authority, as level B-B has no timestamp"
+        ),
+        found=repr(seal.tsa) if "@" not in seal.tsa else "an address with a user name",
+        hint='Set seal.level to "B-T" or "B-LT" together with seal.tsa, or neither.',
+    )

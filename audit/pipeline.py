@@ -16,8 +16,8 @@ from audit.capture.sae_sources import certificate_folder, expand_sources
 from audit.cards import feature_cards
 from audit.causes import Causes, find_causes, record_causes
 from audit.certification import read_certificate, summary_of
-from audit.config import AuditConfig
-from audit.errors import SuiteError, UsageError
+from audit.config import AuditConfig, check_seal
+from audit.errors import SuiteError
 from audit.evidence.store import Store, create_store
 from audit.filling import fill_store
 from audit.frameworks.files import shipped_frameworks
@@ -43,6 +43,7 @@ from audit.records import (
 )
 from audit.request import AuditRequest
 from audit.signing.seal import seal_bundle
+from audit.signing.timestamps import attainable_level
 from audit.suppressions import suppress_causes
 from audit.workspace import open_workspace
 from probes.loader import load_suites
@@ -82,13 +83,9 @@ def run_audit(request: AuditRequest, *, progress: Progress, clock: Callable[[], 
     # A broken file of the package, or a language that is not there, is found now, not when the report is made.
     shipped_frameworks()
     language_of(request.config.report.language)
-    if request.tsa_url is not None and not request.tsa_url.startswith(("http://", "https://")):
-        raise UsageError(
-            item="timestamp authority",
-            expected="an http or https address",
-            found=request.tsa_url,
-            hint="Give the address at which the authority answers RFC 3161 requests.",
-        )
+    check_seal(request.config.seal, origin="audit")
+    # Asked now too: an authority that is down ends the run before its work, where the configuration refuses that.
+    attainable_level(request.config.seal)
     request.signer.require_valid_at(request.created_at)
     suites = load_suites(request.config.probes.suites, subset=request.config.probes.subset)
     if not any(suite.concepts for suite in suites):

@@ -20,13 +20,14 @@ from audit.exports.source import ExportSource
 from audit.gathering import Subject
 from audit.planning import measuring_code, public_config
 from audit.printing import REPORT_CODE, Record, html_report, pdf_report
-from audit.records import Findings, PlanInfo, RunInfo, SealInfo, as_json, parse_record
+from audit.records import SEAL_LEVEL, Findings, PlanInfo, RunInfo, SealInfo, as_json, parse_record
 from audit.redaction import claim_of
 from audit.request import AuditRequest
 from audit.signing.bundle_files import EXPORTS, FINDINGS, MANIFEST, PLAN, REPORT_HTML, REPORT_PDF, SALTS
 from audit.signing.pdf import sign_pdf
 from audit.signing.plan import MEASURING_CODE, Plan, plan_info
 from audit.signing.texts import SECRET_BYTES, TEXTS_KEY, Salts, TextsClaim
+from audit.signing.timestamps import attainable_level
 from reports.rendering import code_digest
 
 MANIFEST_SCHEMA = "affidavit/manifest/1"
@@ -57,12 +58,13 @@ def publish(findings: Findings, subject: Subject, request: AuditRequest, folder:
     findings_json = canonical_json(as_json(findings))
     digest = digest_bytes(findings_json)
     certificate = request.signer.certificate
+    level = attainable_level(request.config.seal)
     run = RunInfo(
         created_at=request.created_at.isoformat(timespec="seconds"),
         tool_version=__version__,
         command=request.command,
         config=public_config(request.config),
-        environment=_environment(request.config),
+        environment=_environment(request.config) | {SEAL_LEVEL: level.value},
         findings_digest=digest,
         bundle_name=request.out.name,
         seal=SealInfo(
@@ -95,7 +97,8 @@ def publish(findings: Findings, subject: Subject, request: AuditRequest, folder:
             request.signer,
             signed_at=request.created_at,
             reason="Seal over the evidence report of a model audit",
-            tsa_url=request.tsa_url,
+            level=level,
+            tsa_url=request.config.seal.tsa,
         )
         (folder / REPORT_PDF).write_bytes(sealed)
     except OSError as error:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from audit.config import AuditConfig
 from audit.records import Predecessor
-from audit.signing.keys import Signer
 from audit.signing.plan import Plan
+from audit.signing.signer import Signer
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,6 @@ class AuditRequest:
         signer: whose seal it gets.
         created_at: the moment of the run, with a time zone; an argument, never read from a clock inside.
         command: the command line as a reader may repeat it.
-        tsa_url: an RFC 3161 timestamp authority for the PDF's seal, or None.
         plan: what was promised before; the audit is refused where it would be another one.
         previous: the audit before this one in a series.
     """
@@ -32,6 +31,5 @@ class AuditRequest:
     signer: Signer
     created_at: datetime
     command: str
-    tsa_url: str | None = None
     plan: Plan | None = None
     previous: Predecessor | None = None

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from audit.config import PageSize
+from audit.config import PageSize, SealLevel
 from audit.digests import Json
 from audit.frameworks.files import shipped_frameworks
 from audit.records import (
+    SEAL_LEVEL,
     Contrast,
     Estimate,
     Findings,
@@ -160,6 +161,40 @@ def _title(run: RunInfo) -> str:
     return visible(title)
 
 
+def _plan(run: RunInfo) -> str:
+    if run.plan is None:
+        return _("none was sealed before the audit")
+    return _(
+        "sealed {when} by {who}, before the model saw a prompt; nothing was changed since",
+        when=date_text(run.plan.signed_at),
+        who=visible(run.plan.common_name),
+    )
+
+
+def _series(run: RunInfo) -> str:
+    if run.previous is None:
+        return _("number 1; follows no other audit")
+    return _(
+        "number {number}; follows {digest}",
+        number=count(run.previous.sequence + 1),
+        digest=short_digest(visible(run.previous.digest)),
+    )
+
+
+def _level_facts(run: RunInfo) -> tuple[Fact, ...]:
+    """Return the seal's level where it is more than a signature, or less than what was asked for."""
+    asked, made = run.config.get("seal"), run.environment.get(SEAL_LEVEL, SealLevel.B_B)
+    if made != SealLevel.B_B:
+        said = _("PAdES {level}, with a timestamp by another authority", level=visible(made))
+        return (Fact(_("Seal level"), said),)
+    if isinstance(asked, Mapping) and asked.get("level", SealLevel.B_B) != SealLevel.B_B:
+        said = _(
+            "PAdES B-B: sealed without the timestamp that the configuration asked for, as its authority did not answer"
+        )
+        return (Fact(_("Seal level"), said),)
+    return ()
+
+
 def _cover(
     findings: Findings, run: RunInfo, title: str, instruments: Sequence[Instrument], *, withheld: Withheld | None
 ) -> Cover:
@@ -178,6 +213,8 @@ def _cover(
             *(fact for instrument in instruments for fact in _instrument_facts(instrument)),
             Fact(_("Made"), date_text(run.created_at)),
             Fact(_("Made with"), f"affidavit {visible(run.tool_version)}"),
+            Fact(_("Plan"), _plan(run)),
+            Fact(_("Series"), _series(run)),
             Fact(_("Bundle"), visible(run.bundle_name), code=True),
             Fact(_("Digest of findings.json"), visible(run.findings_digest), code=True),
         ),
@@ -186,6 +223,7 @@ def _cover(
             Fact(_("Organisation"), _organisation(run)),
             Fact(_("Algorithm"), visible(seal.algorithm)),
             Fact(_("Signing certificate, fingerprint"), visible(seal.fingerprint), code=True),
+            *_level_facts(run),
         ),
         seal_note=_(
             "This is the seal of an organisation, made by a machine: not a person's signature, and not anyone's"

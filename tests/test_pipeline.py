@@ -17,9 +17,9 @@ from audit.capture.jobs import capture, plan_jobs
 from audit.capture.model import load_model
 from audit.capture.sae_sources import SHIPPED, SHIPPED_CONTROLS
 from audit.capture.shards import content_digest
-from audit.config import AuditConfig, ExecutorKind, ModelConfig, ProbeConfig, SaeConfig
+from audit.config import AuditConfig, ExecutorKind, ModelConfig, ProbeConfig, SaeConfig, SealConfig, SealLevel
 from audit.digests import canonical_json, digest_bytes, digest_file
-from audit.errors import ModelUnavailable, OutputError, ShapeMismatch, SiteNotFound, SuiteError, UsageError
+from audit.errors import ConfigError, ModelUnavailable, OutputError, ShapeMismatch, SiteNotFound, SuiteError, UsageError
 from audit.evidence import scores
 from audit.evidence.store import ACTIVATIONS, Store, answer
 from audit.gathering import _executor, _sweeps, load_subject
@@ -325,8 +325,9 @@ def test_the_bundle_tells_no_path_of_this_machine(audit: SealedAudit) -> None:
 
 def test_a_timestamp_address_is_checked_before_work(audit: SealedAudit, tmp_path: Path) -> None:
     """A scheme that no authority speaks is refused at once."""
-    with pytest.raises(UsageError):
-        run_audit(replace(audit.request, out=tmp_path / "out", tsa_url="ftp://tsa"), progress=Silent())
+    config = replace(audit.request.config, seal=SealConfig(SealLevel.B_T, "ftp://tsa"))
+    with pytest.raises(ConfigError):
+        run_audit(replace(audit.request, config=config, out=tmp_path / "out"), progress=Silent())
     assert list(tmp_path.iterdir()) == []
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from audit.cli.sealing import signing_options
+from audit.cli.sealing_key import signing_options
 
 
 @click.command()
@@ -31,8 +31,9 @@ def approve(
     bundle: Path,
     name: str,
     meaning: str,
-    key: Path,
+    key: str,
     cert: Path | None,
+    pkcs11_module: Path | None,
     passphrase_env: str | None,
     trust: Path | None,
     out: Path | None,
@@ -44,14 +45,14 @@ def approve(
     from datetime import UTC, datetime
 
     from audit import __version__
-    from audit.cli.sealing import signer_of
+    from audit.cli.sealing_key import open_signer
     from audit.errors import EvidenceError
     from audit.signing.approvals import approvals_folder, write_approval
     from audit.signing.checks import CheckStatus
     from audit.signing.verify import verify_bundle
 
     now = datetime.now(UTC).replace(microsecond=0)
-    signer = signer_of(key, cert, passphrase_env, at=now)
+    signer = open_signer(key, cert, passphrase_env=passphrase_env, pkcs11_module=pkcs11_module, at=now)
     result = verify_bundle(bundle, trusted=trust, now=now)
     if not result.ok or result.statement is None:
         wrong = next(check for check in result.checks if check.status is CheckStatus.FAIL)

@@ -13,7 +13,6 @@ import click
 from audit.errors import ExitCode
 
 if TYPE_CHECKING:
-    from audit.signing.attested import VerifyResult
     from audit.signing.series import Link
 
 _DIGEST_SHOWN = len("sha256:") + 16
@@ -37,10 +36,12 @@ def chain(*, folders: tuple[Path, ...], trust: Path | None, tail: bool, as_json:
     DIR is a sealed bundle, or a folder whose folders are. Bundles are linked when they are made:
     `affidavit run --previous BUNDLE`. Exit 0 if the series is whole, 3 otherwise.
     """
+    from audit.cli.checking import Asked, check_place
     from audit.signing.series import order_links
 
     now = datetime.now(UTC)
-    results = {str(folder): _verify(folder, trust, now) for given in folders for folder in _bundles(given)}
+    asked = Asked(now, trust)
+    results = {str(folder): check_place(folder, asked) for given in folders for folder in _bundles(given)}
     links = order_links(results, tail=tail)
     whole = all(link.ok for link in links)
     if as_json:
@@ -69,18 +70,6 @@ def _bundles(given: Path) -> list[Path]:
             hint="Name the folders that `affidavit run` wrote.",
         )
     return found
-
-
-def _verify(folder: Path, trust: Path | None, now: datetime) -> VerifyResult:
-    from audit.signing.bundle_files import REDACTION
-
-    if os.path.lexists(folder / REDACTION):
-        from audit.redaction import verify_redacted
-
-        return verify_redacted(folder, trusted=trust, now=now, render=False)
-    from audit.signing.verify import verify_bundle
-
-    return verify_bundle(folder, trusted=trust, now=now)
 
 
 def _print_link(link: Link) -> None:

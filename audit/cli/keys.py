@@ -7,6 +7,12 @@ from pathlib import Path
 
 import click
 
+_PUBLISHING = """Publish the certificate and its fingerprint where readers already trust you, not inside the bundle:
+  - {name} on your web site over https, e.g. https://YOUR-SITE/.well-known/{name}
+  - this line in contracts, policies and on paper:  SHA-256 {fingerprint}
+Readers compare:  openssl x509 -in {name} -noout -fingerprint -sha256
+Readers pin it:   affidavit verify BUNDLE --trust {name}"""
+
 
 @click.group()
 def keys() -> None:
@@ -72,21 +78,30 @@ def new(
     click.echo(f"fingerprint  {made.certificate.fingerprint}")
     click.echo(f"valid until  {made.certificate.not_after.isoformat()}")
     click.echo("")
-    click.echo(
-        "Publish the certificate and its fingerprint where readers already trust you (web site, contract, registry),"
-    )
-    click.echo(f"not inside the bundle. Readers pin it:  affidavit verify BUNDLE --trust {made.certificate_path.name}")
+    for line in _PUBLISHING.format(name=made.certificate_path.name, fingerprint=made.certificate.fingerprint).split(
+        "\n"
+    ):
+        click.echo(line)
 
 
 @keys.command()
 @click.argument("certificate", metavar="CERT", type=click.Path(path_type=Path))
+@click.option(
+    "--passphrase-env", default=None, metavar="VARIABLE", help="Opens a .p12 file; passphrase in this variable."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def show(*, certificate: Path, as_json: bool) -> None:
-    """Show a certificate's subject, fingerprint and validity."""
-    from audit.signing.certificates import read_certificate_file
-    from audit.signing.checks import printable
+def show(*, certificate: Path, passphrase_env: str | None, as_json: bool) -> None:
+    """Show the subject, fingerprint and validity of a seal's certificate, and those above it.
 
-    record = read_certificate_file(certificate)
+    CERT is a PEM file or a PKCS#12 file.
+    """
+    from audit.signing.certificates import fingerprint
+    from audit.signing.checks import printable
+    from audit.signing.keys import passphrase_from_environment, read_chain
+
+    passphrase = passphrase_from_environment(passphrase_env) if passphrase_env is not None else None
+    chain = read_chain(certificate, passphrase)
+    record = chain.certificate
     fields: dict[str, str | None] = {
         "common_name": record.common_name,
         "organisation": record.organisation,
@@ -95,8 +110,12 @@ def show(*, certificate: Path, as_json: bool) -> None:
         "not_before": record.not_before.isoformat(),
         "not_after": record.not_after.isoformat(),
     }
+    above = [*chain.issuers, *([chain.root] if chain.root is not None else [])]
+    issuers = [{"subject": it.subject.rfc4514_string(), "fingerprint": fingerprint(it)} for it in above]
     if as_json:
-        click.echo(json.dumps(fields, sort_keys=True))
+        click.echo(json.dumps({**fields, "issuers": issuers}, sort_keys=True))
         return
     for key, value in fields.items():
         click.echo(f"{key.replace('_', ' '):<14}{printable(value) if value is not None else '(none)'}")
+    for issuer in issuers:
+        click.echo(f"{'issued by':<14}{printable(issuer['subject'])}  {issuer['fingerprint']}")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from audit.cli.sealing import signing_options
+from audit.cli.sealing_key import signing_options
 
 
 @click.command()
@@ -15,7 +15,14 @@ from audit.cli.sealing import signing_options
 @signing_options
 @click.option("--quiet", is_flag=True, help="No progress on stderr.")
 def plan(
-    *, out: Path, config: Path | None, key: Path, cert: Path | None, passphrase_env: str | None, quiet: bool
+    *,
+    out: Path,
+    config: Path | None,
+    key: str,
+    cert: Path | None,
+    pkcs11_module: Path | None,
+    passphrase_env: str | None,
+    quiet: bool,
 ) -> None:
     """Seal a plan: model, SAEs, suites, thresholds and code, by digest. The model is loaded but not run.
 
@@ -26,7 +33,7 @@ def plan(
 
     from audit import __version__
     from audit.cli.bar import progress
-    from audit.cli.sealing import signer_of
+    from audit.cli.sealing_key import open_signer
     from audit.config import AuditConfig, load_config
     from audit.errors import OutputError
     from audit.signing.detached import write_detached
@@ -41,7 +48,7 @@ def plan(
     settings = load_config(config) if config is not None else AuditConfig()
     suites = load_suites(settings.probes.suites, subset=settings.probes.subset)
     now = datetime.now(UTC).replace(microsecond=0)
-    signer = signer_of(key, cert, passphrase_env, at=now)
+    signer = open_signer(key, cert, passphrase_env=passphrase_env, pkcs11_module=pkcs11_module, at=now)
 
     from audit.inputs import read_inputs
     from audit.planning import planned

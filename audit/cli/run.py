@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from audit.cli.sealing import signing_options
+from audit.cli.sealing_key import signing_options
 
 if TYPE_CHECKING:
     from audit.records import Predecessor
@@ -39,15 +39,16 @@ if TYPE_CHECKING:
     default=None,
     help="The sealed bundle of the audit before this one: the new one is linked to it.",
 )
-@click.option("--tsa", default=None, metavar="URL", help="RFC 3161 timestamp authority for the PDF's seal.")
+@click.option("--tsa", default=None, metavar="URL", help="Instead of seal.tsa; with level B-B it asks for B-T.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.option("--quiet", is_flag=True, help="No progress on stderr.")
 def run(
     *,
     out: Path,
     config: Path | None,
-    key: Path,
+    key: str,
     cert: Path | None,
+    pkcs11_module: Path | None,
     executor: str | None,
     dtype: str | None,
     causal_budget: str | None,
@@ -66,8 +67,8 @@ def run(
     from datetime import UTC, datetime
 
     from audit.budget import parse_limit
-    from audit.cli.sealing import signer_of
-    from audit.config import AuditConfig, Dtype, ExecutorKind, load_config
+    from audit.cli.sealing_key import open_signer
+    from audit.config import AuditConfig, Dtype, ExecutorKind, SealLevel, check_seal, load_config
     from audit.workspace import refuse_taken
     from probes.loader import load_suites
 
@@ -80,10 +81,14 @@ def run(
     if causal_budget is not None:
         parse_limit(causal_budget, item="--causal-budget")
         settings = replace(settings, causal=replace(settings.causal, budget=causal_budget))
+    if tsa is not None:
+        level = SealLevel.B_T if settings.seal.level is SealLevel.B_B else settings.seal.level
+        settings = replace(settings, seal=replace(settings.seal, tsa=tsa, level=level))
+        check_seal(settings.seal, origin="--tsa")
     # Before torch is imported: a misspelt suite is told at once.
     load_suites(settings.probes.suites)
     now = datetime.now(UTC).replace(microsecond=0)
-    signer = signer_of(key, cert, passphrase_env, at=now)
+    signer = open_signer(key, cert, passphrase_env=passphrase_env, pkcs11_module=pkcs11_module, at=now)
     promised = _read_plan(plan, now) if plan is not None else None
     before = _predecessor(previous, now) if previous is not None else None
 
@@ -99,10 +104,11 @@ def run(
         "--causal-budget": causal_budget and f'"{causal_budget}"',
         "--plan": plan and plan.name,
         "--previous": previous and previous.name,
+        "--tsa": tsa,
         "--out": out.name,
     }
     command = " ".join(["affidavit run", *(f"{name} {value}" for name, value in options.items() if value is not None)])
-    request = AuditRequest(settings, out, signer, now, command, tsa_url=tsa, plan=promised, previous=before)
+    request = AuditRequest(settings, out, signer, now, command, plan=promised, previous=before)
     print_result(run_audit(request, progress=progress(quiet=quiet)), as_json=as_json)
 
 

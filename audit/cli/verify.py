@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +21,7 @@ _MARK = {"pass": "PASS", "fail": "FAIL", "not checked": "  - "}
 
 
 @click.command()
-@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("bundle", metavar="BUNDLE|REPORT.PDF", type=click.Path(path_type=Path))
 @click.option(
     "--trust",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -69,33 +68,22 @@ def verify(
 ) -> int:
     """Check every byte of a sealed bundle, offline. Exit 0 if no check fails, 3 otherwise.
 
-    A redacted copy is checked against the statement that was signed over its original. Approvals are listed, each
-    with its own line; one that does not hold is a failure.
+    A redacted copy is checked against the statement that was signed over its original. Of a report.pdf alone its seal
+    is checked, and what it carries; the rest is not checked. Approvals of a bundle are listed, each with its own line;
+    one that does not hold is a failure.
 
     Without --trust the answer is at best "intact, signer not trusted": anyone's seal gives that answer. The last line
     then names the fingerprint of whoever sealed. With --recompute exit 4 says that nothing failed, but that figures,
     reports or exports could not be made again here.
     """
-    from audit.signing.bundle_files import REDACTION
+    from audit.cli.checking import Asked, check_place
 
     if suites and not recompute:
         raise click.UsageError("--suites is used with --recompute only.")
     now = datetime.now(UTC)
-    if os.path.lexists(bundle / REDACTION):
-        # Its evidence is read, which takes DuckDB: a bundle is checked without.
-        from audit.redaction import verify_redacted
-
-        result = verify_redacted(bundle, trusted=trust, now=now, render=recompute)
-    else:
-        from audit.signing.verify import verify_bundle
-
-        result = verify_bundle(bundle, trusted=trust, trusted_tsa=trust_tsa, now=now)
-        if recompute:
-            from audit.cli.bar import progress
-            from audit.recomputation.checks import recheck
-
-            result = recheck(bundle, result, suites=suites, progress=progress(quiet=as_json))
+    result = check_place(bundle, Asked(now, trust, trust_tsa, recompute=recompute, suites=suites, quiet=as_json))
     given = () if result.statement is None else _approvals(bundle, approvals, result.statement, trust_approver, now)
+    broken = any(one.status is CheckStatus.FAIL for one in given)
     if as_json:
         record = {**result.as_json(), "approvals": [one.as_json() for one in given]}
         click.echo(json.dumps(record, sort_keys=True, indent=2))
@@ -105,9 +93,9 @@ def verify(
         for one in given:
             click.echo(f"{_MARK[one.status.value]}  approval {one.file}: {one.detail}")
         click.echo(result.conclusion)
-        if any(one.status is CheckStatus.FAIL for one in given):
+        if broken:
             click.echo("an approval does not hold: see above")
-    if not result.ok or any(one.status is CheckStatus.FAIL for one in given):
+    if broken or not result.ok:
         return int(ExitCode.EVIDENCE_INVALID)
     return int(ExitCode.ENVIRONMENT if recompute and _left(result.checks) else ExitCode.PASS)
 

@@ -37,6 +37,7 @@ _BARE = {
 _WITHHOLDING = {"prompt": "withhold_prompt", "token": "withhold_token", "node": "withhold_node"}
 # A column of few different texts is hashed as their sorted list and one byte a row: SAE names over 59 million rows.
 _MOST_CODES = 255
+_SEALED = {"database": "sealed"}
 _PROMPTS_AT_ONCE, _ROWS_AT_ONCE = 5_000, 500_000
 # The columns of shards that hold words: which site, which SAE.
 _NAMES = frozenset({"site", "sae"})
@@ -56,7 +57,7 @@ def read_content(folder: Path) -> EvidenceContent:
             # Whatever a forged database holds, it reaches no other file.
             connection.execute("SET enable_external_access = false")
             tables = {name: _table_digest(connection, name) for name in _tables(connection)}
-            others = tuple(str(name) for (name,) in connection.execute(_sql("foreign_objects")).fetchall())
+            others = tuple(str(name) for (name,) in connection.execute(_sql("foreign_objects"), _SEALED).fetchall())
             connection.execute("USE sealed")
             prompts = _read_prompts(connection)
             nodes = connection.execute(_sql("node_labels")).fetchall()

@@ -44,6 +44,7 @@ _LOADS = (
 # Grouping the rows of a full audit in memory took 7 GB; within the limit it spills to disk beside the file. What was
 # filled is read in parts after that. At rest it keeps next to nothing.
 _FILLING_MEMORY, _READING_MEMORY, _RESTING_MEMORY = "1GB", "512MB", "32MB"
+_NAMED = 5
 _TABLES = 'Tables: select table_name from duckdb_tables(). The sparse rows are in the view "activation".'
 _MISSING_TABLE = re.compile(r"Table with name (\w+) does not exist")
 _MISTAKES = (duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException, duckdb.PermissionException)
@@ -70,7 +71,7 @@ class Store:
 
     Args:
         folder: the bundle's folder; the database is `evidence.duckdb` in it, the shards lie in `activations/`.
-        writable: False opens the file read-only: a sealed bundle is never changed.
+        writable: False opens the file read-only, as a sealed bundle is never changed, and lets it reach no other file.
     """
 
     def __init__(self, folder: Path, *, writable: bool = False) -> None:
@@ -88,6 +89,30 @@ class Store:
         except duckdb.Error as error:
             raise _damaged(path, _first_line(error)) from error
         self._folder = folder
+        if not writable:
+            try:
+                self._shut_out()
+            except EvidenceError:
+                self._connection.close()
+                raise
+
+    def _shut_out(self) -> None:
+        """Keep a database that somebody else wrote to its tables and to the shards beside it.
+
+        A view could read other files, and a macro named like a function would stand in for it in every query.
+        """
+        path = self._folder / DATABASE
+        try:
+            shards = str((self._folder / ACTIVATIONS).absolute()).replace("'", "''")
+            self._connection.execute(f"SET allowed_directories = ['{shards}']")
+            for setting in _LOCKS:
+                self._connection.execute(setting)
+            [(name,)] = self._connection.execute("SELECT current_database()").fetchall()
+            foreign = self._connection.execute(_sql("queries/foreign_objects.sql"), {"database": name}).fetchall()
+        except duckdb.Error as error:
+            raise _damaged(path, _first_line(error)) from error
+        if foreign:
+            raise _damaged(path, f"what evidence has not: {', '.join(str(found) for (found,) in foreign[:_NAMED])}")
 
     def __enter__(self) -> Self:
         """Return the store itself."""

@@ -78,7 +78,7 @@ def _config(record: Record) -> AuditConfig:
     """Return the configuration of the audit; what the version that ran did not know has its default."""
     sections = {}
     for section in fields(AuditConfig):
-        recorded = record.run.config.get(section.name)
+        recorded = record.run.config.get(section.name, {})
         known = as_json(getattr(AuditConfig(), section.name))
         if isinstance(known, Mapping) and isinstance(recorded, Mapping):
             sections[section.name] = {**known, **recorded}

@@ -72,6 +72,7 @@ from audit.records.interaction import (
 )
 from audit.records.results import (
     FINDINGS_SCHEMA,
+    SEAL_LEVEL,
     Findings,
     InstrumentResult,
     PlanInfo,
@@ -88,6 +89,7 @@ __all__ = [
     "CERTIFICATE_SCHEMA",
     "FINDINGS_SCHEMA",
     "LABELS_SCHEMA",
+    "SEAL_LEVEL",
     "WITHHELD_PIECE",
     "Baseline",
     "BaselineKind",

@@ -12,6 +12,8 @@ from audit.records.fidelity import Certificate, Exclusions, Fidelity, PrecisionR
 from audit.records.interaction import CoFiring, MixResult
 from audit.records.subjects import ModelRecord, SaeRecord, SuiteRecord
 
+# In the environment of a run: the PAdES level that its seal has. The level asked for is in its configuration.
+SEAL_LEVEL = "seal level"
 FINDINGS_SCHEMA = "affidavit/findings/6"
 
 

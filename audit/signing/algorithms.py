@@ -54,12 +54,22 @@ def algorithm_of(key: object, *, item: str) -> SealAlgorithm:
     )
 
 
-def sign_message(key: PrivateKey, message: bytes) -> bytes:
-    """Return a signature over the message in its one accepted form (ECDSA: DER with low s)."""
-    if isinstance(key, rsa.RSAPrivateKey):
-        return key.sign(message, padding.PKCS1v15(), hashes.SHA256())
-    r, s = decode_dss_signature(key.sign(message, ec.ECDSA(hashes.SHA256())))
+def accepted_form(key: PublicKey, signature: bytes) -> bytes:
+    """Return a signature by the key in its one accepted form (ECDSA: DER with low s).
+
+    Raises:
+        ValueError: an ECDSA signature that is not DER.
+    """
+    if isinstance(key, rsa.RSAPublicKey):
+        return signature
+    r, s = decode_dss_signature(signature)
     return encode_dss_signature(r, min(s, _P256_ORDER - s))
+
+
+def signature_size(key: PublicKey) -> int:
+    """Return the most bytes that a signature by the key takes."""
+    # ECDSA P-256 in DER: a sequence of two integers of up to 33 bytes.
+    return (key.key_size + 7) // 8 if isinstance(key, rsa.RSAPublicKey) else 72
 
 
 def verify_message(key: PublicKey, signature: bytes, message: bytes, *, item: str) -> None:

@@ -164,11 +164,16 @@ def _approval(file: str, detached: Detached, audit: Statement, pinned: Sequence[
     if statement.subjects != {_SUBJECT: audit.digest}:
         return replace(said, detail=f"{line}: of another audit than this one")
     who = printable(f"certificate of {detached.certificate.common_name}, {own}")
-    if any(check_trust(detached.certificate, pin, statement).status is CheckStatus.PASS for pin in pinned):
+    if any(_vouches(pin, detached) for pin in pinned):
         return replace(said, status=CheckStatus.PASS, detail=f"{line} ({who}, trusted)")
     if pinned:
         return replace(said, detail=f"{line} ({who}, not trusted)")
     return replace(said, status=CheckStatus.NOT_CHECKED, detail=f"{line} ({who}, not trusted: give --trust-approver)")
+
+
+def _vouches(pinned: x509.Certificate, detached: Detached) -> bool:
+    found = check_trust(detached.certificate, (), pinned, moment=detached.statement.signed_at)
+    return found.status is CheckStatus.PASS
 
 
 def _findings_of(audit: Statement) -> Json:

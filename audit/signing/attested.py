@@ -10,10 +10,20 @@ from pathlib import Path
 
 from cryptography import x509
 
+from audit.config import SealLevel
 from audit.digests import Json
 from audit.errors import AffidavitError, EvidenceError, UsageError
-from audit.signing.bundle_files import ATTESTATION, CERTIFICATE, FolderContents, read_content, scan_folder
-from audit.signing.certificates import Certificate, fingerprint, issue_problem, read_x509_file
+from audit.signing.bundle_files import (
+    ATTESTATION,
+    CERTIFICATE,
+    MANIFEST,
+    REPORT_PDF,
+    FolderContents,
+    read_content,
+    scan_folder,
+)
+from audit.signing.certificates import Certificate, fingerprint, read_x509_file
+from audit.signing.chains import RevocationInfo, issuers_in_pem, trust_problem
 from audit.signing.checks import (
     Check,
     CheckName,
@@ -25,11 +35,16 @@ from audit.signing.checks import (
     passed,
     printable,
 )
+from audit.signing.claims import SealTerms
 from audit.signing.dsse import Attestation, read_attestation, verify_attestation
+from audit.signing.pdf_check import PdfVerification
 from audit.signing.statement import SignerBlock, Statement, read_statement
 
 # What two clocks that are set may differ by.
 CLOCK_TOLERANCE = timedelta(minutes=5)
+# The statement's time and the timestamp's are taken within one run of the tool; a longer gap is a back-dated statement.
+TIMESTAMP_TOLERANCE = timedelta(hours=24)
+_TSA_HINT = "Get the timestamp authority's certificate from outside the bundle, from the authority itself."
 _SIGNER_HINT = "Get the sealer's certificate from outside the bundle: from the sealer, or from where they publish it."
 
 
@@ -42,12 +57,14 @@ class VerifyResult:
         statement: the signed statement, or None when it could not be read.
         fingerprint: of the embedded certificate, or None when it could not be read.
         redacted: whether it is a redacted copy that was checked.
+        alone: whether it is a report.pdf without its bundle.
     """
 
     checks: tuple[Check, ...]
     statement: Statement | None
     fingerprint: str | None
     redacted: bool = False
+    alone: bool = False
 
     @property
     def ok(self) -> bool:
@@ -65,6 +82,8 @@ class VerifyResult:
         if not self.ok:
             return "INVALID"
         verdict = "valid" if self.trusted else "intact, signer not trusted"
+        if self.alone:
+            return f"report alone, {verdict}"
         return f"redacted copy, {verdict}" if self.redacted else verdict
 
     @property
@@ -92,6 +111,7 @@ class VerifyResult:
             "trusted": self.trusted,
             "verdict": self.verdict,
             "redacted": self.redacted,
+            "alone": self.alone,
             "checks": [check.as_json() for check in self.checks],
             "fingerprint": self.fingerprint,
             "statement": None
@@ -120,6 +140,14 @@ class Attested:
     def certificate(self) -> Certificate:
         """The certificate inside the attestation."""
         return self.attestation.certificate
+
+    @property
+    def issuers(self) -> tuple[x509.Certificate, ...]:
+        """The certificates above the signer's in `certificate.pem`; none where that has another form."""
+        try:
+            return issuers_in_pem(self.read(CERTIFICATE), self.certificate, item=CERTIFICATE)
+        except EvidenceError:
+            return ()
 
     def read(self, name: str) -> bytes:
         """Return the bytes of a file as they were hashed.
@@ -184,6 +212,15 @@ def pinned_signer(trusted: Path | None) -> x509.Certificate | None:
     return read_x509_file(trusted, hint=_SIGNER_HINT) if trusted is not None else None
 
 
+def pinned_tsa(trusted: Path | None) -> x509.Certificate | None:
+    """Return the timestamp authority's certificate that was obtained out of band, or None where none was given.
+
+    Raises:
+        KeyProblem: it cannot be read.
+    """
+    return read_x509_file(trusted, hint=_TSA_HINT) if trusted is not None else None
+
+
 def check_signature(attestation: Attestation) -> Check:
     """Return whether the envelope's signature holds, by the key of the certificate inside."""
     name = CheckName.SIGNATURE
@@ -195,18 +232,37 @@ def check_signature(attestation: Attestation) -> Check:
     return passed(name, f"{algorithm} signature over the statement by the embedded certificate's key")
 
 
-def check_trust(certificate: Certificate, pinned: x509.Certificate | None, statement: Statement) -> Check:
-    """Return whether the signer is the pinned one, or was issued by the pinned authority; without a pin not checked."""
+def check_trust(
+    certificate: Certificate,
+    issuers: Sequence[x509.Certificate],
+    pinned: x509.Certificate | None,
+    *,
+    moment: datetime,
+    revocation: RevocationInfo | None = None,
+    file: str = ATTESTATION,
+) -> Check:
+    """Return whether the signer is the pinned one, or leads to the pinned authority; without a pin not checked.
+
+    Args:
+        certificate: the signer's.
+        issuers: the certificates above it that the sealer handed over; none is trusted for that.
+        pinned: the certificate that was obtained out of band.
+        moment: when the seal was made.
+        revocation: the authorities' answers that lie in the sealed PDF.
+        file: what is at fault where the check fails.
+    """
     name = CheckName.SIGNER_TRUSTED
     if pinned is None:
         return not_checked(name, "intact, signer not trusted: give --trust")
     if fingerprint(pinned) == certificate.fingerprint:
         return passed(name, f"the signer's certificate is the trusted one, {certificate.fingerprint}")
-    problem = issue_problem(certificate.x509, pinned, moment=statement.signed_at)
+    problem = trust_problem(certificate.x509, issuers, pinned, moment=moment, revocation=revocation)
     if problem is not None:
         detail = f"signed by {certificate.fingerprint}, trusted is {fingerprint(pinned)}: {problem}"
-        return failed(name, printable(detail), files=[ATTESTATION])
-    return passed(name, f"the trusted CA {fingerprint(pinned)} issued the signer's certificate")
+        return failed(name, printable(detail), files=[file])
+    way = "issued the signer's certificate" if not issuers else "stands above the signer's certificate"
+    known = "not revoked by the answers in the PDF" if revocation else "revocation not checked"
+    return passed(name, f"the trusted CA {fingerprint(pinned)} {way}; {known}")
 
 
 def check_identity(certificate: Certificate, statement: Statement, read: Callable[[str], bytes]) -> Check:
@@ -218,27 +274,53 @@ def check_identity(certificate: Certificate, statement: Statement, read: Callabl
         detail = f"the statement's {', '.join(different)} differ from the certificate in {ATTESTATION}"
         return failed(name, detail, files=[ATTESTATION])
     try:
-        copy = read(CERTIFICATE)
+        issuers_in_pem(read(CERTIFICATE), certificate, item=CERTIFICATE)
     except EvidenceError as error:
         return failed(name, one_line(error), files=[CERTIFICATE])
-    if copy != certificate.pem:
-        return failed(name, f"{CERTIFICATE} is not the certificate in {ATTESTATION}", files=[CERTIFICATE])
     who = certificate.common_name
     if certificate.organisation is not None:
         who = f"{who}, {certificate.organisation}"
     return passed(name, printable(f"the signed statement and the certificate both name {who}"))
 
 
-def check_validity(certificate: Certificate, statement: Statement, now: datetime | None) -> Check:
+def check_validity(
+    certificate: Certificate, signed_at: datetime, now: datetime | None, *, file: str = ATTESTATION
+) -> Check:
     """Return whether the certificate was valid when it signed, and that moment is not in the future."""
     span = f"{certificate.not_before.isoformat()} to {certificate.not_after.isoformat()}"
-    detail = f"signed at {statement.signed_at.isoformat()} by the signer's own clock, certificate valid {span}"
-    if not certificate.covers(statement.signed_at):
-        return failed(CheckName.VALIDITY, detail, files=[ATTESTATION])
-    if now is not None and statement.signed_at - now > CLOCK_TOLERANCE:
+    detail = f"signed at {signed_at.isoformat()} by the signer's own clock, certificate valid {span}"
+    if not certificate.covers(signed_at):
+        return failed(CheckName.VALIDITY, detail, files=[file])
+    if now is not None and signed_at - now > CLOCK_TOLERANCE:
         detail = f"{detail}: that is in the future, it is {now.isoformat(timespec='seconds')}"
-        return failed(CheckName.VALIDITY, detail, files=[ATTESTATION])
+        return failed(CheckName.VALIDITY, detail, files=[file])
     return passed(CheckName.VALIDITY, detail)
+
+
+def check_timestamp(pdf: PdfVerification, signed_at: datetime, terms: SealTerms) -> Check:
+    """Return whether a trusted authority's timestamp in the PDF says that the seal existed when it claims.
+
+    CMS does not sign the timestamp: where the manifest says that there was one, a PDF without it fails.
+    """
+    name, stamp = CheckName.TIMESTAMP, pdf.timestamp
+    lacking = "timestamp" if stamp is None else "answers of authorities"
+    if (terms.stamped and stamp is None) or (terms.made == SealLevel.B_LT and not pdf.revocation):
+        return failed(
+            name, printable(f"{MANIFEST} says level {terms.made}, the PDF has no {lacking}"), files=[REPORT_PDF]
+        )
+    if stamp is None:
+        asked = "sealed without the timestamp that the configuration asked for"
+        none = f"{REPORT_PDF} has no RFC 3161 timestamp"
+        return not_checked(name, f"{asked if terms.stamp_missing else none}: the signing time is the signer's claim")
+    when = f"{stamp.moment.isoformat()} by {stamp.authority}"
+    if not stamp.sound:
+        return failed(name, f"the timestamp {when} does not verify", files=[REPORT_PDF])
+    if abs(stamp.moment - signed_at) > TIMESTAMP_TOLERANCE:
+        detail = f"timestamp {when}, but the seal says {signed_at.isoformat()}"
+        return failed(name, detail, files=[REPORT_PDF])
+    if not stamp.trusted:
+        return not_checked(name, f"timestamp {when} is intact, its authority is not trusted")
+    return passed(name, f"timestamp {when}, chain to the trusted authority")
 
 
 def _without_signature(check: Check) -> Check:

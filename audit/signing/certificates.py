@@ -9,21 +9,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.utils import CryptographyDeprecationWarning
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.x509.oid import NameOID
 
 from audit.errors import KeyProblem
 from audit.signing.algorithms import PublicKey, SealAlgorithm, algorithm_of
 
 _MAX_PEM_BYTES = 1 << 20
 # What pyca/cryptography raises on DER that is not what it says: its own errors do not share a base class.
-_HOSTILE_DER_ERRORS = (
+HOSTILE_DER_ERRORS = (
     ValueError,
     TypeError,
     UnsupportedAlgorithm,
@@ -31,12 +31,6 @@ _HOSTILE_DER_ERRORS = (
     x509.DuplicateExtension,
     x509.UnsupportedGeneralNameType,
 )
-_ISSUING_HASHES = (hashes.SHA256, hashes.SHA384, hashes.SHA512)
-# A CA's critical extension that this room does not evaluate would be ignored, and critical means: do not ignore.
-_KNOWN_CRITICAL = frozenset({x509.BasicConstraints.oid, x509.KeyUsage.oid, x509.ExtendedKeyUsage.oid})
-
-# A CA issues for servers and people too. documentSigning is RFC 9336; emailProtection is what came before it.
-_SEALING_USAGES = frozenset({x509.ObjectIdentifier("1.3.6.1.5.5.7.3.36"), ExtendedKeyUsageOID.EMAIL_PROTECTION})
 _HINT = "Make a sealing key and certificate with `affidavit keys new`."
 
 
@@ -109,39 +103,48 @@ def read_certificate_der(der: bytes, *, item: str) -> Certificate:
     """
     try:
         certificate = load_der(der)
-    except _HOSTILE_DER_ERRORS as error:
+    except HOSTILE_DER_ERRORS as error:
         raise _unreadable(item, str(error)) from error
     return describe(certificate, item=item)
 
 
-def read_certificate_file(path: Path) -> Certificate:
-    """Return the one certificate in a PEM file.
-
-    Raises:
-        KeyProblem: the file is missing, holds no certificate or several, or its certificate cannot seal.
-    """
-    return describe(read_x509_file(path), item=str(path))
-
-
 def read_x509_file(path: Path, *, hint: str = _HINT) -> x509.Certificate:
-    """Return the one certificate in a PEM file, whatever it may be used for: a seal, a CA, a TSA.
+    """Return the one certificate in a PEM file, whatever it may be used for: a CA, a TSA, a seal without its issuers.
 
     Raises:
         KeyProblem: the file is missing, or holds no certificate or several; `hint` says what to do.
+    """
+    found = read_x509_certificates(path, hint=hint)
+    if len(found) != 1:
+        raise _unreadable(str(path), f"{len(found)} certificates", hint=hint)
+    return found[0]
+
+
+def read_x509_certificates(path: Path, *, hint: str = _HINT) -> list[x509.Certificate]:
+    """Return the certificates in a PEM file in their order, at least one.
+
+    Raises:
+        KeyProblem: the file is missing, or holds no certificate; `hint` says what to do.
     """
     try:
         with path.open("rb") as stream:
             pem = stream.read(_MAX_PEM_BYTES)
     except OSError as error:
         raise _unreadable(str(path), error.strerror or type(error).__name__, hint=hint) from error
+    return read_pem(pem, item=str(path), hint=hint)
+
+
+def read_pem(pem: bytes, *, item: str, hint: str = _HINT) -> list[x509.Certificate]:
+    """Return the certificates in PEM bytes in their order, at least one.
+
+    Raises:
+        KeyProblem: there is none, or one cannot be read.
+    """
     try:
         with _malformed_is_an_error():
-            found = x509.load_pem_x509_certificates(pem)
-    except _HOSTILE_DER_ERRORS as error:
-        raise _unreadable(str(path), str(error), hint=hint) from error
-    if len(found) != 1:
-        raise _unreadable(str(path), f"{len(found)} certificates", hint=hint)
-    return found[0]
+            return x509.load_pem_x509_certificates(pem)
+    except HOSTILE_DER_ERRORS as error:
+        raise _unreadable(item, str(error), hint=hint) from error
 
 
 def describe(certificate: x509.Certificate, *, item: str) -> Certificate:
@@ -152,7 +155,7 @@ def describe(certificate: x509.Certificate, *, item: str) -> Certificate:
         public_key = certificate.public_key()
         not_before, not_after = certificate.not_valid_before_utc, certificate.not_valid_after_utc
         digest = fingerprint(certificate)
-    except _HOSTILE_DER_ERRORS as error:
+    except HOSTILE_DER_ERRORS as error:
         raise _unreadable(item, str(error)) from error
     if len(common_names) != 1 or len(organisations) > 1:
         raise _unreadable(
@@ -173,52 +176,11 @@ def describe(certificate: x509.Certificate, *, item: str) -> Certificate:
     )
 
 
-def issue_problem(certificate: x509.Certificate, issuer: x509.Certificate, *, moment: datetime) -> str | None:
-    """Return why the issuer does not vouch for the certificate at a moment, or None when it does.
+def as_asn1(certificate: x509.Certificate) -> Any:  # noqa: ANN401 - asn1crypto has no types
+    """Return the certificate in the form that pyHanko and its validator take."""
+    from asn1crypto.x509 import Certificate as Asn1Certificate  # noqa: PLC0415 - only with pyHanko
 
-    The issuer must be a CA that may sign certificates, must be valid at the moment, and must have signed this
-    certificate itself with SHA-256 or better, for documents or for mail. Longer chains are not followed: pin the CA
-    that issues the seals. Revocation is not checked.
-    """
-    try:
-        problem = _authority_problem(issuer, moment=moment)
-        if problem is not None:
-            return problem
-        if not isinstance(certificate.signature_hash_algorithm, _ISSUING_HASHES):
-            return "the certificate was not signed with SHA-256 or better"
-        certificate.verify_directly_issued_by(issuer)
-        return _usage_problem(certificate)
-    except x509.ExtensionNotFound as error:
-        return f"the trusted certificate is not a CA: {error}"
-    except InvalidSignature:
-        return "the trusted CA's key did not sign the certificate"
-    except _HOSTILE_DER_ERRORS as error:
-        return str(error)
-
-
-def _usage_problem(certificate: x509.Certificate) -> str | None:
-    try:
-        usages = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-    except x509.ExtensionNotFound:
-        usages = x509.ExtendedKeyUsage([])
-    if _SEALING_USAGES.isdisjoint(usages):
-        return (
-            f"the certificate of {certificate.subject.rfc4514_string()} is not for sealing: its extended key usage "
-            "names neither documentSigning nor emailProtection"
-        )
-    return None
-
-
-def _authority_problem(issuer: x509.Certificate, *, moment: datetime) -> str | None:
-    if not issuer.extensions.get_extension_for_class(x509.BasicConstraints).value.ca:
-        return "the trusted certificate is not a CA and is not the signer's"
-    if not issuer.extensions.get_extension_for_class(x509.KeyUsage).value.key_cert_sign:
-        return "the trusted CA may not sign certificates"
-    if any(extension.critical and extension.oid not in _KNOWN_CRITICAL for extension in issuer.extensions):
-        return "the trusted CA has a critical extension that affidavit does not evaluate"
-    if not issuer.not_valid_before_utc <= moment <= issuer.not_valid_after_utc:
-        return "the trusted CA was not valid when the bundle was signed"
-    return None
+    return Asn1Certificate.load(certificate.public_bytes(Encoding.DER))
 
 
 def _texts(certificate: x509.Certificate, oid: x509.ObjectIdentifier) -> list[str]:

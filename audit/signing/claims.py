@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 
+from audit.config import SealLevel
 from audit.digests import Json, canonical_json, digest_bytes
 from audit.errors import EvidenceError
+from audit.records import SEAL_LEVEL
 from audit.signing.bundle_files import FINDINGS, MANIFEST
 from audit.signing.certificates import Certificate
 from audit.signing.checks import one_line
@@ -34,7 +37,50 @@ def claim_problems(
     """
     try:
         data = read(FINDINGS)
-        findings = expect_object(parse_json(data, item=FINDINGS), item=FINDINGS)
+    except EvidenceError as error:
+        return {FINDINGS: one_line(error)}
+    problems = record_problems(manifest, data, signed_at=statement.signed_at, certificate=certificate)
+    if problems:
+        return problems
+    try:
+        # The manifest claims what the findings claim, by now.
+        different = _differences(_claims(statement.predicate, item=_STATEMENT), _claims(manifest, item=MANIFEST))
+        if statement.predicate.get("findings") != digest_bytes(data):
+            different.append("findings")
+        unlike = _unlike_the_statement(expect_object(manifest.get("run"), item=f"{MANIFEST}, run"), statement)
+    except EvidenceError as error:
+        return {MANIFEST: one_line(error)}
+    if different:
+        return {FINDINGS: f"{FINDINGS} and the signed statement disagree about: {', '.join(different)}"}
+    if unlike:
+        return {MANIFEST: f"{MANIFEST} and the signed statement disagree about: {', '.join(unlike)}"}
+    return {}
+
+
+def _unlike_the_statement(run: Mapping[str, Json], statement: Statement) -> list[str]:
+    """Return what the reports print of the audit's place and plan that the statement does not say."""
+    before = None
+    if statement.previous is not None:
+        before = {"sequence": statement.sequence - 1, "digest": statement.previous}
+    different = [] if run.get("previous") == before else ["run.previous"]
+    if (run.get("plan") is None) != (statement.predicate.get("plan") is None):
+        different.append("run.plan")
+    return different
+
+
+def record_problems(
+    manifest: Mapping[str, Json], findings_data: bytes, *, signed_at: datetime, certificate: Certificate
+) -> dict[str, str]:
+    """Return what the manifest claims otherwise than the findings, the seal's owner or its second: file -> why.
+
+    Args:
+        manifest: manifest.json, parsed.
+        findings_data: the bytes of findings.json.
+        signed_at: when the seal says that it was made.
+        certificate: the signer's.
+    """
+    try:
+        findings = expect_object(parse_json(findings_data, item=FINDINGS), item=FINDINGS)
         claimed = _claims(findings, item=FINDINGS)
     except EvidenceError as error:
         return {FINDINGS: one_line(error)}
@@ -43,29 +89,50 @@ def claim_problems(
         return {
             FINDINGS: f"{FINDINGS} is not of the schema {_FINDINGS_SCHEMA} (missing: {', '.join(missing) or 'none'})"
         }
-    digest = digest_bytes(data)
     try:
-        different = _manifest_differences(manifest, claimed, digest, statement, certificate)
-        if different:
-            return {
-                MANIFEST: f"{MANIFEST} disagrees with {FINDINGS} or the signed statement about: {', '.join(different)}"
-            }
-        signed = _claims(statement.predicate, item=_STATEMENT)
-        different = _differences(signed, claimed)
-        if statement.predicate.get("findings") != digest:
-            different.append("findings")
+        different = _manifest_differences(manifest, claimed, digest_bytes(findings_data), signed_at, certificate)
     except EvidenceError as error:
         return {MANIFEST: one_line(error)}
     if different:
-        return {FINDINGS: f"{FINDINGS} and the signed statement disagree about: {', '.join(different)}"}
+        return {MANIFEST: f"{MANIFEST} disagrees with {FINDINGS} or the seal about: {', '.join(different)}"}
     return {}
+
+
+@dataclass(frozen=True, slots=True)
+class SealTerms:
+    """The PAdES levels in a manifest: which one the configuration asked for, and which one the seal has."""
+
+    asked: str = SealLevel.B_B.value
+    made: str = SealLevel.B_B.value
+
+    @property
+    def stamped(self) -> bool:
+        """Whether the seal was made with a timestamp."""
+        return self.made != SealLevel.B_B.value
+
+    @property
+    def stamp_missing(self) -> bool:
+        """Whether the seal was made without the timestamp that the configuration asked for."""
+        return not self.stamped and self.asked != SealLevel.B_B.value
+
+
+def seal_terms(manifest_data: bytes) -> SealTerms:
+    """Return the levels that a manifest names; B-B where it names none, or cannot be read, which other checks tell."""
+    try:
+        run = expect_object(expect_object(parse_json(manifest_data, item=MANIFEST), item=MANIFEST).get("run"), item="")
+        config = expect_object(run.get("config", {}), item="config")
+        asked = expect_object(config.get("seal", {}), item="seal").get("level", SealLevel.B_B.value)
+        made = expect_object(run.get("environment", {}), item="environment").get(SEAL_LEVEL, SealLevel.B_B.value)
+        return SealTerms(expect_text(asked, item="level"), expect_text(made, item="level"))
+    except EvidenceError:
+        return SealTerms()
 
 
 def _manifest_differences(
     manifest: Mapping[str, Json],
     claimed: Mapping[str, Json],
     digest: str,
-    statement: Statement,
+    signed_at: datetime,
     certificate: Certificate,
 ) -> list[str]:
     run = expect_object(manifest.get("run"), item=f"{MANIFEST}, run")
@@ -79,15 +146,8 @@ def _manifest_differences(
     # The manifest writes an absent organisation as an empty text.
     owner = {key: value or "" for key, value in SignerBlock.of(certificate).as_json().items()}
     different += [f"run.seal.{key}" for key in sorted(set(owner) | set(seal)) if seal.get(key) != owner.get(key)]
-    if _moment(run.get("created_at")) != statement.signed_at:
+    if _moment(run.get("created_at")) != signed_at:
         different.append("run.created_at")
-    before = None
-    if statement.previous is not None:
-        before = {"sequence": statement.sequence - 1, "digest": statement.previous}
-    if run.get("previous") != before:
-        different.append("run.previous")
-    if (run.get("plan") is None) != (statement.predicate.get("plan") is None):
-        different.append("run.plan")
     return different
 
 

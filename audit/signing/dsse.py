@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 
 from audit.digests import Json, canonical_json
 from audit.errors import EvidenceError
-from audit.signing.algorithms import sign_message, verify_message
+from audit.signing.algorithms import verify_message
 from audit.signing.bundle_files import ATTESTATION
 from audit.signing.certificates import Certificate, read_certificate_der
-from audit.signing.keys import Signer
+from audit.signing.signer import Signer
 from audit.signing.strict_json import expect_array, expect_object, expect_text, parse_json
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
@@ -39,7 +39,7 @@ def pre_authentication_encoding(payload: bytes) -> bytes:
 
 def sign_payload(payload: bytes, signer: Signer) -> bytes:
     """Return the attestation file's bytes for a statement's payload."""
-    signature = sign_message(signer.private_key, pre_authentication_encoding(payload))
+    signature = signer.sign(pre_authentication_encoding(payload))
     return _serialise(payload, signature, signer.certificate)
 
 

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.serialization import pkcs12
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 
 from audit.errors import KeyProblem
 from audit.signing.algorithms import PrivateKey, algorithm_of
-from audit.signing.certificates import Certificate, describe, fingerprint, read_certificate_file
+from audit.signing.certificates import Certificate, describe, fingerprint
+from audit.signing.chains import Chain, make_chain, read_chain_file
+from audit.signing.key_files import PKCS12_SUFFIXES, open_key_file
+from audit.signing.signer import Signer, SoftwareKey, make_signer
 
 __all__ = [
     "KEY_NAME",
@@ -29,13 +30,13 @@ __all__ = [
     "load_signer",
     "new_sealing_key",
     "passphrase_from_environment",
+    "read_chain",
 ]
 
 KEY_NAME = "key.pem"
 _CERTIFICATE_NAME = "certificate.pem"
 MAX_DAYS = 3650
 _MAX_NAME_CHARACTERS = 64  # RFC 5280, ub-common-name and ub-organization-name
-_PKCS12_SUFFIXES = (".p12", ".pfx")
 _DOCUMENT_SIGNING = ObjectIdentifier("1.3.6.1.5.5.7.3.36")  # RFC 9336
 
 
@@ -53,28 +54,6 @@ class SealingKey:
     key_path: Path
     certificate_path: Path
     certificate: Certificate
-
-
-@dataclass(frozen=True, slots=True)
-class Signer:
-    """A private key and its certificate, checked to belong together. The key never appears in the repr."""
-
-    certificate: Certificate
-    private_key: PrivateKey = field(repr=False)
-
-    def require_valid_at(self, moment: datetime) -> None:
-        """Pass if the certificate is valid at the moment.
-
-        Raises:
-            KeyProblem: expired, or not valid yet.
-        """
-        if not self.certificate.covers(moment):
-            raise KeyProblem(
-                item=f"certificate of {self.certificate.common_name!r}",
-                expected=f"valid at {moment.isoformat()}",
-                found=f"valid {self.certificate.not_before.isoformat()} to {self.certificate.not_after.isoformat()}",
-                hint="The certificate has expired or is not valid yet. Make a new one with `affidavit keys new`.",
-            )
 
 
 def certificate_path(folder: Path) -> Path:
@@ -151,39 +130,44 @@ def load_signer(key_path: Path, cert_path: Path | None, passphrase: str | None =
 
     Args:
         key_path: a PEM private key, or a PKCS#12 file (.p12, .pfx).
-        cert_path: the PEM certificate. May be None for PKCS#12, which carries its own.
+        cert_path: the PEM certificate, its issuers after it. May be None for PKCS#12, which carries its own.
         passphrase: opens an encrypted key. Take it from a prompt or a named environment variable, never an argument.
         at: the moment at which the certificate must be valid, with a time zone.
 
     Raises:
-        KeyProblem: a file is missing or unreadable, the passphrase is missing or wrong, the key and the certificate do
-            not belong together, the key cannot seal (Ed25519), or the certificate is not valid at that moment.
+        KeyProblem: a file is missing or unreadable, others may read the key, the passphrase is missing or wrong, the
+            key and the certificate do not belong together, the key cannot seal (Ed25519), the certificates are no
+            chain, or the certificate is not valid at that moment.
     """
-    data = _read_key_file(key_path)
-    certificate: Certificate | None = None
-    if key_path.suffix.lower() in _PKCS12_SUFFIXES:
-        key, certificate = _open_pkcs12(data, passphrase, item=str(key_path))
-    else:
-        key = _open_pem(data, passphrase, item=str(key_path))
+    item = str(key_path)
+    opened = open_key_file(key_path, passphrase)
     if cert_path is not None:
-        certificate = read_certificate_file(cert_path)
-    if certificate is None:
-        raise _bad_input(str(key_path), "a certificate beside a PEM key", "no certificate was given")
+        chain = read_chain_file(cert_path)
+    elif opened.certificates:
+        chain = make_chain(opened.certificates[0], opened.certificates[1:], item=item)
+    else:
+        raise _bad_input(item, "a certificate beside a PEM key", "no certificate was given")
+    key = opened.key
     if not isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
         public_key = key.public_key() if hasattr(key, "public_key") else key
-        algorithm_of(public_key, item=str(key_path))
-        raise _bad_input(str(key_path), "an ECDSA P-256 or RSA key", type(key).__name__)
-    algorithm_of(key.public_key(), item=str(key_path))
-    if key.public_key() != certificate.public_key:
-        raise KeyProblem(
-            item=str(key_path),
-            expected=f"the private key of the certificate {certificate.fingerprint}",
-            found="another key",
-            hint="Give the certificate.pem that was written together with this key.",
-        )
-    signer = Signer(certificate, key)
-    signer.require_valid_at(at)
-    return signer
+        algorithm_of(public_key, item=item)
+        raise _bad_input(item, "an ECDSA P-256 or RSA key", type(key).__name__)
+    algorithm_of(key.public_key(), item=item)
+    return make_signer(SoftwareKey(key), key.public_key(), chain, at=at, item=item)
+
+
+def read_chain(path: Path, passphrase: str | None) -> Chain:
+    """Return the certificates in a PEM file, or in a PKCS#12 file, whose key is left alone.
+
+    Raises:
+        KeyProblem: the file is missing, holds no certificate, or does not open with the passphrase.
+    """
+    if path.suffix.lower() not in PKCS12_SUFFIXES:
+        return read_chain_file(path)
+    certificates = open_key_file(path, passphrase).certificates
+    if not certificates:
+        raise _bad_input(str(path), "a PKCS#12 file with a certificate", "no certificate in it")
+    return make_chain(certificates[0], certificates[1:], item=str(path))
 
 
 def passphrase_from_environment(variable: str) -> str:
@@ -246,35 +230,6 @@ def _create(path: Path, data: bytes, *, mode: int) -> None:
         stream.write(data)
         stream.flush()
         os.fsync(stream.fileno())
-
-
-def _read_key_file(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise _bad_input(str(path), "a private key file", error.strerror or type(error).__name__) from error
-
-
-def _open_pem(data: bytes, passphrase: str | None, *, item: str) -> object:
-    try:
-        return serialization.load_pem_private_key(data, passphrase.encode() if passphrase is not None else None)
-    except TypeError as error:  # pyca/cryptography: encrypted without a passphrase, or the other way round
-        found = "an encrypted key and no passphrase" if passphrase is None else "a key that is not encrypted"
-        raise _bad_input(item, "a key and the passphrase that opens it", found) from error
-    except (ValueError, UnsupportedAlgorithm) as error:
-        encrypted = b"ENCRYPTED" in data
-        found = "a wrong passphrase, or a damaged key" if encrypted else "bytes that are not a PEM private key"
-        raise _bad_input(item, "a PEM private key and its passphrase", found) from error
-
-
-def _open_pkcs12(data: bytes, passphrase: str | None, *, item: str) -> tuple[object, Certificate | None]:
-    try:
-        key, certificate, _ = pkcs12.load_key_and_certificates(data, passphrase.encode() if passphrase else None)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise _bad_input(item, "a PKCS#12 file and its passphrase", "a wrong passphrase, or a damaged file") from error
-    if key is None:
-        raise _bad_input(item, "a PKCS#12 file with a private key", "no private key in it")
-    return key, describe(certificate, item=item) if certificate is not None else None
 
 
 def _bad_input(item: str, expected: str, found: str) -> KeyProblem:

@@ -5,18 +5,18 @@ from __future__ import annotations
 from datetime import datetime
 from io import BytesIO
 from typing import Any
-from urllib.parse import urlsplit
 
-from cryptography.hazmat.primitives import serialization
-
-from audit.errors import EnvironmentProblem, EvidenceError, KeyProblem, SignatureInvalid
-from audit.signing.keys import Signer
-from audit.signing.pdf_check import FIELD_NAME, PdfTimestamp, PdfVerification, as_asn1, run_async, verify_pdf
+from audit.config import SealLevel
+from audit.errors import EvidenceError, SignatureInvalid
+from audit.signing.algorithms import signature_size
+from audit.signing.asynchronous import run_async
+from audit.signing.certificates import as_asn1
+from audit.signing.long_term import collecting_context, not_vouched_for, require_collected
+from audit.signing.pdf_check import FIELD_NAME, PdfTimestamp, PdfVerification, verify_pdf
+from audit.signing.signer import Signer
+from audit.signing.timestamps import DIGEST, timestamper
 
 __all__ = ["PdfTimestamp", "PdfVerification", "sign_pdf", "verify_pdf"]
-
-_TSA_TIMEOUT_S = 30
-_DIGEST = "sha256"
 
 
 def sign_pdf(
@@ -26,12 +26,12 @@ def sign_pdf(
     signed_at: datetime,
     reason: str,
     location: str | None = None,
-    tsa_url: str | None = None,
+    level: SealLevel = SealLevel.B_B,
+    tsa_url: str = "",
 ) -> bytes:
     """Return the PDF with one PAdES seal that forbids every later change.
 
-    The seal is an incremental update: the input's bytes stay as they are, its metadata too. Level B-B, or B-T with a
-    timestamp authority.
+    The seal is one incremental update: the input's bytes stay as they are, its metadata too.
 
     Args:
         pdf_bytes: an unsigned PDF.
@@ -39,19 +39,29 @@ def sign_pdf(
         signed_at: the time to write into the seal, with a time zone.
         reason: why it is sealed; shown by viewers.
         location: where, or None.
-        tsa_url: an RFC 3161 authority, http or https (tokens are signed themselves), or None.
+        level: B-B; B-T with a timestamp; B-LT also with the answers of the authorities about the certificates.
+        tsa_url: the RFC 3161 authority of B-T and B-LT, http or https (tokens are signed themselves).
 
     Raises:
         EvidenceError: not a PDF that can be sealed: unreadable, encrypted or already signed.
-        KeyProblem: the certificate is not valid at `signed_at`.
-        EnvironmentProblem: the timestamp authority did not answer with a timestamp.
+        KeyProblem: the certificate is not valid at `signed_at`, or has no authority that answers for it (B-LT).
+        EnvironmentProblem: an authority did not answer, or does not call the certificate good.
         SignatureInvalid: the result does not pass `verify_pdf`.
     """
     if signed_at.tzinfo is None:
         raise _unsealable("a signing time without a time zone")
     signer.require_valid_at(signed_at)
-    timestamper = _timestamper(tsa_url) if tsa_url is not None else None
-    sealed = _seal(pdf_bytes, signer, signed_at=signed_at, reason=reason, location=location, timestamper=timestamper)
+    stamper = None if level is SealLevel.B_B else timestamper(tsa_url)
+    context = collecting_context(signer, stamper) if level is SealLevel.B_LT else None
+    sealed = _seal(
+        pdf_bytes,
+        signer,
+        signed_at=signed_at,
+        reason=reason,
+        location=location,
+        stamper=stamper,
+        context=context,
+    )
     result = verify_pdf(sealed, signer.certificate.x509, moment=signed_at)
     if not result.ok:
         raise SignatureInvalid(
@@ -70,11 +80,18 @@ def _seal(
     signed_at: datetime,
     reason: str,
     location: str | None,
-    timestamper: Any,  # noqa: ANN401 - pyHanko has no types here
+    stamper: Any = None,  # noqa: ANN401 - pyHanko has no types here
+    context: Any = None,  # noqa: ANN401
 ) -> bytes:
     from pyhanko.pdf_utils.incremental_writer import IncrementalPdfFileWriter  # noqa: PLC0415 - half a second
     from pyhanko.pdf_utils.misc import PdfError  # noqa: PLC0415 - same
     from pyhanko.sign import fields, signers  # noqa: PLC0415 - same
+    from pyhanko.sign.general import SigningError  # noqa: PLC0415 - same
+    from pyhanko.sign.signers.pdf_signer import (  # noqa: PLC0415 - same
+        DSSContentSettings,
+        SigDSSPlacementPreference,
+    )
+    from pyhanko_certvalidator.errors import PathError, ValidationError  # noqa: PLC0415 - same
 
     class SealWriter(IncrementalPdfFileWriter):  # type: ignore[misc] # pyHanko is not followed by mypy
         """Writes the seal alone."""
@@ -88,18 +105,29 @@ def _seal(
             raise _unsealable("an encrypted or already signed PDF")
         metadata = signers.PdfSignatureMetadata(
             field_name=FIELD_NAME,
-            md_algorithm=_DIGEST,
+            md_algorithm=DIGEST,
             reason=reason,
             location=location,
             name=signer.certificate.common_name,
             certify=True,
             docmdp_permissions=fields.MDPPerm.NO_CHANGES,
             subfilter=fields.SigSeedSubFilter.PADES,
+            validation_context=context,
+            embed_validation_info=context is not None,
+            # In the same revision: a second one would lie after the seal, which forbids every change.
+            dss_settings=DSSContentSettings(
+                include_vri=False, placement=SigDSSPlacementPreference.TOGETHER_WITH_SIGNATURE
+            ),
         )
-        pdf_signer = signers.PdfSigner(metadata, _pyhanko_signer(signer), timestamper=timestamper)
-        return run_async(_run_session(pdf_signer, writer, signed_at))
+        pdf_signer = signers.PdfSigner(metadata, _pyhanko_signer(signer), timestamper=stamper)
+        sealed = run_async(_run_session(pdf_signer, writer, signed_at))
+    except (SigningError, PathError, ValidationError) as error:
+        raise not_vouched_for(signer, str(error)) from error
     except (PdfError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise _unsealable(f"{type(error).__name__}: {error}") from error
+    if context is not None:
+        require_collected(context, signer)
+    return sealed
 
 
 async def _run_session(pdf_signer: Any, writer: Any, signed_at: datetime) -> bytes:  # noqa: ANN401
@@ -122,42 +150,24 @@ async def _run_session(pdf_signer: Any, writer: Any, signed_at: datetime) -> byt
 
 
 def _pyhanko_signer(signer: Signer) -> Any:  # noqa: ANN401
-    from asn1crypto.keys import PrivateKeyInfo  # noqa: PLC0415 - only with pyHanko
-    from pyhanko.sign.signers import SimpleSigner  # noqa: PLC0415 - half a second
+    from pyhanko.sign.signers import Signer as CmsSigner  # noqa: PLC0415 - half a second
     from pyhanko_certvalidator.registry import SimpleCertificateStore  # noqa: PLC0415 - same
 
-    key = signer.private_key.private_bytes(
-        serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    return SimpleSigner(
-        signing_cert=as_asn1(signer.certificate.x509),
-        signing_key=PrivateKeyInfo.load(key),
-        cert_registry=SimpleCertificateStore(),
-    )
+    class SealSigner(CmsSigner):  # type: ignore[misc] # pyHanko is not followed by mypy
+        """Signs with the seal's key, wherever that lies."""
 
+        async def async_sign_raw(
+            self,
+            data: bytes,
+            digest_algorithm: str,  # noqa: ARG002 - SHA-256 always
+            dry_run: bool = False,  # noqa: FBT001, FBT002 - pyHanko's signature
+        ) -> bytes:
+            """Return the signature; a dry run only asks for its size, and must not wake a token."""
+            return bytes(signature_size(signer.certificate.public_key)) if dry_run else signer.sign(data)
 
-def _timestamper(url: str) -> Any:  # noqa: ANN401
-    """Return a client whose first answer has already been received and kept, so that a bad authority shows here."""
-    from pyhanko.sign.timestamps.requests_client import RequestsHTTPTimeStamper  # noqa: PLC0415 - half a second
-
-    if urlsplit(url).scheme not in {"http", "https"}:
-        raise KeyProblem(
-            item=f"timestamp authority {url!r}",
-            expected="an http or https address",
-            found=urlsplit(url).scheme or "no scheme",
-            hint="Give the address of an RFC 3161 timestamp authority.",
-        )
-    client = RequestsHTTPTimeStamper(url, timeout=_TSA_TIMEOUT_S)
-    try:
-        run_async(client.async_dummy_response(_DIGEST))
-    except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
-        raise EnvironmentProblem(
-            item=f"timestamp authority {url}",
-            expected="an RFC 3161 timestamp",
-            found=f"{type(error).__name__}: {error}",
-            hint="Check the address and the network, or seal without a timestamp.",
-        ) from error
-    return client
+    store = SimpleCertificateStore()
+    store.register_multiple(as_asn1(issuer) for issuer in signer.issuers)
+    return SealSigner(signing_cert=as_asn1(signer.certificate.x509), cert_registry=store)
 
 
 def _unsealable(found: str) -> EvidenceError:

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import struct
 import zlib
-from collections.abc import Coroutine
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from io import BytesIO
-from typing import Any, TypeVar
+from typing import Any
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding
 
-from audit.signing.certificates import fingerprint, load_der
-from audit.signing.checks import printable
+from audit.errors import KeyProblem
+from audit.signing.asynchronous import run_async
+from audit.signing.certificates import as_asn1, fingerprint, load_der
+from audit.signing.chains import Chain, RevocationInfo, make_chain
+from audit.signing.checks import one_line, printable
+from audit.signing.long_term import revocation_in_pdf
 from audit.signing.pdf_structure import cms_problem, coverage_problem
-
-_Result = TypeVar("_Result")
 
 FIELD_NAME = "AffidavitSeal"
 _SUBFILTER = "/ETSI.CAdES.detached"
@@ -51,20 +50,27 @@ class PdfVerification:
 
     Attributes:
         problems: each reason why the PDF is not sealed as it must be; empty when it is.
-        fingerprint: of the certificate that signed, or None when that could not be read.
+        chain: the certificate that signed and those above it that the seal carries, or None when they cannot be read.
         claimed_at: the signing time that the signer wrote, UTC.
         timestamp: the timestamp, or None when there is none.
+        revocation: the answers of authorities that the PDF carries.
     """
 
     problems: tuple[str, ...]
-    fingerprint: str | None = None
+    chain: Chain | None = None
     claimed_at: datetime | None = None
     timestamp: PdfTimestamp | None = None
+    revocation: RevocationInfo = field(default_factory=RevocationInfo)
 
     @property
     def ok(self) -> bool:
         """Whether nothing is wrong with the seal."""
         return not self.problems
+
+    @property
+    def fingerprint(self) -> str | None:
+        """Of the certificate that signed, or None when that could not be read."""
+        return self.chain.certificate.fingerprint if self.chain is not None else None
 
     def problems_at(self, signed_at: datetime) -> tuple[str, ...]:
         """Return the problems, and another if the seal does not say that it was made at that second."""
@@ -128,6 +134,8 @@ def verify_pdf(
     )
     try:
         return _verify(pdf_bytes, trusted_cert, moment=moment, trusted_tsa=trusted_tsa)
+    except KeyProblem as error:
+        return PdfVerification((one_line(error),))
     except hostile as error:
         return PdfVerification((f"the PDF cannot be read: {printable(f'{type(error).__name__}: {error}')[:300]}",))
 
@@ -147,7 +155,8 @@ def _verify(
         return PdfVerification((f"{len(signatures)} signatures where exactly one belongs",))
     embedded = signatures[0]
     signing_cert = load_der(embedded.signer_cert.dump())
-    problems = _form_problems(reader, embedded, pdf_bytes, signing_cert)
+    chain = make_chain(signing_cert, _other_certificates(embedded), item="the seal's certificates")
+    problems = _form_problems(reader, embedded, pdf_bytes, chain)
     found = fingerprint(signing_cert)
     if trusted_cert is not None and found != fingerprint(trusted_cert):
         problems.append(f"signed by the certificate {found}, not by {fingerprint(trusted_cert)}")
@@ -166,19 +175,17 @@ def _verify(
         problems.append(f"the signature is not sound: {printable(status.summary())[:200]}")
     if status.coverage.name != "ENTIRE_FILE" or not status.docmdp_ok:
         problems.append("the file was changed after it was signed, or is not covered entirely")
-    timestamp = None
     if len(tokens) > 1:
         problems.append(f"{len(tokens)} timestamps where at most one belongs")
-    elif tokens:
-        timestamp = _describe_timestamp(status, tokens[0], embedded, trusted_tsa)
-    return PdfVerification(tuple(problems), found, claimed_at, timestamp)
+    timestamp = _describe_timestamp(status, tokens[0], embedded, trusted_tsa) if len(tokens) == 1 else None
+    return PdfVerification(tuple(problems), chain, claimed_at, timestamp, revocation_in_pdf(reader))
 
 
 def _form_problems(
     reader: Any,  # noqa: ANN401 - pyHanko has no types here
     embedded: Any,  # noqa: ANN401
     pdf_bytes: bytes,
-    signing_cert: x509.Certificate,
+    chain: Chain,
 ) -> list[str]:
     """Return what differs from the one form that `sign_pdf` writes."""
     from pyhanko.sign.fields import MDPPerm  # noqa: PLC0415 - half a second
@@ -188,8 +195,10 @@ def _form_problems(
     coverage = coverage_problem(pdf_bytes, [int(n) for n in embedded.byte_range], embedded.pkcs7_content)
     if coverage is not None:
         problems.append(coverage)
-    is_rsa = isinstance(signing_cert.public_key(), rsa.RSAPublicKey)
-    form = cms_problem(embedded.pkcs7_content, embedded.signer_cert.dump(), is_rsa=is_rsa)
+    is_rsa = isinstance(chain.certificate.public_key, rsa.RSAPublicKey)
+    # A root would stand in the signature as a byte that nobody needs: `sign_pdf` leaves it out.
+    issuers = [issuer.public_bytes(Encoding.DER) for issuer in chain.issuers]
+    form = cms_problem(embedded.pkcs7_content, embedded.signer_cert.dump(), issuers, is_rsa=is_rsa)
     if form is not None:
         problems.append(form)
     if embedded.field_name != FIELD_NAME:
@@ -207,6 +216,10 @@ def _form_problems(
     ):
         problems.append("the signature does not forbid later changes")
     return problems
+
+
+def _other_certificates(embedded: Any) -> list[x509.Certificate]:  # noqa: ANN401
+    return [load_der(certificate.dump()) for certificate in embedded.other_embedded_certs]
 
 
 def _validate(embedded: Any, signing_cert: x509.Certificate, *, moment: datetime | None, token: Any) -> Any:  # noqa: ANN401
@@ -276,19 +289,6 @@ def _context(root: Any, moment: datetime | None, *, others: list[Any] | None = N
     from pyhanko_certvalidator import ValidationContext  # noqa: PLC0415 - half a second
 
     return ValidationContext(trust_roots=[root], other_certs=others or [], moment=moment, allow_fetching=False)
-
-
-def as_asn1(certificate: x509.Certificate) -> Any:  # noqa: ANN401
-    """Return the certificate in the form that pyHanko takes."""
-    from asn1crypto.x509 import Certificate as Asn1Certificate  # noqa: PLC0415 - only with pyHanko
-
-    return Asn1Certificate.load(certificate.public_bytes(serialization.Encoding.DER))
-
-
-def run_async(coroutine: Coroutine[Any, Any, _Result]) -> _Result:
-    """Return the coroutine's result, from a thread of its own: the caller may be running an event loop."""
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        return pool.submit(asyncio.run, coroutine).result()
 
 
 def silence_parsers() -> None:

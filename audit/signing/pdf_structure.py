@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 # DER of what RFC 5652 and RFC 5754 prescribe around a signature.
@@ -51,12 +52,18 @@ def padding_problem(contents: bytes) -> str | None:
     return None
 
 
-def cms_problem(contents: bytes, certificate_der: bytes, *, is_rsa: bool) -> str | None:
+def cms_problem(contents: bytes, certificate_der: bytes, issuers_der: Sequence[bytes], *, is_rsa: bool) -> str | None:
     """Return how the signature object differs from the one that `sign_pdf` writes around the same signature, or None.
 
     CMS signs its signed attributes only. Versions, lists of algorithms and the signer's identifier lie outside, and
     parsers tolerate much there; so the object is written again from its signed parts and must come out the same. What
     stays free is the second form of an ECDSA signature and the inside of a timestamp token, which other software wrote.
+
+    Args:
+        contents: the signature's /Contents, padding included.
+        certificate_der: the signer's certificate.
+        issuers_der: the certificates above it.
+        is_rsa: the kind of its key.
     """
     from asn1crypto import cms, x509  # noqa: PLC0415 - only where a PDF is checked
 
@@ -79,9 +86,9 @@ def cms_problem(contents: bytes, certificate_der: bytes, *, is_rsa: bool) -> str
         _tlv(0x04, signer_info["signature"].native),
         _tlv(0xA1, signer_info["unsigned_attrs"].contents) if has_unsigned else b"",
     )
-    signed_data = _tlv(
-        0x30, _VERSION_1, _tlv(0x31, digest), _tlv(0x30, _DATA), _tlv(0xA0, certificate_der), _tlv(0x31, again)
-    )
+    # X.690, 11.6: the members of a set stand in the order of their bytes.
+    certificates = _tlv(0xA0, *sorted([certificate_der, *issuers_der]))
+    signed_data = _tlv(0x30, _VERSION_1, _tlv(0x31, digest), _tlv(0x30, _DATA), certificates, _tlv(0x31, again))
     if _tlv(0x30, _SIGNED_DATA, _tlv(0xA0, signed_data)) != contents[:size]:
         return "its unsigned parts are not the ones that affidavit writes"
     return None

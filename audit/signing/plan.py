@@ -135,7 +135,7 @@ def check_plan(read: ReadFile, statement: Statement, pinned: x509.Certificate | 
         return failed(name, printable(problem), files=[PLAN])
     signer, when = plan.statement.signer, plan.statement.signed_at.isoformat()
     if signer != statement.signer:
-        trust = check_trust(plan.detached.certificate, pinned, plan.statement)
+        trust = check_trust(plan.detached.certificate, (), pinned, moment=plan.statement.signed_at)
         if trust.status is not CheckStatus.PASS:
             who = f"{signer.common_name}, {signer.fingerprint}"
             return not_checked(name, printable(f"the planned audit was made, but the plan is sealed by {who}"))

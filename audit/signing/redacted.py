@@ -130,9 +130,9 @@ def verify_copy(
     statement, certificate = found.statement, found.certificate
     checks = [
         _check_files(found, statement),
-        check_trust(certificate, pinned, statement),
+        check_trust(certificate, found.issuers, pinned, moment=statement.signed_at),
         check_identity(certificate, statement, found.read),
-        check_validity(certificate, statement, now),
+        check_validity(certificate, statement.signed_at, now),
         not_checked(CheckName.TIMESTAMP, f"a timestamp lies in the original {REPORT_PDF}, which a copy has not"),
         not_checked(CheckName.PDF_SIGNATURE, f"the copy's {REPORT_PDF} was made again and has no seal"),
     ]

@@ -22,8 +22,8 @@ from audit.signing.bundle_files import (
 from audit.signing.checks import CheckStatus, printable
 from audit.signing.contents import check_findings, check_manifest
 from audit.signing.dsse import sign_payload
-from audit.signing.keys import Signer
 from audit.signing.pdf_check import verify_pdf
+from audit.signing.signer import Signer
 from audit.signing.statement import SignerBlock, Statement, build_statement
 
 _PARTIAL_SUFFIX = ".partial"
@@ -78,7 +78,7 @@ def seal_bundle(
     with _output_errors(folder):
         for leftover in (partial, partial_certificate):
             leftover.unlink(missing_ok=True)
-        _write(partial_certificate, signer.certificate.pem)
+        _write(partial_certificate, signer.certificate_pem)
         partial_certificate.replace(folder / CERTIFICATE)
     statement = build_statement(
         _digests(folder, signer),
@@ -103,7 +103,7 @@ def _digests(folder: Path, signer: Signer) -> dict[str, str]:
     if contents.refused:
         found = "; ".join(f"{name} ({why})" for name, why in contents.refused.items())
         raise _refused(str(folder), "regular files with plain names", printable(found))
-    if contents.digests.get(CERTIFICATE) != digest_bytes(signer.certificate.pem):
+    if contents.digests.get(CERTIFICATE) != digest_bytes(signer.certificate_pem):
         raise _refused(CERTIFICATE, "the signer's certificate, just written", "other bytes")
     return contents.digests
 

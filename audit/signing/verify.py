@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
 from cryptography import x509
@@ -12,23 +12,22 @@ from audit.signing.attested import (
     Attested,
     VerifyResult,
     check_identity,
+    check_timestamp,
     check_trust,
     check_validity,
     pinned_signer,
+    pinned_tsa,
     read_attested,
     unreadable,
 )
-from audit.signing.bundle_files import CERTIFICATE, FINDINGS, REPORT_PDF, FolderContents
-from audit.signing.certificates import read_x509_file
+from audit.signing.bundle_files import CERTIFICATE, FINDINGS, MANIFEST, REPORT_PDF, FolderContents
 from audit.signing.checks import Check, CheckName, failed, not_checked, one_line, passed, printable
+from audit.signing.claims import SealTerms, seal_terms
 from audit.signing.contents import check_findings, check_manifest
 from audit.signing.pdf_check import PdfVerification, verify_pdf
 from audit.signing.plan import check_plan
 from audit.signing.statement import Statement
 
-# The statement's time and the timestamp's are taken within one run of the tool; a longer gap is a back-dated statement.
-TIMESTAMP_TOLERANCE = timedelta(hours=24)
-_TSA_HINT = "Get the timestamp authority's certificate from outside the bundle, from the authority itself."
 _PRINTED_TEXT = f"whether the words and charts of the reports follow from {FINDINGS} is not checked; give --recompute"
 _EXPORTS = f"whether the files in exports/ say what {FINDINGS} says is not checked; give --recompute"
 _RECOMPUTED = f"whether {FINDINGS} follows from the evidence is not checked; give --recompute"
@@ -41,7 +40,7 @@ def verify_bundle(
 
     Args:
         folder: the bundle.
-        trusted: a PEM certificate obtained out of band: the signer's own, or that of the CA which issued it directly.
+        trusted: a PEM certificate obtained out of band: the signer's own, or that of an authority above it.
             None leaves the signer unchecked, which the verdict says.
         trusted_tsa: a PEM certificate of the timestamp authority or its root, obtained out of band.
         now: the verifier's clock, with a time zone: a bundle that was signed after it fails. None compares nothing.
@@ -52,19 +51,19 @@ def verify_bundle(
         KeyProblem: a trusted certificate cannot be read.
     """
     pinned = pinned_signer(trusted)
-    pinned_tsa = read_x509_file(trusted_tsa, hint=_TSA_HINT) if trusted_tsa is not None else None
+    tsa = pinned_tsa(trusted_tsa)
     found = read_attested(folder)
     if isinstance(found, Check):
         return unreadable(found, list(CheckName))
     statement, certificate = found.statement, found.certificate
-    pdf = _read_pdf(found, pinned_tsa)
+    pdf = _read_pdf(found, tsa)
     return found.result(
         [
             _check_files(found.contents, statement),
-            check_trust(certificate, pinned, statement),
+            check_trust(certificate, found.issuers, pinned, moment=statement.signed_at, revocation=pdf.revocation),
             check_identity(certificate, statement, found.read),
-            check_validity(certificate, statement, now),
-            _check_timestamp(pdf, statement),
+            check_validity(certificate, statement.signed_at, now),
+            check_timestamp(pdf, statement.signed_at, _terms(found)),
             _check_pdf(pdf, statement),
             check_findings(found.read),
             check_manifest(found.read, statement, certificate),
@@ -95,21 +94,6 @@ def _check_files(contents: FolderContents, statement: Statement) -> Check:
     )
 
 
-def _check_timestamp(pdf: PdfVerification, statement: Statement) -> Check:
-    name, stamp = CheckName.TIMESTAMP, pdf.timestamp
-    if stamp is None:
-        return not_checked(name, f"{REPORT_PDF} has no RFC 3161 timestamp: the signing time is the signer's claim")
-    when = f"{stamp.moment.isoformat()} by {stamp.authority}"
-    if not stamp.sound:
-        return failed(name, f"the timestamp {when} does not verify", files=[REPORT_PDF])
-    if abs(stamp.moment - statement.signed_at) > TIMESTAMP_TOLERANCE:
-        detail = f"timestamp {when}, but the statement says {statement.signed_at.isoformat()}"
-        return failed(name, detail, files=[REPORT_PDF])
-    if not stamp.trusted:
-        return not_checked(name, f"timestamp {when} is intact, its authority is not trusted")
-    return passed(name, f"timestamp {when}, chain to the trusted authority")
-
-
 def _check_pdf(pdf: PdfVerification, statement: Statement) -> Check:
     problems = pdf.problems_at(statement.signed_at)
     if problems:
@@ -117,10 +101,17 @@ def _check_pdf(pdf: PdfVerification, statement: Statement) -> Check:
     return passed(CheckName.PDF_SIGNATURE, f"one seal by the statement's signer covers all of {REPORT_PDF}")
 
 
-def _read_pdf(found: Attested, pinned_tsa: x509.Certificate | None) -> PdfVerification:
+def _terms(found: Attested) -> SealTerms:
+    try:
+        return seal_terms(found.read(MANIFEST))
+    except EvidenceError:
+        return SealTerms()
+
+
+def _read_pdf(found: Attested, tsa: x509.Certificate | None) -> PdfVerification:
     try:
         data = found.read(REPORT_PDF)
     except EvidenceError as error:
         return PdfVerification((one_line(error),))
     moment = found.statement.signed_at
-    return verify_pdf(data, found.certificate.x509, moment=moment, trusted_tsa=pinned_tsa)
+    return verify_pdf(data, found.certificate.x509, moment=moment, trusted_tsa=tsa)

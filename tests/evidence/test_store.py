@@ -405,13 +405,31 @@ def test_a_link_is_no_evidence(bundle: Path, tmp_path_factory: pytest.TempPathFa
     assert caught.value.item == str(path)
 
 
-def test_views_of_a_forged_database_reach_nothing(bundle: Path) -> None:
-    """Only tables are read: a view that was slipped in is not there."""
+@pytest.mark.parametrize(
+    ("statement", "named"),
+    [
+        ("CREATE VIEW spy AS SELECT * FROM read_text('/etc/hostname')", "view spy"),
+        ("DROP TABLE finding; CREATE VIEW finding AS SELECT * FROM read_csv('/etc/passwd')", "view finding"),
+        ("CREATE MACRO median(x) AS 42", "macro median"),
+    ],
+)
+def test_views_and_macros_of_a_forged_database_are_refused(bundle: Path, statement: str, named: str) -> None:
+    """A view could read what lies outside, a macro stands in for a function of the same name: neither is evidence."""
     with duckdb.connect(str(bundle / DATABASE)) as connection:
-        connection.execute("CREATE VIEW spy AS SELECT * FROM read_text('/etc/hostname')")
-    assert answer(bundle, "SELECT title FROM suite").rows == (("U",),)
-    with pytest.raises(UsageError):
-        answer(bundle, "SELECT * FROM spy")
+        connection.execute(statement)
+    for read in (lambda: answer(bundle, "SELECT title FROM suite"), lambda: Store(bundle)):
+        with pytest.raises(EvidenceError) as caught:
+            read()
+        assert named in caught.value.found
+
+
+def test_a_sealed_database_reaches_its_shards_and_no_other_file(bundle: Path, tmp_path: Path) -> None:
+    """Even our own queries could not read a file outside the bundle."""
+    with Store(bundle) as store:
+        assert store._connection.execute("SELECT count(*) FROM read_parquet($1)", [store.row_shards]).fetchall()
+        (tmp_path / "outside.csv").write_text("a\n1\n", encoding="utf-8")
+        with pytest.raises(duckdb.PermissionException):
+            store._connection.execute("SELECT * FROM read_csv($1)", [str(tmp_path / "outside.csv")])
 
 
 def test_null_stays_null(bundle: Path) -> None:

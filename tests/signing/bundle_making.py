@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pikepdf
 
+from audit.config import SealLevel
 from audit.digests import Json, canonical_json, digest_file
 from audit.packing import PACKED_TYPE, pack
 from audit.signing.bundle_files import scan_folder
@@ -62,7 +63,7 @@ def write_bundle(
     signer: Signer,
     *,
     at: datetime = SIGNED_AT,
-    tsa_url: str | None = None,
+    tsa_url: str = "",
     previous: Statement | None = None,
     plan: Plan | None = None,
 ) -> None:
@@ -79,7 +80,9 @@ def write_bundle(
         (folder / "plan.sigstore.json").write_bytes(plan.data)
     write_manifest(folder, signer, at=at, previous=previous, plan=plan)
     attached = attach_manifest(pdf, folder)
-    (folder / "report.pdf").write_bytes(sign_pdf(attached, signer, signed_at=at, reason="r", tsa_url=tsa_url))
+    level = SealLevel.B_T if tsa_url else SealLevel.B_B
+    sealed = sign_pdf(attached, signer, signed_at=at, reason="r", level=level, tsa_url=tsa_url)
+    (folder / "report.pdf").write_bytes(sealed)
 
 
 def write_manifest(

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import shutil
 import warnings
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from audit.digests import canonical_json
-from audit.signing.keys import KeyKind
+from audit.signing.keys import KeyKind, load_signer, new_sealing_key
 from audit.signing.pdf import sign_pdf
 from audit.signing.seal import seal_bundle
 from tests.signing.bundle_making import FINDINGS, SIGNED_AT, Keyed, claims, make_keyed, write_bundle
+from tests.signing.timestamp_authority import Authority, running_authority
 
 
 @pytest.fixture(scope="session")
@@ -85,3 +88,24 @@ def unsealed(tmp_path: Path, sealed_bundle: Path) -> Path:
     folder = tmp_path / "unsealed"
     shutil.copytree(sealed_bundle, folder, ignore=shutil.ignore_patterns("attestation.*", "certificate.pem"))
     return folder
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Authority]:
+    """A real timestamp authority; the path /broken answers with something else."""
+    with running_authority(tmp_path_factory.mktemp("tsa")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> tuple[Keyed, datetime]:
+    """A seal that is valid now: the authority has a real clock."""
+    now = datetime.now(UTC).replace(microsecond=0)
+    files = new_sealing_key(
+        tmp_path_factory.mktemp("fresh") / "key",
+        "Fresh seal",
+        organisation=None,
+        days=30,
+        not_before=now - timedelta(days=7),
+    )
+    return Keyed(files, load_signer(files.key_path, files.certificate_path, at=now)), now

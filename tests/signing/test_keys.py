@@ -35,6 +35,7 @@ def write_pair(folder: Path, key: object, *, days: int = 730) -> tuple[Path, Pat
     )
     pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     (folder / "k.pem").write_bytes(pem)
+    (folder / "k.pem").chmod(0o600)
     (folder / "c.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
     return folder / "k.pem", folder / "c.pem"
 
@@ -124,12 +125,13 @@ def test_a_pkcs12_file_carries_key_and_certificate(keyed: Keyed, tmp_path: Path)
     path.write_bytes(
         pkcs12.serialize_key_and_certificates(
             b"seal",
-            keyed.signer.private_key,
+            keyed.signer.key.private_key,
             keyed.signer.certificate.x509,
             None,
             serialization.BestAvailableEncryption(b"pw"),
         )
     )
+    path.chmod(0o600)
     loaded = load_signer(path, None, "pw", at=SIGNED_AT)
     assert loaded.certificate.fingerprint == keyed.signer.certificate.fingerprint
     for wrong in ("no", None):
@@ -169,6 +171,7 @@ def test_missing_and_damaged_files_are_key_problems(keyed: Keyed, tmp_path: Path
     key, certificate = keyed.files.key_path, keyed.files.certificate_path
     junk = tmp_path / "junk.pem"
     junk.write_bytes(b"-----BEGIN NONSENSE-----\xff")
+    junk.chmod(0o600)
     two = tmp_path / "two.pem"
     two.write_bytes(certificate.read_bytes() * 2)
     for bad in (tmp_path / "none.pem", tmp_path, junk):
@@ -176,7 +179,7 @@ def test_missing_and_damaged_files_are_key_problems(keyed: Keyed, tmp_path: Path
             load_signer(bad, certificate, at=SIGNED_AT)
         with pytest.raises(KeyProblem):
             load_signer(key, bad, at=SIGNED_AT)
-    with pytest.raises(KeyProblem, match="2 certificates"):
+    with pytest.raises(KeyProblem, match="1 beside or twice"):
         load_signer(key, two, at=SIGNED_AT)
     with pytest.raises(KeyProblem, match="no certificate was given"):
         load_signer(key, None, at=SIGNED_AT)
@@ -208,5 +211,5 @@ def test_the_passphrase_comes_from_a_named_variable(monkeypatch: pytest.MonkeyPa
 
 def test_rsa_keys_have_3072_bits(rsa_keyed: Keyed) -> None:
     """The RSA kind is RSA-3072."""
-    assert rsa_keyed.signer.private_key.key_size == 3072
+    assert rsa_keyed.signer.key.private_key.key_size == 3072
     assert KeyKind.RSA_3072.value == "rsa-3072"

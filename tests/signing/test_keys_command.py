@@ -8,10 +8,13 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.serialization import pkcs12
 
 from audit.cli.keys import keys
 from audit.errors import KeyProblem, UsageError
-from audit.signing.keys import load_signer
+from audit.signing.keys import fingerprint, load_signer
+from tests.signing.authorities import three_deep
 
 
 def test_new_makes_a_key_and_prints_the_fingerprint(tmp_path: Path) -> None:
@@ -60,3 +63,37 @@ def test_mistakes_are_errors_of_the_tree(tmp_path: Path) -> None:
     assert isinstance(CliRunner().invoke(keys, base).exception, KeyProblem)
     with pytest.raises(KeyProblem):
         CliRunner().invoke(keys, ["show", str(tmp_path / "none")], catch_exceptions=False)
+
+
+def test_new_says_how_to_publish_the_fingerprint(tmp_path: Path) -> None:
+    """Where, in which words, and how readers compare and pin it."""
+    made = CliRunner().invoke(keys, ["new", "--out", str(tmp_path), "--name", "Seal"])
+    signer = load_signer(tmp_path / "key.pem", tmp_path / "certificate.pem", at=datetime.now(UTC))
+    assert f"SHA-256 {signer.certificate.fingerprint}" in made.output
+    for words in ("not inside the bundle", ".well-known", "openssl x509", "affidavit verify BUNDLE --trust"):
+        assert words in made.output
+
+
+def test_show_lists_the_certificates_above(tmp_path: Path) -> None:
+    """Of a PEM chain and of a PKCS#12 file, with its passphrase from the named variable."""
+    seal, root = three_deep()
+    _, chain = seal.write(tmp_path, root=True)
+    encryption = serialization.BestAvailableEncryption(b"pw")
+    bag = pkcs12.serialize_key_and_certificates(b"s", seal.key, seal.certificate, seal.above, encryption)
+    (tmp_path / "seal.p12").touch(mode=0o600)
+    (tmp_path / "seal.p12").write_bytes(bag)
+    pem = CliRunner().invoke(keys, ["show", str(chain)])
+    assert pem.exit_code == 0
+    assert [line.split()[2] for line in pem.output.splitlines() if line.startswith("issued by")] == [
+        "CN=Issuing",
+        "CN=Policy",
+        "CN=Root",
+    ]
+    assert fingerprint(root.certificate) in pem.output
+    arguments = ["show", str(tmp_path / "seal.p12"), "--passphrase-env", "P12", "--json"]
+    bagged = CliRunner(env={"P12": "pw"}).invoke(keys, arguments)
+    assert [issuer["fingerprint"] for issuer in json.loads(bagged.output)["issuers"]] == [
+        fingerprint(it) for it in seal.above
+    ]
+    wrong = CliRunner(env={"P12": "no"}).invoke(keys, arguments)
+    assert isinstance(wrong.exception, KeyProblem)

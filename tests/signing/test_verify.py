@@ -27,9 +27,9 @@ from audit.signing.bundle_files import scan_folder
 from audit.signing.certificates import describe
 from audit.signing.checks import Check, CheckName, CheckStatus
 from audit.signing.dsse import sign_payload
-from audit.signing.keys import Signer
 from audit.signing.pdf import sign_pdf
 from audit.signing.seal import seal_bundle
+from audit.signing.signer import Signer, SoftwareKey
 from audit.signing.statement import SignerBlock, build_statement
 from audit.signing.verify import VerifyResult, verify_bundle
 from tests.signing.bundle_making import (
@@ -344,7 +344,7 @@ def issued(
     root = build(ca_name, ca_key.public_key(), ca=issuer_ca, sign=may_issue and issuer_ca)
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Issued seal")])
     leaf = build(subject, key.public_key(), ca=False, sign=False)
-    return Signer(describe(leaf, item="leaf"), key), root
+    return Signer(describe(leaf, item="leaf"), SoftwareKey(key)), root
 
 
 @pytest.mark.parametrize(
@@ -595,16 +595,16 @@ def test_a_seal_with_two_signing_times_fails(
 ) -> None:
     """The signed attributes name the statement's second, the place that viewers show names another."""
     from pyhanko.sign.attributes import SigningTimeProvider
-    from pyhanko.sign.signers import SimpleSigner
 
-    class TwoTimes(SimpleSigner):
-        def _signed_attr_providers(self, *arguments: object, **named: object) -> Iterator[object]:
-            yield from super()._signed_attr_providers(*arguments, **named)
+    def dishonest(signer: Signer) -> object:
+        made = honest(signer)
+        providers = made._signed_attr_providers
+
+        def two_times(*arguments: object, **named: object) -> Iterator[object]:
+            yield from providers(*arguments, **named)
             yield SigningTimeProvider(SIGNED_AT)
 
-    def dishonest(signer: Signer) -> SimpleSigner:
-        made = honest(signer)
-        made.__class__ = TwoTimes
+        made._signed_attr_providers = two_times
         return made
 
     honest = pdf._pyhanko_signer
@@ -616,7 +616,6 @@ def test_a_seal_with_two_signing_times_fails(
         signed_at=SIGNED_AT + timedelta(days=90),
         reason="r",
         location=None,
-        timestamper=None,
     )
     (bundle / "report.pdf").write_bytes(sealed)
     reseal(bundle, keyed)
