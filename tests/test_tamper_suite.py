@@ -163,6 +163,8 @@ def strip_the_seal(folder: Path) -> None:
     changed = BytesIO()
     with pikepdf.open(path) as pdf:
         del pdf.Root.AcroForm
+        for page in pdf.pages:
+            page["/Annots"] = pikepdf.Array(a for a in page.get("/Annots", ()) if a.get("/Subtype") != "/Widget")
         pdf.save(changed)
     path.write_bytes(changed.getvalue())
 
