@@ -24,7 +24,7 @@ from audit.reopening import Sources
 from audit.request import AuditRequest
 from audit.signing.keys import Signer
 from tests.conftest import MOMENT
-from tests.test_planted import FILLERS, SHARED_AXIS, SHARING, WORDS, save_model, save_sae, save_suite
+from tests.planting import FILLERS, SHARED_AXIS, SHARING, WORDS, save_model, save_sae, save_suite
 
 NEEDS_SHAPIQ = pytest.mark.skipif(importlib.util.find_spec("shapiq") is None, reason="the extra shapley")
 TARGET = WORDS.index("s0")

@@ -21,7 +21,7 @@ from audit.errors import UsageError
 from audit.records import Suppression
 from audit.steering import QuestionPair, SteeringPlan, SteeringSize, measure_suppression, question_pairs, sham_sets
 from probes.schema import Arm, Split
-from tests.test_planted import FILLERS, SHARED_AXIS, SHARING, WORDS, save_model, save_sae
+from tests.planting import FILLERS, SHARED_AXIS, SHARING, WORDS, save_model, save_sae
 
 TARGET, FOIL = WORDS.index("s0"), WORDS.index("w0")
 SCENARIOS = 8

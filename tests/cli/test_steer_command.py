@@ -21,7 +21,7 @@ from audit.records import Suppression, parse_record
 from audit.request import AuditRequest
 from audit.signing.keys import Signer
 from tests.conftest import MOMENT
-from tests.test_planted import SHARED_AXIS, WORDS, save_model, save_sae, save_suite
+from tests.planting import SHARED_AXIS, WORDS, save_model, save_sae, save_suite
 
 TARGET = WORDS.index("s0")
 
