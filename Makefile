@@ -8,7 +8,7 @@ PANGO_CHECK := $(BIN)/python -c 'from reports.pdf import check_pdf_libraries; ch
 TOOLS := poppler-utils chromium openssl qpdf softhsm2 nodejs npm
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test check lint types contracts tests cards catalogue install dev pango tools clean
+.PHONY: demo test check lint types contracts tests cards examples catalogue install dev pango tools clean
 .DEFAULT_GOAL := check
 
 demo: install pango
@@ -38,6 +38,15 @@ cards: install
 # The template of translations; the tests compare it with the messages that the reports print.
 catalogue: install
 	$(BIN)/python -m tests.reports.catalogue
+
+# The reports of the demonstration, as they are handed out; docs/examples/README.md says what they are.
+EXAMPLES := docs/examples
+examples: install pango
+	rm -rf build/examples && mkdir -p build/examples
+	cd build/examples && $(abspath $(BIN))/affidavit demo --out audit
+	cp build/examples/audit/report.pdf $(EXAMPLES)/demo-audit.pdf
+	cp build/examples/audit/report.html $(EXAMPLES)/demo-audit.html
+	cp build/examples/affidavit-demo-key/certificate.pem $(EXAMPLES)/demo-certificate.pem
 
 install: $(VENV)/.installed
 

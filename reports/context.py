@@ -165,7 +165,7 @@ def _plan(run: RunInfo) -> str:
     if run.plan is None:
         return _("none was sealed before the audit")
     return _(
-        "sealed {when} by {who}, before the model saw a prompt; nothing was changed since",
+        "sealed {when} by {who}, by that signer's own clock; nothing in this audit differs from it",
         when=date_text(run.plan.signed_at),
         who=visible(run.plan.common_name),
     )
