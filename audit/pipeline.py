@@ -24,6 +24,7 @@ from audit.frameworks.files import shipped_frameworks
 from audit.gathering import Gathered, Instrument, Subject, gather, load_subject
 from audit.inputs import read_inputs
 from audit.labels import read_labels
+from audit.limits import not_tested
 from audit.memory import give_back
 from audit.mixing import Mixing, assess_mixes
 from audit.planning import require_planned
@@ -49,12 +50,6 @@ from audit.workspace import open_workspace
 from probes.loader import load_suites
 from reports.language import language_of
 from reports.pdf import check_pdf_libraries
-
-_NOT_TESTED = (
-    "Interactions of three or more features or concepts, and of concepts that no mix joins.",
-    "Other sites: only the sites of the named SAEs were read.",
-    "Other languages and longer dialogues: every prompt is one English user turn.",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,21 +230,8 @@ def _conclude(
         causal=causes.result,
         cards=tuple(cards),
         ladder=count_rungs(assessment.findings),
-        not_tested=_not_tested(subject, causes),
+        not_tested=not_tested(subject.suite_records, causes.result),
     )
-
-
-def _not_tested(subject: Subject, causes: Causes) -> tuple[str, ...]:
-    parts = dict.fromkeys(suite.subset for suite in subject.suites if suite.subset is not None)
-    left_out = tuple(f"Other concepts of the suites: only the part “{name}” of each suite was run." for name in parts)
-    if not any(suite.mixes for suite in subject.suites):
-        left_out += ("Interaction: no prompt mixed two sensitive concepts.",)
-    if not causes.result.effects:
-        left_out += ("Causal effect: no feature was lowered, so no finding says that the model uses a feature.",)
-    elif causes.result.untested:
-        number = sum(item.count for item in causes.result.untested)
-        left_out += (f"Causal effect: {number} tests of features or pairs; “what was left out” has their reasons.",)
-    return (*left_out, *_NOT_TESTED)
 
 
 def _cards(

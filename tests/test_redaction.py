@@ -107,7 +107,14 @@ def test_a_copy_verifies_line_by_line(part: Redaction, certificate: Path) -> Non
     assert [check.name for check in result.checks] == list(COPY_CHECKS)
     assert failed(result) == {}
     open_checks = {check.name.value for check in result.checks if check.status is CheckStatus.NOT_CHECKED}
-    assert open_checks == {"timestamp", "PDF signature and coverage", "plan", "printed text", "exports agree"}
+    assert open_checks == {
+        "timestamp",
+        "PDF signature and coverage",
+        "plan",
+        "printed text",
+        "exports agree",
+        "recomputed figures",
+    }
     assert result.conclusion == "redacted copy, valid, its reports not checked"
     assert verified(part.folder).conclusion.startswith("redacted copy, intact, signer not trusted, its reports not")
 

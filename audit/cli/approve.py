@@ -46,7 +46,7 @@ def approve(
 
     from audit import __version__
     from audit.cli.sealing_key import open_signer
-    from audit.errors import EvidenceError
+    from audit.errors import EvidenceError, UsageError
     from audit.signing.approvals import approvals_folder, write_approval
     from audit.signing.checks import CheckStatus
     from audit.signing.verify import verify_bundle
@@ -61,6 +61,13 @@ def approve(
             expected="a bundle whose checks all hold",
             found=f"{wrong.name.value}: {wrong.detail}",
             hint="Approve an intact bundle only. Nothing was signed.",
+        )
+    if out is not None and out.resolve().is_relative_to(bundle.resolve()):
+        raise UsageError(
+            item=f"--out {out}",
+            expected="a folder outside the bundle",
+            found="one inside it",
+            hint="A sealed bundle is never changed: leave --out out, or name another folder.",
         )
     path = write_approval(
         out or approvals_folder(bundle),

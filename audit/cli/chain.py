@@ -50,18 +50,21 @@ def chain(*, folders: tuple[Path, ...], trust: Path | None, tail: bool, as_json:
         for link in links:
             _print_link(link)
         bundles = "1 audit" if len(links) == 1 else f"{len(links)} audits"
-        click.echo(f"{bundles}, unbroken" if whole else f"BROKEN: see above, {bundles}")
+        pinned = "" if all(link.result.trusted for link in links) else "; signer not trusted: give --trust"
+        click.echo(f"{bundles}, unbroken{pinned}" if whole else f"BROKEN: see above, {bundles}")
     return int(ExitCode.PASS if whole else ExitCode.EVIDENCE_INVALID)
 
 
 def _bundles(given: Path) -> list[Path]:
     """Return the folder itself if it is a bundle, otherwise the bundles in it."""
     from audit.errors import UsageError
-    from audit.signing.bundle_files import ATTESTATION
+    from audit.signing.bundle_files import ATTESTATION, FINDINGS, MANIFEST, REPORT_PDF
 
     if os.path.lexists(given / ATTESTATION):
         return [given]
-    found = [path for path in sorted(given.iterdir()) if os.path.lexists(path / ATTESTATION)]
+    # A bundle whose attestation was taken away is no reason to pass over it.
+    signs = (ATTESTATION, FINDINGS, MANIFEST, REPORT_PDF)
+    found = [path for path in sorted(given.iterdir()) if any(os.path.lexists(path / name) for name in signs)]
     if not found:
         raise UsageError(
             item=str(given),

@@ -28,6 +28,13 @@ def export(*, bundle: Path, wanted: str, out: Path) -> None:
     to_stdout = str(out) == "-"
     if not to_stdout and os.path.lexists(out):
         raise UsageError(item=str(out), expected="a new file", found="it exists", hint="Name another one.")
+    if not to_stdout and out.resolve().is_relative_to(bundle.resolve()):
+        raise UsageError(
+            item=f"--out {out}",
+            expected="a file outside the bundle",
+            found="one inside it",
+            hint="A sealed bundle is never changed: name another place.",
+        )
     from audit.exports.formats import FILES, ExportFormat
     from audit.printing import export_of, read_record
     from audit.signing.bundle_files import REDACTION

@@ -82,8 +82,9 @@ def verify(
         raise click.UsageError("--suites is used with --recompute only.")
     now = datetime.now(UTC)
     result = check_place(bundle, Asked(now, trust, trust_tsa, recompute=recompute, suites=suites, quiet=as_json))
-    given = () if result.statement is None else _approvals(bundle, approvals, result.statement, trust_approver, now)
-    broken = any(one.status is CheckStatus.FAIL for one in given)
+    given = _approvals(bundle, approvals, result.statement, trust_approver, now)
+    absent = [] if any(one.status is CheckStatus.PASS for one in given) else [str(path) for path in trust_approver]
+    broken = bool(absent) or any(one.status is CheckStatus.FAIL for one in given)
     if as_json:
         record = {**result.as_json(), "approvals": [one.as_json() for one in given]}
         click.echo(json.dumps(record, sort_keys=True, indent=2))
@@ -92,6 +93,8 @@ def verify(
             click.echo(f"{_MARK[check.status.value]}  {check.name.value}: {check.detail}")
         for one in given:
             click.echo(f"{_MARK[one.status.value]}  approval {one.file}: {one.detail}")
+        for path in absent:
+            click.echo(f"FAIL  approval: none that holds by {path}")
         click.echo(result.conclusion)
         if broken:
             click.echo("an approval does not hold: see above")
@@ -107,8 +110,14 @@ def _left(checks: Iterable[Check]) -> bool:
 
 
 def _approvals(
-    bundle: Path, folder: Path | None, statement: Statement, trusted: tuple[Path, ...], now: datetime
+    bundle: Path, folder: Path | None, statement: Statement | None, trusted: tuple[Path, ...], now: datetime
 ) -> tuple[Approval, ...]:
     from audit.signing.approvals import approvals_folder, read_approvals
 
+    if folder is not None and not folder.is_dir():
+        raise click.UsageError(f"--approvals {folder}: there is no such folder.")
+    if statement is None:
+        if bundle.is_file() and (folder is not None or trusted):
+            raise click.UsageError("Approvals are of a bundle: give its folder, not a report alone.")
+        return ()
     return read_approvals(folder or approvals_folder(bundle), statement, trusted=trusted, now=now)

@@ -85,7 +85,9 @@ def text_columns(folder: Path) -> list[str]:
     found: list[str] = []
     for path in sorted((folder / ACTIVATIONS).glob("*")):
         try:
-            schema = pa.parquet.read_schema(path)
+            # As a stream: pyarrow takes no path whose bytes are not UTF-8.
+            with path.open("rb") as stream:
+                schema = pa.parquet.read_schema(stream)
         except (OSError, pa.ArrowException) as error:
             raise _damaged(path, str(error).partition("\n")[0]) from error
         found += [

@@ -85,7 +85,10 @@ def _is_row(value: Json) -> bool:
 def _equal(one: Json, other: Json) -> bool:
     numbers = [isinstance(value, int | float) and not isinstance(value, bool) for value in (one, other)]
     if all(numbers) and (isinstance(one, float) or isinstance(other, float)):
-        return math.isclose(float(one), float(other), rel_tol=_RELATIVE, abs_tol=_ABSOLUTE)  # type: ignore[arg-type]
+        try:
+            return math.isclose(float(one), float(other), rel_tol=_RELATIVE, abs_tol=_ABSOLUTE)  # type: ignore[arg-type]
+        except OverflowError:
+            return False
     return type(one) is type(other) and one == other
 
 

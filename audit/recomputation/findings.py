@@ -17,6 +17,7 @@ from audit.digests import Json
 from audit.errors import EvidenceError
 from audit.evidence.causal_rows import read_causal_rows
 from audit.evidence.store import Store
+from audit.limits import not_tested
 from audit.mixing import Mixing, assess_mixes
 from audit.printing import Record
 from audit.progress import Progress
@@ -33,7 +34,8 @@ _OF_THE_WEIGHTS = frozenset({LabelSource.TOKENS, LabelSource.CONCEPT})
 R = TypeVar("R")
 TAKEN = (
     "what rests on the model's and the SAEs' own weights (decoder cosines, logit lens, certificates), imported labels,"
-    " first-order estimates of shams that were not run, sums of the control test, and the rows of the evidence"
+    " first-order estimates of shams that were not run, sums of the control test, which interventions were left out and"
+    " what they cost, what is said of model, SAEs, suites and run besides their digests, and the rows of the evidence"
 )
 
 
@@ -183,6 +185,7 @@ def _compared(findings: Findings, again: _Again) -> Iterator[tuple[str, Json, Js
     yield "mixes", as_json(findings.mixes), as_json(mixes)
     if findings.causal is not None:
         recorded = findings.causal
+        yield "not_tested", as_json(findings.not_tested), as_json(not_tested(findings.suites, recorded))
         for part in ("effects", "screens", "edges", "errors"):
             own = getattr(recorded, part)
             yield f"causal/{part}", as_json(own), as_json(_ordered(getattr(causes, part), own))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from io import BytesIO
 
 from audit.printing import REPORT_CODE, Record, html_report, pdf_report
 from audit.signing.bundle_files import REPORT_HTML, REPORT_PDF
+from audit.signing.pdf_update import update_problem
 from reports.rendering import code_digest
 
 _TAG = re.compile(rb"<[^>]*>")
@@ -32,19 +34,37 @@ def html_difference(record: Record, found: bytes) -> str:
     return f"{REPORT_HTML}: " + _first_difference(_words(expected), _words(found))
 
 
-def pdf_difference(record: Record, found: bytes) -> str:
-    """Return where report.pdf is not what its record gives, or nothing.
+@dataclass(frozen=True, slots=True)
+class PdfComparison:
+    """How report.pdf compares with what its record gives.
 
-    The seal is appended: in front of it stands what was printed. Where other versions of the libraries draw it, the
-    bytes differ, and then the words of each page are compared.
+    Args:
+        problem: where they differ; empty where no difference was found.
+        drawn_alike: whether every byte in front of the seal is the same; without it only the words were compared.
+    """
+
+    problem: str
+    drawn_alike: bool
+
+
+def compare_pdf(record: Record, found: bytes) -> PdfComparison:
+    """Return how report.pdf compares with what its record gives.
+
+    The seal is appended: in front of it stands what was printed, and it may add nothing that shows. Where other
+    libraries or fonts drew it, the bytes differ; then the words of each page are compared, and its drawing is not.
 
     Args:
         record: of the bundle.
-        found: the bytes of its report.pdf.
+        found: the bytes of its report.pdf, whose seal was checked.
     """
     expected = pdf_report(record)
     if found.startswith(expected):
-        return ""
+        problem = update_problem(found, expected)
+        return PdfComparison(f"{REPORT_PDF}: {problem}" if problem else "", drawn_alike=True)
+    return PdfComparison(_word_difference(expected, found), drawn_alike=False)
+
+
+def _word_difference(expected: bytes, found: bytes) -> str:
     pages, others = list(_page_texts(expected)), list(_page_texts(found))
     if len(pages) != len(others):
         return f"{REPORT_PDF} has {len(others)} pages, its record gives {len(pages)}"

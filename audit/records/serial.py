@@ -84,7 +84,10 @@ def _parse_value(kind: Any, value: Json, where: str) -> Any:  # noqa: ANN401 - r
     if issubclass(kind, StrEnum) and isinstance(value, str) and value in {member.value for member in kind}:
         return kind(value)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError as error:
+            raise _unlike(kind, "a whole number beyond the largest float", where) from error
     if type(value) is not kind or (isinstance(value, float) and not math.isfinite(value)):
         raise _unlike(kind, value, where)
     return value

@@ -7,6 +7,9 @@ time and the meaning of the signature (21 CFR 11.50), and is linked to the recor
 
 from __future__ import annotations
 
+import errno
+import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -29,6 +32,7 @@ MOST_CHARACTERS = 120
 _SUFFIX = ".sigstore.json"
 _SUBJECT = "statement"
 _NAME_DIGITS = 16
+_MOST_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,14 +101,14 @@ def write_approval(
         OutputError: the file cannot be written.
     """
     for what, text in (("name", name), ("meaning", meaning)):
-        if not text.strip() or len(text) > MOST_CHARACTERS or printable(text) != text:
+        if not _prints(text):
             raise UsageError(
                 item=f"--{what}",
                 expected=f"1 to {MOST_CHARACTERS} printable characters on one line",
                 found=f"{len(text)} characters: {text[:MOST_CHARACTERS]!a}",
                 hint="Give the name as the person writes it, and the meaning in a few words, such as: approval.",
             )
-    if SignerBlock.of(signer.certificate) == audit.signer:
+    if signer.certificate.fingerprint == audit.signer.fingerprint:
         raise UsageError(
             item="--key",
             expected="the person's own key",
@@ -113,7 +117,7 @@ def write_approval(
         )
     statement = build_statement(
         {_SUBJECT: audit.digest},
-        {"name": name, "meaning": meaning, "audit": {"sequence": audit.sequence, "findings": _findings_of(audit)}},
+        {"name": name, "meaning": meaning, "audit": _audit_of(audit)},
         signer=SignerBlock.of(signer.certificate),
         signed_at=signed_at,
         tool_version=tool_version,
@@ -137,32 +141,73 @@ def read_approvals(
 
     Raises:
         KeyProblem: a trusted certificate cannot be read.
+        EvidenceError: the folder is a link, or cannot be listed.
     """
     pinned = [read_x509_file(path) for path in trusted]
-    if not folder.is_dir():
-        return ()
-    found = []
-    for path in sorted(folder.iterdir()):
+    found: list[Approval] = []
+    known: dict[str, str] = {}
+    for path in _files(folder):
         file = printable(path.name)
         try:
-            detached = read_detached(read_content(folder, path.name), kind=StatementKind.APPROVAL, item=file, now=now)
-            found.append(_approval(file, detached, audit, pinned))
+            one, digest = _read(path, audit, pinned, now=now)
         except EvidenceError as error:
             found.append(Approval(file, CheckStatus.FAIL, one_line(error)))
+            continue
+        if digest in known:
+            one = replace(one, status=CheckStatus.FAIL, detail=f"the same approval as {known[digest]}")
+        known.setdefault(digest, file)
+        found.append(one)
     return tuple(sorted(found, key=lambda one: (one.signed_at is None, one.signed_at, one.file)))
 
 
+def _files(folder: Path) -> list[Path]:
+    """Return the files that say that they are approvals; others, such as notes, are none and are passed over.
+
+    Raises:
+        EvidenceError: the folder is a link, or cannot be listed.
+    """
+    try:
+        if not os.path.lexists(folder):
+            return []
+        if folder.is_symlink():
+            raise _odd(str(folder), "a folder of approvals", "a symbolic link")
+        return sorted(path for path in folder.iterdir() if path.name.endswith(_SUFFIX))
+    except OSError as error:
+        if error.errno in {errno.ENAMETOOLONG, errno.ENOTDIR}:
+            return []
+        raise _odd(str(folder), "a folder that can be listed", error.strerror or type(error).__name__) from error
+
+
+def _read(
+    path: Path, audit: Statement, pinned: Sequence[x509.Certificate], *, now: datetime | None
+) -> tuple[Approval, str]:
+    """Return the approval in a file, and the digest of its statement."""
+    file = printable(path.name)
+    try:
+        size = path.lstat().st_size
+    except OSError as error:
+        raise _odd(file, "a file that can be read", error.strerror or type(error).__name__) from error
+    if size > _MOST_BYTES:
+        raise _odd(file, f"at most {_MOST_BYTES} bytes", f"{size} bytes")
+    detached = read_detached(read_content(path.parent, path.name), kind=StatementKind.APPROVAL, item=file, now=now)
+    return _approval(file, detached, audit, pinned), detached.statement.digest
+
+
 def _approval(file: str, detached: Detached, audit: Statement, pinned: Sequence[x509.Certificate]) -> Approval:
-    statement = detached.statement
+    statement, own = detached.statement, detached.certificate.fingerprint
     predicate = expect_object(
         statement.predicate, item=file, keys=frozenset({"name", "meaning", "audit", "signer", "signed_at", "tool"})
     )
-    name, meaning = (printable(expect_text(predicate[key], item=f"{file}, {key}")) for key in ("name", "meaning"))
-    line = f"{name}: {meaning}, {statement.signed_at.isoformat()}"
-    own = detached.certificate.fingerprint
+    name, meaning = (expect_text(predicate[key], item=f"{file}, {key}") for key in ("name", "meaning"))
+    for what, text in (("name", name), ("meaning", meaning)):
+        if not _prints(text):
+            raise _odd(f"{file}, {what}", f"1 to {MOST_CHARACTERS} printable characters", f"{text[:MOST_CHARACTERS]!a}")
+    # In quotes: a name that imitates the words of this line stays a name.
+    line = f"{_quoted(name)}: {_quoted(meaning)}, {statement.signed_at.isoformat()}"
     said = Approval(file, CheckStatus.FAIL, line, name, meaning, statement.signed_at, own)
-    if statement.subjects != {_SUBJECT: audit.digest}:
-        return replace(said, detail=f"{line}: of another audit than this one")
+    problem = _problem(detached, predicate["audit"], audit)
+    if problem is not None:
+        return replace(said, detail=f"{line}: {problem}")
     who = printable(f"certificate of {detached.certificate.common_name}, {own}")
     if any(_vouches(pin, detached) for pin in pinned):
         return replace(said, status=CheckStatus.PASS, detail=f"{line} ({who}, trusted)")
@@ -171,10 +216,33 @@ def _approval(file: str, detached: Detached, audit: Statement, pinned: Sequence[
     return replace(said, status=CheckStatus.NOT_CHECKED, detail=f"{line} ({who}, not trusted: give --trust-approver)")
 
 
+def _problem(detached: Detached, said: Json, audit: Statement) -> str | None:
+    statement = detached.statement
+    if statement.subjects != {_SUBJECT: audit.digest} or said != _audit_of(audit):
+        return "of another audit than this one"
+    if detached.certificate.fingerprint == audit.signer.fingerprint:
+        return "by the key that sealed the bundle, which is no person's"
+    if statement.signed_at < audit.signed_at:
+        return f"signed before the audit was sealed at {audit.signed_at.isoformat()}"
+    return None
+
+
+def _prints(text: str) -> bool:
+    return bool(text.strip()) and len(text) <= MOST_CHARACTERS and printable(text) == text
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _odd(item: str, expected: str, found: str) -> EvidenceError:
+    return EvidenceError(item=item, expected=expected, found=found, hint="Look at the folder of approvals.")
+
+
 def _vouches(pinned: x509.Certificate, detached: Detached) -> bool:
     found = check_trust(detached.certificate, (), pinned, moment=detached.statement.signed_at)
     return found.status is CheckStatus.PASS
 
 
-def _findings_of(audit: Statement) -> Json:
-    return audit.predicate.get("findings")
+def _audit_of(audit: Statement) -> dict[str, Json]:
+    return {"sequence": audit.sequence, "findings": audit.predicate.get("findings")}

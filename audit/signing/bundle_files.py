@@ -31,6 +31,8 @@ REPORT_PDF = "report.pdf"
 SALTS = "salts.json"
 
 MAX_CONTENT_BYTES = 1 << 30
+# A file may be sparse: one of exabytes costs nobody anything, and hashing it never ends.
+_MAX_FILE_BYTES = 1 << 38
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +87,17 @@ def scan_folder(folder: Path) -> FolderContents:
                 except OSError as error:
                     refused[name] = error.strerror or type(error).__name__
     # Deepest first: the innermost empty folder is named, not those around it.
+    used = {parent for name in (*digests, *refused) for parent in _parents(name)}
     for name in sorted(folders, key=lambda name: name.count("/"), reverse=True):
-        if not any(found.startswith(f"{name}/") for found in (*digests, *refused)):
+        if name not in used:
             refused[name] = "a folder without files"
+            used |= _parents(name)
     return FolderContents(dict(sorted(digests.items())), dict(sorted(refused.items())))
+
+
+def _parents(name: str) -> set[str]:
+    parts = name.split("/")
+    return {"/".join(parts[:depth]) for depth in range(1, len(parts))}
 
 
 def name_problem(name: str) -> str | None:
@@ -143,6 +152,8 @@ def _entry_problem(entry: os.DirEntry[str], name: str) -> str | None:
         return "a symbolic link"
     if not entry.is_dir(follow_symlinks=False) and not entry.is_file(follow_symlinks=False):
         return "not a regular file"
+    if entry.is_file(follow_symlinks=False) and entry.stat(follow_symlinks=False).st_size > _MAX_FILE_BYTES:
+        return f"larger than {_MAX_FILE_BYTES} bytes"
     return name_problem(name)
 
 

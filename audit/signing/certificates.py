@@ -22,6 +22,7 @@ from audit.errors import KeyProblem
 from audit.signing.algorithms import PublicKey, SealAlgorithm, algorithm_of
 
 _MAX_PEM_BYTES = 1 << 20
+_MAX_CERTIFICATES = 32
 # What pyca/cryptography raises on DER that is not what it says: its own errors do not share a base class.
 HOSTILE_DER_ERRORS = (
     ValueError,
@@ -140,6 +141,9 @@ def read_pem(pem: bytes, *, item: str, hint: str = _HINT) -> list[x509.Certifica
     Raises:
         KeyProblem: there is none, or one cannot be read.
     """
+    # Sorting a chain takes time that grows with the cube of its length.
+    if (number := pem.count(b"-----BEGIN")) > _MAX_CERTIFICATES:
+        raise _unreadable(item, f"{number} PEM blocks, more than {_MAX_CERTIFICATES}", hint=hint)
     try:
         with _malformed_is_an_error():
             return x509.load_pem_x509_certificates(pem)

@@ -68,6 +68,21 @@ def _unlike_the_statement(run: Mapping[str, Json], statement: Statement) -> list
     return different
 
 
+def copy_problems(manifest: Mapping[str, Json], statement: Statement, certificate: Certificate) -> list[str]:
+    """Return what the manifest of a redacted copy claims otherwise than the seal; its findings are others by nature.
+
+    Raises:
+        EvidenceError: the manifest is not of the documented form.
+    """
+    run = expect_object(manifest.get("run"), item=f"{MANIFEST}, run")
+    different = _unlike_the_statement(run, statement)
+    different += _unlike_the_seal(run, statement.signed_at, certificate)
+    different += _differences(_claims(statement.predicate, item=_STATEMENT), _claims(manifest, item=MANIFEST))
+    if run.get("findings_digest") != statement.predicate.get("findings"):
+        different.append("run.findings_digest")
+    return different
+
+
 def record_problems(
     manifest: Mapping[str, Json], findings_data: bytes, *, signed_at: datetime, certificate: Certificate
 ) -> dict[str, str]:
@@ -91,6 +106,7 @@ def record_problems(
         }
     try:
         different = _manifest_differences(manifest, claimed, digest_bytes(findings_data), signed_at, certificate)
+        different += _differences(_records(manifest, item=MANIFEST), _records(findings, item=FINDINGS))
     except EvidenceError as error:
         return {MANIFEST: one_line(error)}
     if different:
@@ -142,10 +158,14 @@ def _manifest_differences(
         different.append("schema")
     if run.get("findings_digest") != digest:
         different.append("run.findings_digest")
+    return [*different, *_unlike_the_seal(run, signed_at, certificate)]
+
+
+def _unlike_the_seal(run: Mapping[str, Json], signed_at: datetime, certificate: Certificate) -> list[str]:
     seal = expect_object(run.get("seal"), item=f"{MANIFEST}, run.seal")
     # The manifest writes an absent organisation as an empty text.
     owner = {key: value or "" for key, value in SignerBlock.of(certificate).as_json().items()}
-    different += [f"run.seal.{key}" for key in sorted(set(owner) | set(seal)) if seal.get(key) != owner.get(key)]
+    different = [f"run.seal.{key}" for key in sorted(set(owner) | set(seal)) if seal.get(key) != owner.get(key)]
     if _moment(run.get("created_at")) != signed_at:
         different.append("run.created_at")
     return different
@@ -167,6 +187,17 @@ def _claims(source: Mapping[str, Json], *, item: str) -> dict[str, Json]:
         ),
         "suites": tuple(sorted(pairs)),
         "ladder": source.get("ladder"),
+    }
+
+
+def _records(source: Mapping[str, Json], *, item: str) -> dict[str, Json]:
+    """Return all that manifest.json and findings.json say of what was audited: the reports print the latter."""
+    saes = [expect_object(sae, item=f"{item}, saes") for sae in expect_array(source.get("saes"), item=f"{item}, saes")]
+    return {
+        "record of model": source.get("model"),
+        "records of saes": [sae.get("record", sae) for sae in saes],
+        "records of suites": source.get("suites"),
+        "format": source.get("format"),
     }
 
 

@@ -42,11 +42,12 @@ from audit.signing.checks import (
     passed,
     printable,
 )
+from audit.signing.claims import copy_problems
 from audit.signing.contents import attachment_in_pdf, check_findings
 from audit.signing.plan import check_plan
 from audit.signing.redaction_record import RedactionRecord, read_record
 from audit.signing.statement import Statement
-from audit.signing.strict_json import parse_json
+from audit.signing.strict_json import expect_object, parse_json
 from audit.signing.texts import (
     TEXTS_KEY,
     Leaf,
@@ -81,7 +82,9 @@ COPY_CHECKS: tuple[CheckName | CopyCheckName, ...] = (
     CheckName.PLAN,
     CheckName.PRINTED_TEXT,
     CheckName.EXPORTS_AGREE,
+    CheckName.RECOMPUTED,
 )
+_RECOMPUTED = "figures are computed again from the evidence of an original, which holds the texts: verify the original"
 _MADE_CHECKS = (CheckName.PRINTED_TEXT, CheckName.EXPORTS_AGREE)
 # Made anew in a copy, and the exports with them where the original has any. What they hold is checked instead of their
 # bytes.
@@ -144,6 +147,7 @@ def verify_copy(
         broken = failed(CopyCheckName.REDACTION_RECORD, one_line(error), files=[REDACTION])
         names = (*CopyCheckName, *_MADE_CHECKS)
         texts, findings, evidence, *made = (not_checked(name, f"{REDACTION} does not hold") for name in names[1:])
+        made.append(not_checked(CheckName.RECOMPUTED, _RECOMPUTED))
         return found.result([broken, *checks, texts, findings, evidence, *own, *made], redacted=True)
     checks = [
         _check_record(record, claim, statement),
@@ -155,7 +159,7 @@ def verify_copy(
         made = [not_checked(name, "what they say follows from files that do not hold") for name in _MADE_CHECKS]
     else:
         made = _check_made(found, record, render)
-    return found.result([*checks, *made], redacted=True)
+    return found.result([*checks, *made, not_checked(CheckName.RECOMPUTED, _RECOMPUTED)], redacted=True)
 
 
 def _check_record(record: RedactionRecord, claim: TextsClaim, statement: Statement) -> Check:
@@ -328,8 +332,13 @@ def _check_manifest(found: Attested) -> Check:
             return failed(name, f"{MANIFEST} is not the signed one", files=[MANIFEST])
         if attachment_in_pdf(found.read(REPORT_PDF), MANIFEST) != manifest:
             return failed(name, f"the attachment {MANIFEST} of {REPORT_PDF} is another one", files=[REPORT_PDF])
+        claims = expect_object(parse_json(manifest, item=MANIFEST), item=MANIFEST)
+        different = copy_problems(claims, found.statement, found.certificate)
     except EvidenceError as error:
         return failed(name, one_line(error), files=[MANIFEST, REPORT_PDF])
+    if different:
+        detail = f"{MANIFEST} disagrees with the seal or the signed statement about: {', '.join(different)}"
+        return failed(name, detail, files=[MANIFEST])
     return passed(name, f"{MANIFEST} is the signed one, and attached to {REPORT_PDF}; it speaks of the original")
 
 

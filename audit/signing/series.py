@@ -49,15 +49,19 @@ def order_links(results: Mapping[str, VerifyResult], *, tail: bool = False) -> t
     for name, statement in known.items():
         by_digest[statement.digest].append(name)
         followers[statement.previous].add(statement.digest)
+    places: dict[int, set[str]] = defaultdict(set)
+    for statement in known.values():
+        places[statement.sequence].add(statement.digest)
     # Of a tail, the predecessor of its first audit is not asked for.
-    exempt = min((s.sequence for s in known.values()), default=1) if tail else 1
+    exempt = min(places, default=1) if tail else 1
     ordered = sorted(known, key=lambda name: (known[name].sequence, known[name].signed_at, name))
     links = []
     for name in ordered:
         statement = known[name]
         problems = [
             *_before(statement, known, by_digest, exempt=exempt),
-            *_forks(statement, by_digest, followers[statement.previous]),
+            *_forks(statement, by_digest, followers[statement.previous] | places[statement.sequence]),
+            *_strangers(name, results, by_digest, statement.previous),
             *_twins(name, by_digest[statement.digest]),
         ]
         links.append(Link(name, results[name], tuple(problems)))
@@ -86,8 +90,19 @@ def _before(
 
 def _forks(statement: Statement, by_digest: Mapping[str, Sequence[str]], rivals: set[str]) -> list[str]:
     others = sorted(by_digest[digest][0] for digest in rivals if digest != statement.digest)
-    place = "it is a first audit" if statement.previous is None else f"it follows {statement.previous}"
-    return [f"forked: {name} says of itself too that {place}" for name in others]
+    return [f"forked: {name} says of itself too that it is number {statement.sequence}" for name in others]
+
+
+def _strangers(
+    name: str, results: Mapping[str, VerifyResult], by_digest: Mapping[str, Sequence[str]], previous: str | None
+) -> list[str]:
+    """Return that another key sealed the audit before, unless both signers are trusted."""
+    before = by_digest.get(previous or "")
+    if before is None or results[before[0]].fingerprint == results[name].fingerprint:
+        return []
+    if results[name].trusted and results[before[0]].trusted:
+        return []
+    return [f"sealed by {results[name].fingerprint}, {before[0]} before it by {results[before[0]].fingerprint}"]
 
 
 def _twins(name: str, names: Sequence[str]) -> list[str]:

@@ -31,6 +31,7 @@ FINDINGS = {
         {"id": "defense", "digest": "sha256:" + "d" * 64, "prompts": 6},
     ],
     "concepts": [],
+    "format": "chat",
     "ladder": {"confirmed": 1},
     "findings": [{"feature": 17, "effect": 0.25, "note": "</script> <b>é"}],
 }

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -12,8 +14,9 @@ from audit.cli.root import run
 from audit.errors import KeyProblem, UsageError
 from audit.signing.approvals import Approval, approvals_folder, read_approvals, write_approval
 from audit.signing.checks import CheckStatus
+from audit.signing.detached import write_detached
 from audit.signing.keys import new_sealing_key
-from audit.signing.statement import Statement
+from audit.signing.statement import SignerBlock, Statement, StatementKind, build_statement
 from audit.signing.verify import verify_bundle
 from tests.signing.bundle_making import SIGNED_AT, Keyed, claims, make_keyed, reseal
 
@@ -82,13 +85,15 @@ def test_any_changed_byte_and_any_foreign_file_fails(bundle: Path, audit: Statem
         one = only(read_approvals(folder, audit, trusted=[person.files.certificate_path]))
         assert one.status is CheckStatus.FAIL
     path.write_bytes(data)
-    (folder / "link").symlink_to(path)
-    (folder / "folder").mkdir()
+    (folder / "link.sigstore.json").symlink_to(path)
+    (folder / "folder.sigstore.json").mkdir()
+    (folder / "huge.sigstore.json").touch()
+    os.truncate(folder / "huge.sigstore.json", 1 << 40)
     (folder / "note.txt").write_text("approved!\n")
     found = {one.file: one.status for one in read_approvals(folder, audit)}
-    assert found == {path.name: CheckStatus.NOT_CHECKED} | dict.fromkeys(
-        ("folder", "link", "note.txt"), CheckStatus.FAIL
-    )
+    # Notes are no approvals; what has the name of one must be one.
+    foreign = ("folder.sigstore.json", "huge.sigstore.json", "link.sigstore.json")
+    assert found == {path.name: CheckStatus.NOT_CHECKED} | dict.fromkeys(foreign, CheckStatus.FAIL)
 
 
 def test_a_look_alike_is_not_the_person(tmp_path: Path, audit: Statement, person: Keyed) -> None:
@@ -131,7 +136,7 @@ def test_the_commands_approve_and_list(
     capsys.readouterr()
     assert run(["verify", str(bundle), *seal, "--trust-approver", own]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line for line in lines if line.startswith("PASS  approval") and "A. Reviewer: review" in line]
+    assert [line for line in lines if line.startswith("PASS  approval") and '"A. Reviewer": "review"' in line]
     assert run(["verify", str(bundle), *seal, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["approvals"][0]["name"] == "A. Reviewer"
     (path,) = approvals_folder(bundle).iterdir()
@@ -142,3 +147,82 @@ def test_the_commands_approve_and_list(
     (bundle / "findings.json").write_bytes(b"{}")
     assert run(["approve", str(bundle), "--name", "A", "--meaning", "review", "--key", key]) == 3
     assert not list(approvals_folder(bundle).iterdir())
+
+
+def lie(folder: Path, approved: Statement, keyed: Keyed, /, *, at: datetime = LATER, **changes: object) -> None:
+    """Write an approval that `write_approval` would refuse."""
+    said = {"name": "A. Reviewer", "meaning": "approval"}
+    told = {"sequence": approved.sequence, "findings": approved.predicate["findings"]}
+    statement = build_statement(
+        {"statement": approved.digest},
+        said | {"audit": told} | changes,
+        signer=SignerBlock.of(keyed.signer.certificate),
+        signed_at=at,
+        tool_version="0.1.0",
+        kind=StatementKind.APPROVAL,
+    )
+    write_detached(folder / f"{len(changes)}.sigstore.json", statement, keyed.signer)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"name": " "},
+        {"meaning": "x" * 121},
+        {"name": "a\nPASS  approval"},
+        {"audit": {"sequence": 99, "findings": "sha256:" + "0" * 64}},
+        {"at": SIGNED_AT - timedelta(seconds=1)},
+        {"extra": 1},
+    ],
+)
+def test_what_is_not_written_is_not_believed(
+    changes: dict[str, object], tmp_path: Path, audit: Statement, person: Keyed
+) -> None:
+    """Whoever owns a person's key can sign anything: reading asks what writing asks."""
+    lie(tmp_path, audit, person, **changes)
+    assert only(read_approvals(tmp_path, audit, trusted=[person.files.certificate_path])).status is CheckStatus.FAIL
+
+
+def test_the_seal_approves_nothing(tmp_path: Path, audit: Statement, keyed: Keyed) -> None:
+    """Not even where its certificate is pinned as a person's."""
+    lie(tmp_path, audit, keyed)
+    one = only(read_approvals(tmp_path, audit, trusted=[keyed.files.certificate_path]))
+    assert one.status is CheckStatus.FAIL
+    assert "no person" in one.detail
+
+
+def test_a_name_that_imitates_the_answer_stays_in_quotes(tmp_path: Path, audit: Statement, person: Keyed) -> None:
+    """The words of the line and the words of the signer cannot be confused."""
+    approve(tmp_path, audit, person, name='Ann: "approval" (certificate of Ann, trusted)')
+    one = only(read_approvals(tmp_path, audit))
+    assert one.detail.startswith('"Ann: \\"approval\\" (certificate of Ann, trusted)": "approval", ')
+
+
+def test_a_copied_approval_counts_once(tmp_path: Path, audit: Statement, person: Keyed) -> None:
+    """T: one person is not two."""
+    path = approve(tmp_path, audit, person)
+    shutil.copy(path, path.with_name(f"z{path.name}"))
+    found = read_approvals(tmp_path, audit, trusted=[person.files.certificate_path])
+    assert [one.status for one in found] == [CheckStatus.PASS, CheckStatus.FAIL]
+    assert f"the same approval as {path.name}" in found[1].detail
+
+
+def test_what_is_asked_about_approvals_is_answered(
+    bundle: Path, person: Keyed, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No folder, no approval by the person named, a report alone: never a silent pass."""
+    own = str(person.files.certificate_path)
+    assert run(["verify", str(bundle), "--approvals", str(tmp_path / "none")]) == 2
+    assert run(["verify", str(bundle / "report.pdf"), "--trust-approver", own]) == 2
+    capsys.readouterr()
+    assert run(["verify", str(bundle), "--trust-approver", own]) == 3
+    assert f"none that holds by {own}" in capsys.readouterr().out
+    approvals_folder(bundle).symlink_to(tmp_path)
+    assert run(["verify", str(bundle)]) == 3
+    assert run(["approve", str(bundle), "--name", "A", "--meaning", "b", "--key", "k", "--out", str(bundle / "x")]) == 2
+
+
+def test_a_bundle_whose_name_leaves_no_room_for_approvals_verifies(bundle: Path, tmp_path: Path) -> None:
+    """The longest name that a folder may have."""
+    long = bundle.rename(tmp_path / ("n" * 255))
+    assert run(["verify", str(long)]) == 0

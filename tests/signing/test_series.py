@@ -13,7 +13,7 @@ import pytest
 from audit.cli.root import run
 from audit.signing.attested import VerifyResult
 from audit.signing.series import Link, order_links
-from audit.signing.statement import Statement
+from audit.signing.statement import SignerBlock, Statement
 from audit.signing.verify import verify_bundle
 from tests.signing.bundle_making import SIGNED_AT, Keyed, claims, reseal, write_bundle
 
@@ -106,6 +106,33 @@ def test_a_rewritten_predecessor_breaks_the_series(make: Make, keyed: Keyed) -> 
     assert links(first, second)["two"].problems[0].startswith("missing: number 1")
 
 
+def test_rivals_for_one_place_are_named(make: Make, keyed: Keyed) -> None:
+    """Two audits of one number whose predecessors are both absent: at most one can be the tail's first."""
+    left, right = make("left"), make("right", title="other")
+    for folder, digit in ((left, "1"), (right, "2")):
+        reseal(folder, keyed, predicate=claims(folder), sequence=5, previous=f"sha256:{digit * 64}")
+    found = links(left, right, tail=True)
+    assert all(any(p.startswith("forked") for p in found[name].problems) for name in ("left", "right"))
+
+
+def test_a_stranger_s_link_is_named(make: Make, other_keyed: Keyed) -> None:
+    """Another key continues the series: named, unless the verifier trusts both."""
+    first = make("one")
+    second = make("two", first)
+    found = statement(second)
+    (second / "certificate.pem").write_bytes(other_keyed.signer.certificate.pem)
+    reseal(
+        second,
+        other_keyed,
+        predicate=claims(second),
+        sequence=2,
+        previous=found.previous,
+        signer=SignerBlock.of(other_keyed.signer.certificate),
+    )
+    (problem,) = links(first, second)["two"].problems
+    assert problem.startswith(f"sealed by {other_keyed.files.certificate.fingerprint}")
+
+
 def test_one_audit_given_twice_is_named(make: Make, tmp_path: Path) -> None:
     """A copy is not another audit."""
     first = make("one")
@@ -133,6 +160,10 @@ def test_the_command_takes_a_folder_of_bundles(
     (second / "findings.json").write_bytes(b"{}")
     assert run(["chain", str(first.parent)]) == 3
     assert "FAIL  files intact: changed: findings.json" in capsys.readouterr().out
+    shutil.copytree(first, first.parent / "unsealed", ignore=shutil.ignore_patterns("attestation.*"))
+    assert run(["chain", str(first.parent)]) == 3
+    assert "unsealed" in capsys.readouterr().out
+    shutil.rmtree(first.parent / "unsealed")
     (second / "attestation.sigstore.json").write_bytes(b"{}")
     assert run(["chain", str(first.parent)]) == 3
     assert "its statement cannot be read" in capsys.readouterr().out
