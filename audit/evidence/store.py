@@ -10,15 +10,17 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import duckdb
-import pandas as pd
 import pyarrow as pa
 import pyarrow.dataset
 import pyarrow.parquet
 
 from audit.errors import EvidenceError, UsageError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 DATABASE = "evidence.duckdb"
 ACTIVATIONS = "activations"
@@ -142,6 +144,8 @@ class Store:
     def insert(self, table: str, rows: Sequence[Mapping[str, object]]) -> None:
         """Append rows to a table; their keys are the table's columns, in any order."""
         if rows:
+            import pandas as pd  # noqa: PLC0415 - half a second, which those who only read need not wait
+
             self._connection.append(table, pd.DataFrame(list(rows)), by_name=True)
 
     def ingest_shards(self) -> None:
