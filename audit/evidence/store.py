@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Self
 
 import duckdb
 import pyarrow as pa
-import pyarrow.dataset
 import pyarrow.parquet
 
 from audit.errors import EvidenceError, UsageError
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
 
 DATABASE = "evidence.duckdb"
 ACTIVATIONS = "activations"
+ACTIVATION_VIEW = "activation"
 _ROWS = "*.rows.parquet"
 _PROMPTS = "*.prompts.parquet"
 _ROW_SCHEMA = pa.schema(
@@ -279,20 +279,23 @@ def open_copy(folder: Path, *, tables: Collection[str] | None = None) -> Iterato
 
     Args:
         folder: the bundle.
-        tables: those that are copied; None copies all.
+        tables: those that are copied, the view over the shards among them; None copies all.
 
     Raises:
         EvidenceError: the folder holds no evidence, or a file of it is damaged.
     """
     with Store(folder) as store:
-        shards = tuple(Path(shard) for shard in store.row_shards)
+        asked = tables is None or ACTIVATION_VIEW in tables
+        shards = tuple(Path(shard) for shard in store.row_shards) if asked else ()
     for shard in shards:
         _check_schema(shard)
     with contextlib.closing(duckdb.connect()) as connection:
         _load_copy(connection, folder / DATABASE, tables)
         if shards:
+            import pyarrow.dataset  # noqa: PLC0415 - it imports pandas, which most questions need not wait for
+
             # Read by Arrow: a path that DuckDB itself may read is one that it may also write.
-            connection.register("activation", pa.dataset.dataset(shards, schema=_ROW_SCHEMA, format="parquet"))
+            connection.register(ACTIVATION_VIEW, pyarrow.dataset.dataset(shards, schema=_ROW_SCHEMA, format="parquet"))
         connection.execute("SET lock_configuration = true")
         yield EvidenceCopy(folder, shards, connection)
 
@@ -305,7 +308,10 @@ def check_statement(sql: str, *, limit_s: float) -> frozenset[str]:
     """
     with contextlib.closing(duckdb.connect()) as connection:
         connection.execute(_sql("schema.sql"))
-        connection.register("activation", _ROW_SCHEMA.empty_table())
+        # A table, since the binder names no view that Python registered.
+        connection.register("rows", _ROW_SCHEMA.empty_table())
+        connection.execute(f"CREATE TABLE {ACTIVATION_VIEW} AS SELECT * FROM rows")  # noqa: S608
+        connection.unregister("rows")
         for setting in (*_LOCKS, "SET lock_configuration = true"):
             connection.execute(setting)
         EvidenceCopy(Path(), (), connection).ask(sql, limit_s=limit_s)
