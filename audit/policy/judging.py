@@ -6,7 +6,7 @@ from datetime import date
 
 from audit.errors import UsageError
 from audit.policy.files import Baseline, Policy, Rule
-from audit.policy.subjects import Subject
+from audit.policy.subjects import Subject, SubjectKind
 from audit.records import GATE_SCHEMA, GateVerdict, RuleOutcome, RulePoint, RuleVerdict, WaiverRecord
 
 _NAMED = 3
@@ -27,7 +27,7 @@ def judge(policy: Policy, subject: Subject, *, today: date, base: str | None = N
         EvidenceError: the evidence is damaged.
     """
     baseline = _baseline(policy, base)
-    rules = tuple(_judged(policy, rule, subject) for rule in policy.rules)
+    rules = tuple(_judged(policy, rule, subject, compared=base is not None) for rule in policy.rules)
     if all(rule.outcome is RuleOutcome.NOT_APPLICABLE for rule in rules):
         raise UsageError(
             item=f"policy {policy.file}",
@@ -64,10 +64,13 @@ def _baseline(policy: Policy, base: str | None) -> str:
     return "the policy asks for no base"
 
 
-def _judged(policy: Policy, rule: Rule, subject: Subject) -> RuleVerdict:
+def _judged(policy: Policy, rule: Rule, subject: Subject, *, compared: bool) -> RuleVerdict:
     ask, waiver = rule.ask, policy.waiver_of(rule)
     points: tuple[RulePoint, ...] = ()
-    if ask.about not in {None, subject.kind}:
+    if ask.about is SubjectKind.DIFFERENCE and subject.kind is SubjectKind.BUNDLE and compared:
+        # There is a base, so that something may have changed: a bundle alone does not tell, and silence is no pass.
+        outcome, said = RuleOutcome.UNRESOLVED, "A bundle does not tell what changed against the base."
+    elif ask.about not in {None, subject.kind}:
         outcome = RuleOutcome.NOT_APPLICABLE
         said = f"asks about a {ask.about.value if ask.about is not None else ''}, and this is a {subject.kind.value}"
     else:
