@@ -279,6 +279,20 @@ def test_explaining_decides_nothing(put: Put, sealed: Path, tmp_path: Path, caps
     assert run(["policy", "lint", path]) == 0
 
 
+@pytest.mark.parametrize("name", ["healthcare", "finance", "defense"])
+def test_the_policies_that_ship_can_be_used(
+    name: str, put: Put, certificate: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each is linted, explained and put to a bundle; a rule about changes does not apply to a first release."""
+    text = (Path(__file__).parents[2] / "templates" / "policies" / f"{name}.toml").read_text(encoding="utf-8")
+    assert put(text, "--trust", str(certificate)) in {0, 1}
+    told = capsys.readouterr().out
+    assert "PASS  sealed-by-us (error)" in told
+    assert "  -   nothing-changed (error)" in told
+    assert run(["policy", "lint", str(tmp_path / "policy.toml")]) == 0
+    assert run(["policy", "explain", str(tmp_path / "policy.toml")]) == 0
+
+
 def test_the_gate_needs_no_model_library() -> None:
     """Neither torch nor what draws reports is imported by the gate."""
     code = (
