@@ -20,8 +20,6 @@ from audit.policy.subjects import (
     unresolved,
 )
 from audit.records import Colour, Contrast, Fidelity, Reading, RulePoint
-
-# Reports.queries has the names that reports print; importing them from there keeps one place.
 from reports.queries import FIDELITY, SCORES
 
 _COLOURS = (Colour.RED, Colour.AMBER, Colour.GREEN)
