@@ -15,9 +15,11 @@ from audit.cli.approve import approve
 from audit.cli.chain import chain
 from audit.cli.demo import demo
 from audit.cli.export import export
+from audit.cli.gate import gate
 from audit.cli.keys import keys
 from audit.cli.labels import labels
 from audit.cli.plan import plan
+from audit.cli.policy import policy
 from audit.cli.redact import redact
 from audit.cli.report import report
 from audit.cli.run import run as run_command
@@ -51,6 +53,8 @@ _COMMANDS = (
     report,
     export,
     verify,
+    gate,
+    policy,
     approve,
     chain,
     redact,

@@ -100,13 +100,13 @@ def verify(
             click.echo("an approval does not hold: see above")
     if broken or not result.ok:
         return int(ExitCode.EVIDENCE_INVALID)
-    return int(ExitCode.ENVIRONMENT if recompute and _left(result.checks) else ExitCode.PASS)
+    return int(ExitCode.ENVIRONMENT if recompute and not_made(result.checks) else ExitCode.PASS)
 
 
-def _left(checks: Iterable[Check]) -> bool:
-    """Return whether a check that --recompute asks for could not be made."""
+def not_made(checks: Iterable[Check]) -> list[Check]:
+    """Return the checks that --recompute asks for and that could not be made."""
     asked = {CheckName.PRINTED_TEXT, CheckName.EXPORTS_AGREE, CheckName.RECOMPUTED}
-    return any(check.name in asked and check.status is CheckStatus.NOT_CHECKED for check in checks)
+    return [check for check in checks if check.name in asked and check.status is CheckStatus.NOT_CHECKED]
 
 
 def _approvals(

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import duckdb
-import pandas as pd
 import pyarrow as pa
-import pyarrow.dataset
 import pyarrow.parquet
 
 from audit.errors import EvidenceError, UsageError
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 DATABASE = "evidence.duckdb"
 ACTIVATIONS = "activations"
+ACTIVATION_VIEW = "activation"
 _ROWS = "*.rows.parquet"
 _PROMPTS = "*.prompts.parquet"
 _ROW_SCHEMA = pa.schema(
@@ -141,6 +144,8 @@ class Store:
     def insert(self, table: str, rows: Sequence[Mapping[str, object]]) -> None:
         """Append rows to a table; their keys are the table's columns, in any order."""
         if rows:
+            import pandas as pd  # noqa: PLC0415 - half a second, which those who only read need not wait
+
             self._connection.append(table, pd.DataFrame(list(rows)), by_name=True)
 
     def ingest_shards(self) -> None:
@@ -213,34 +218,104 @@ def answer(folder: Path, sql: str, parameters: Parameters | None = None) -> Quer
         UsageError: not exactly one valid SELECT, or one that tries to write or to leave the bundle.
         EvidenceError: the folder holds no evidence, a file of it is damaged, or it lacks a table of the schema.
     """
-    with Store(folder) as store:
-        shards = [Path(shard) for shard in store.row_shards]
-    for shard in shards:
-        _check_schema(shard)
-    with contextlib.closing(duckdb.connect()) as connection:
-        statement = _only_select(connection, sql)
-        _load_copy(connection, folder / DATABASE)
-        if shards:
-            # Read by Arrow: a path that DuckDB itself may read is one that it may also write.
-            connection.register("activation", pa.dataset.dataset(shards, schema=_ROW_SCHEMA, format="parquet"))
-        connection.execute("SET lock_configuration = true")
+    with open_copy(folder) as copy:
+        return copy.ask(sql, parameters)
+
+
+@dataclass(frozen=True, slots=True)
+class EvidenceCopy:
+    """A copy of sealed tables in memory that answers SELECTs of strangers; `open_copy` makes it."""
+
+    folder: Path
+    shards: tuple[Path, ...]
+    connection: duckdb.DuckDBPyConnection
+
+    def ask(self, sql: str, parameters: Parameters | None = None, *, limit_s: float | None = None) -> QueryResult:
+        """Return the answer to one SELECT.
+
+        Args:
+            sql: the statement.
+            parameters: bound to its names.
+            limit_s: after how many seconds it is interrupted; None waits for its end.
+
+        Raises:
+            UsageError: not exactly one valid SELECT, one that tries to write or to leave the bundle, or that does not
+                end within the limit.
+            EvidenceError: a shard is damaged, or the database lacks a table of the schema.
+        """
+        statement = _only_select(self.connection, sql)
+        watch = None if limit_s is None else threading.Timer(limit_s, self.connection.interrupt)
         # A SELECT may hide an INSERT in its WITH; even the copy stays what was sealed.
-        connection.execute("BEGIN TRANSACTION READ ONLY")
+        self.connection.execute("BEGIN TRANSACTION READ ONLY")
+        if watch is not None:
+            watch.start()
         try:
-            cursor = connection.execute(statement, dict(parameters or {}))
+            cursor = self.connection.execute(statement, dict(parameters or {}))
             columns = cursor.description or []
             zoned = [column[0] for column in columns if "TIMESTAMP WITH TIME ZONE" in str(column[1])]
             if zoned:
                 raise _refused(f"column {zoned[0]} has a time zone", "Cast it to text: column::VARCHAR.")
             return QueryResult(tuple(column[0] for column in columns), tuple(cursor.fetchall()))
+        except duckdb.InterruptException as error:
+            raise _refused(f"no answer within {limit_s:g} s", "Ask for less, or end the recursion.") from error
         except (duckdb.Error, pa.ArrowException, OSError) as error:
             # The reader does not say in which file it stumbled.
             if not isinstance(error, _MISTAKES):
-                for shard in shards:
+                for shard in self.shards:
                     _check_rows(shard)
             if isinstance(error, duckdb.CatalogException) and _missing_table(error) in _schema_tables():
-                raise _lacking(folder / DATABASE, error) from error
+                raise _lacking(self.folder / DATABASE, error) from error
             raise _refused(_first_line(error), _TABLES) from error
+        finally:
+            if watch is not None:
+                watch.cancel()
+                watch.join()
+            self.connection.execute("ROLLBACK")
+
+
+@contextlib.contextmanager
+def open_copy(folder: Path, *, tables: Collection[str] | None = None) -> Iterator[EvidenceCopy]:
+    """Yield a copy of a bundle's evidence for any number of statements.
+
+    Args:
+        folder: the bundle.
+        tables: those that are copied, the view over the shards among them; None copies all.
+
+    Raises:
+        EvidenceError: the folder holds no evidence, or a file of it is damaged.
+    """
+    with Store(folder) as store:
+        asked = tables is None or ACTIVATION_VIEW in tables
+        shards = tuple(Path(shard) for shard in store.row_shards) if asked else ()
+    for shard in shards:
+        _check_schema(shard)
+    with contextlib.closing(duckdb.connect()) as connection:
+        _load_copy(connection, folder / DATABASE, tables)
+        if shards:
+            import pyarrow.dataset  # noqa: PLC0415 - it imports pandas, which most questions need not wait for
+
+            # Read by Arrow: a path that DuckDB itself may read is one that it may also write.
+            connection.register(ACTIVATION_VIEW, pyarrow.dataset.dataset(shards, schema=_ROW_SCHEMA, format="parquet"))
+        connection.execute("SET lock_configuration = true")
+        yield EvidenceCopy(folder, shards, connection)
+
+
+def check_statement(sql: str, *, limit_s: float) -> frozenset[str]:
+    """Return the tables that one SELECT names, after running it on evidence without rows.
+
+    Raises:
+        UsageError: as `EvidenceCopy.ask`; nothing outside memory was read or written.
+    """
+    with contextlib.closing(duckdb.connect()) as connection:
+        connection.execute(_sql("schema.sql"))
+        # A table, since the binder names no view that Python registered.
+        connection.register("rows", _ROW_SCHEMA.empty_table())
+        connection.execute(f"CREATE TABLE {ACTIVATION_VIEW} AS SELECT * FROM rows")  # noqa: S608
+        connection.unregister("rows")
+        for setting in (*_LOCKS, "SET lock_configuration = true"):
+            connection.execute(setting)
+        EvidenceCopy(Path(), (), connection).ask(sql, limit_s=limit_s)
+        return frozenset(connection.get_table_names(sql))
 
 
 def _only_select(connection: duckdb.DuckDBPyConnection, sql: str) -> duckdb.Statement:
@@ -258,8 +333,8 @@ def _only_select(connection: duckdb.DuckDBPyConnection, sql: str) -> duckdb.Stat
     return statements[0]
 
 
-def _load_copy(connection: duckdb.DuckDBPyConnection, database: Path) -> None:
-    """Copy the tables of a sealed database into the memory catalogue `evidence`, then shut every file away.
+def _load_copy(connection: duckdb.DuckDBPyConnection, database: Path, wanted: Collection[str] | None) -> None:
+    """Copy wanted tables, or all, of a sealed database into the memory catalogue `evidence`; shut every file away.
 
     DuckDB lets a statement read and write the path of an attached file, READ_ONLY or not: a SELECT with a COPY in its
     WITH would overwrite the sealed database. So the file is no longer attached when the user's statement runs.
@@ -273,6 +348,8 @@ def _load_copy(connection: duckdb.DuckDBPyConnection, database: Path) -> None:
         )
         # Tables only: a view or a macro of a forged database could reach for other files here.
         for (name,) in listed.fetchall():
+            if wanted is not None and name not in wanted:
+                continue
             table = '"' + str(name).replace('"', '""') + '"'
             connection.execute(f"CREATE TABLE evidence.main.{table} AS SELECT * FROM sealed.main.{table}")  # noqa: S608
         # First the detaching, then the locks: a path that is attached while they fall stays open for good.

@@ -12,11 +12,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from audit.digests import Json, canonical_json, digest_json
 from audit.exports.answers import Answer, Claim, Standing
 from audit.exports.questions import answers, control_holds, control_words
+from audit.exports.sarif_terms import SCHEMA, message_text
 from audit.exports.source import NAMESPACE, NO_POLICY, ExportSource, hex_of, line, stable_uuid
 from audit.records import Colour
 from audit.signing.bundle_files import EVIDENCE, FINDINGS
 
-SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 _BASE = "BUNDLE"
 _FINDINGS_INDEX = 0
 _KINDS = {
@@ -61,7 +61,7 @@ def _run(source: ExportSource, asked: Sequence[Answer]) -> Json:
         "automationDetails": {
             "id": f"affidavit/{line(findings.model.name)}/",
             "guid": source.uuid("sarif"),
-            "description": {"text": _said(f"Audit of {line(findings.model.name)}. {NO_POLICY}")},
+            "description": {"text": message_text(f"Audit of {line(findings.model.name)}. {NO_POLICY}")},
         },
         "invocations": [
             {
@@ -90,9 +90,9 @@ def _driver(source: ExportSource, asked: Sequence[Answer]) -> Json:
             {
                 "id": answer.id,
                 "name": answer.heading,
-                "shortDescription": {"text": _said(answer.heading)},
-                "fullDescription": {"text": _said(f"{answer.heading}. {answer.asks}")},
-                "help": {"text": _said(f"{answer.asks} {NO_POLICY}")},
+                "shortDescription": {"text": message_text(answer.heading)},
+                "fullDescription": {"text": message_text(f"{answer.heading}. {answer.asks}")},
+                "help": {"text": message_text(f"{answer.asks} {NO_POLICY}")},
                 "defaultConfiguration": {"level": "none"},
                 "properties": {"tags": ["model-audit", answer.kind.value], "domain": line(answer.domain)},
             }
@@ -107,7 +107,7 @@ def _artifacts(source: ExportSource) -> list[Json]:
     instruments: list[Json] = [
         {
             "location": {"uri": f"urn:uuid:{stable_uuid('sae', sae.record.digest, sae.record.name)}"},
-            "description": {"text": _said(f"The instrument, SAE {line(sae.record.name)}.")},
+            "description": {"text": message_text(f"The instrument, SAE {line(sae.record.name)}.")},
             "roles": ["toolSpecifiedConfiguration"],
             "properties": {
                 "digest": line(sae.record.digest),
@@ -122,7 +122,7 @@ def _artifacts(source: ExportSource) -> list[Json]:
         _file(EVIDENCE, "application/vnd.duckdb", source.evidence, "The evidence, as tables."),
         {
             "location": {"uri": named},
-            "description": {"text": _said(f"The audited model, {line(model.name)}.")},
+            "description": {"text": message_text(f"The audited model, {line(model.name)}.")},
             "roles": ["analysisTarget"],
             "properties": {
                 "digest": line(model.digest),
@@ -150,13 +150,13 @@ def _notifications(source: ExportSource) -> Iterator[Json]:
     """Yield what a reader must know of the audit itself; an error where no finding of it can be relied on."""
     control = source.findings.permutation_control
     level = "note" if control_holds(control) else "error"
-    yield {"level": level, "message": {"text": _said(control_words(control))}}
+    yield {"level": level, "message": {"text": message_text(control_words(control))}}
     for sae in sorted(source.findings.saes, key=lambda sae: sae.record.name):
         text = f"SAE {line(sae.record.name)} is rated {sae.fidelity.colour.value}: {line(sae.fidelity.reason)}."
         level = "warning" if sae.fidelity.colour is Colour.RED else "note"
-        yield {"level": level, "message": {"text": _said(text)}}
+        yield {"level": level, "message": {"text": message_text(text)}}
     for text in sorted(source.findings.not_tested):
-        yield {"level": "note", "message": {"text": _said(f"Not tested: {line(text)}")}}
+        yield {"level": "note", "message": {"text": message_text(f"Not tested: {line(text)}")}}
 
 
 def _results(source: ExportSource, number: int, answer: Answer) -> Iterator[Json]:
@@ -189,7 +189,7 @@ def _result(
         "kind": _KINDS[answer.standing],
         # Only a result of kind `fail` has a level (SARIF 2.1.0, 3.27.10).
         "level": "none",
-        "message": {"text": _said(said)},
+        "message": {"text": message_text(said)},
         "guid": source.uuid("sarif", answer.id, subject),
         # Without the model's digest: the same question to the next version of a model is the same result.
         "partialFingerprints": {"affidavitQuestion/v1": digest_json([answer.id, subject])},
@@ -212,10 +212,3 @@ def _result(
         ],
         "properties": properties,
     }
-
-
-def _said(text: str) -> str:
-    """Return a text as a SARIF message: no link and no placeholder comes out of it (3.11.5, 3.11.6)."""
-    for plain, escaped in (("\\", "\\\\"), ("[", "\\["), ("]", "\\]"), ("{", "{{"), ("}", "}}")):
-        text = text.replace(plain, escaped)
-    return text

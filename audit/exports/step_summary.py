@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from string import punctuation
 
 from audit.exports.answers import Answer, Kind, Standing
 from audit.exports.english import counted
+from audit.exports.markdown import as_text
 from audit.exports.questions import answers, control_words
-from audit.exports.source import NO_POLICY, ExportSource, hex_of, line
+from audit.exports.source import NO_POLICY, ExportSource, hex_of
 from audit.records import ConceptResult, Fidelity, Findings
 from reports.concepts import outcome_words
 from reports.numbers import NOT_MEASURED, count
@@ -20,12 +20,7 @@ from reports.words import COLOUR_SHORT
 
 # GitHub refuses a step's summary above 1 MiB; other steps of the job may write to the same file.
 LIMIT_BYTES = 512 << 10
-_LONGEST = 200
 _NAMED = 40
-# GitHub looks for mentions, issues and emoji in the text that Markdown leaves behind: a tag around the mark stops it.
-_WRAPPED = frozenset("@#:")
-# Marks that say nothing to Markdown inside a line, except after what `_may_begin` names.
-_PLAIN = frozenset(",;'\"?%=()/-.+")
 _STANDINGS = {
     Standing.ANSWERED: "answered",
     Standing.DOUBTFUL: "doubtful",
@@ -52,31 +47,6 @@ def step_summary(source: ExportSource) -> bytes:
     left = len(rows) - len(shown)
     note = [f"\n{count(left)} more concepts are in report.html."] if left else []
     return ("\n".join([*head, *shown, *note, *tail]) + "\n").encode()
-
-
-def as_text(text: str, most: int = _LONGEST) -> str:
-    """Return a text of the record as Markdown that shows it and does nothing else; longer ones end in an ellipsis."""
-    said = line(text)
-    said = said if len(said) <= most else f"{said[: most - 1]}…"
-    return "".join(_as_reference(said, place) for place in range(len(said)))
-
-
-def _as_reference(text: str, place: int) -> str:
-    char = text[place]
-    if char not in punctuation or (char in _PLAIN and not _may_begin(text[:place])) or _is_inside_word(text, place):
-        return char
-    reference = f"&#{ord(char)};"
-    return f"<span>{reference}</span>" if char in _WRAPPED else reference
-
-
-def _may_begin(before: str) -> bool:
-    """Return whether a plain mark after this text could begin a list, a link or a reference to an issue."""
-    return not before or before.isdigit() or before.lower().endswith(("www", "gh"))
-
-
-def _is_inside_word(text: str, place: int) -> bool:
-    """Return whether it is an underscore between letters or digits, which emphasises nothing."""
-    return text[place] == "_" and text[max(place - 1, 0)].isalnum() and text[place + 1 : place + 2].isalnum()
 
 
 def _digest(digest: str) -> str:

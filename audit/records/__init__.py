@@ -58,6 +58,15 @@ from audit.records.fidelity import (
     SeedStability,
     TrainingPoint,
 )
+from audit.records.gate import (
+    GATE_SCHEMA,
+    GateVerdict,
+    RuleOutcome,
+    RulePoint,
+    RuleVerdict,
+    Severity,
+    WaiverRecord,
+)
 from audit.records.graph import Edge, EdgeKind, Graph, Layer, Node, NodeKind
 from audit.records.interaction import (
     CoFiring,
@@ -88,6 +97,7 @@ from audit.records.words import Colour, Contrast, Estimate, Lexical, Reading, Ru
 __all__ = [
     "CERTIFICATE_SCHEMA",
     "FINDINGS_SCHEMA",
+    "GATE_SCHEMA",
     "LABELS_SCHEMA",
     "SEAL_LEVEL",
     "WITHHELD_PIECE",
@@ -124,6 +134,7 @@ __all__ = [
     "Fidelity",
     "Finding",
     "Findings",
+    "GateVerdict",
     "Graph",
     "ImportedLabel",
     "InstrumentResult",
@@ -152,6 +163,9 @@ __all__ = [
     "Quantile",
     "Reading",
     "Rule",
+    "RuleOutcome",
+    "RulePoint",
+    "RuleVerdict",
     "RunInfo",
     "Rung",
     "SaeRecord",
@@ -159,6 +173,7 @@ __all__ = [
     "SealInfo",
     "SeedStability",
     "Selectivity",
+    "Severity",
     "ShamTest",
     "SuiteRecord",
     "Suppression",
@@ -166,6 +181,7 @@ __all__ = [
     "TrainingPoint",
     "Untested",
     "UntestedContrast",
+    "WaiverRecord",
     "Withheld",
     "as_json",
     "parse_record",

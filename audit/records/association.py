@@ -229,3 +229,8 @@ class PermutationControl:
     rate: float
     limit: float
     passed: bool
+
+    @property
+    def holds(self) -> bool:
+        """Return whether the check with shuffled labels was made and passed."""
+        return self.passed and self.permutations > 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from enum import Enum, StrEnum
 from functools import cache
 from typing import TYPE_CHECKING, Any, cast, get_args, get_origin, get_type_hints
@@ -41,26 +41,63 @@ def parse_record(kind: Any, value: Json, *, where: str = "") -> Any:  # noqa: AN
     Raises:
         EvidenceError: a field is missing, unknown or of another type; the message names it.
     """
-    if get_origin(kind) is dict:
-        return _parse_dict(kind, value, where)
-    options = [option for option in get_args(kind) if option is not type(None)]
-    if get_origin(kind) is tuple:
-        if not isinstance(value, list | tuple):
-            raise _unlike(kind, value, where)
-        return tuple(parse_record(options[0], child, where=f"{where}[{n}]") for n, child in enumerate(value))
-    if options:
-        return None if value is None else parse_record(options[0], value, where=where)
-    if not is_dataclass(kind):
-        return _parse_value(kind, value, where)
-    names = {field.name: field.default is not MISSING for field in fields(kind)}
+    shape = _shape(kind)
+    match shape.form:
+        case _Form.PLAIN:
+            return _parse_value(kind, value, where)
+        case _Form.OPTIONAL:
+            return None if value is None else parse_record(shape.inner, value, where=where)
+        case _Form.TUPLE:
+            if not isinstance(value, list | tuple):
+                raise _unlike(kind, value, where)
+            inner = shape.inner
+            return tuple([parse_record(inner, child, where=f"{where}[{n}]") for n, child in enumerate(value)])
+        case _Form.DICT:
+            return _parse_dict(kind, value, where)
     if not isinstance(value, Mapping):
         raise _unlike(kind, value, where)
+    names, hints = shape.names, shape.hints
     # A field with a default came after the first bundles: a record without it is older, not damaged.
-    if odd := sorted(name for name in set(names) ^ set(value) if not names.get(name)):
+    if value.keys() != names.keys() and (
+        odd := sorted(name for name in set(names) ^ set(value) if not names.get(name))
+    ):
         raise _unlike(kind, ", ".join(f"{'no' if name in names else 'unknown'} {name}" for name in odd), where)
     record = cast("Any", kind)
-    hints = _hints(record)
     return record(**{name: parse_record(hints[name], value[name], where=f"{where}.{name}") for name in value})
+
+
+class _Form(Enum):
+    PLAIN = 0
+    OPTIONAL = 1
+    TUPLE = 2
+    DICT = 3
+    RECORD = 4
+
+
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """How a type is parsed; of a record the fields, each with whether it has a default, and their types."""
+
+    form: _Form
+    inner: Any = None
+    names: Mapping[str, bool] = field(default_factory=dict)
+    hints: Mapping[str, Any] = field(default_factory=dict)
+
+
+@cache
+def _shape(kind: Any) -> _Shape:  # noqa: ANN401 - reflection
+    """Return how a type is parsed; to find it out anew for each of 500,000 values took most of the time."""
+    if get_origin(kind) is dict:
+        return _Shape(_Form.DICT)
+    options = [option for option in get_args(kind) if option is not type(None)]
+    if get_origin(kind) is tuple:
+        return _Shape(_Form.TUPLE, options[0])
+    if options:
+        return _Shape(_Form.OPTIONAL, options[0])
+    if not is_dataclass(kind):
+        return _Shape(_Form.PLAIN)
+    names = {each.name: each.default is not MISSING for each in fields(kind)}
+    return _Shape(_Form.RECORD, None, names, get_type_hints(kind, localns={"Json": object}))
 
 
 def _parse_dict(kind: Any, value: Json, where: str) -> dict[str, Any]:  # noqa: ANN401 - reflection
@@ -72,12 +109,6 @@ def _parse_dict(kind: Any, value: Json, where: str) -> dict[str, Any]:  # noqa: 
         key: child if own is object else parse_record(own, child, where=f"{where}.{key}")
         for key, child in value.items()
     }
-
-
-@cache
-def _hints(kind: type) -> Mapping[str, Any]:
-    """Return the types of a record's fields; evaluating them anew for each of 50,000 records took most of the time."""
-    return get_type_hints(kind, localns={"Json": object})
 
 
 def _parse_value(kind: Any, value: Json, where: str) -> Any:  # noqa: ANN401 - reflection

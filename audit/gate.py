@@ -1,0 +1,132 @@
+"""The gate: a sealed folder is verified, then put to a policy. It needs no model, and imports nothing that draws.
+
+What is new about a kind of subject stands here alone: a folder with `diff.json` is a difference, and `READERS` says how
+its file becomes a `Difference`. Rules and their words know nothing of files.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import date
+from pathlib import Path
+
+from audit.errors import EvidenceError, UsageError
+from audit.evidence.store import EvidenceCopy, QueryResult, check_statement, open_copy
+from audit.policy.evidence_query import SqlAsk
+from audit.policy.files import Policy
+from audit.policy.judging import judge
+from audit.policy.subjects import Answers, Difference, Subject, SubjectKind
+from audit.records import Findings, GateVerdict, RunInfo, parse_record
+from audit.signing.attested import VerifyResult
+from audit.signing.bundle_files import FINDINGS, MANIFEST, read_content
+from audit.signing.checks import CheckStatus
+from audit.signing.strict_json import expect_object, parse_json
+
+DIFFERENCE = "diff.json"
+# By the name of the file that makes a folder a difference; its sealed bytes come in. Empty: none can be read yet.
+READERS: Mapping[str, Callable[[bytes], Difference]] = {}
+
+
+def kind_of(place: Path) -> SubjectKind:
+    """Return what a folder is.
+
+    Raises:
+        UsageError: it is no folder, or a difference and this version reads none.
+    """
+    if os.path.lexists(place / DIFFERENCE):
+        if DIFFERENCE not in READERS:
+            raise UsageError(
+                item=str(place),
+                expected="a sealed bundle",
+                found=f"a difference ({DIFFERENCE}), which this version of the gate cannot read",
+                hint="Put the new bundle itself to the policy, or use a version whose gate reads differences.",
+            )
+        return SubjectKind.DIFFERENCE
+    if not place.is_dir():
+        raise UsageError(
+            item=str(place),
+            expected="the folder of a sealed bundle",
+            found="a file" if os.path.lexists(place) else "no such folder",
+            hint="Give a bundle, or a redacted copy of one. A report alone holds too little to judge.",
+        )
+    return SubjectKind.BUNDLE
+
+
+def gate(place: Path, policy: Policy, seal: VerifyResult, *, today: date, base: str | None = None) -> GateVerdict:
+    """Return what a policy says of a sealed folder.
+
+    Args:
+        place: the bundle, redacted copy or difference that `seal` is of.
+        policy: as it was read for `today`.
+        seal: every check of the folder, made now.
+        today: the day of the judgement.
+        base: what the release is compared with, in words.
+
+    Raises:
+        EvidenceError: a check failed, or what was checked is not of this version's form.
+        UsageError: see `judge`.
+    """
+    require_intact(place, seal)
+    if kind_of(place) is SubjectKind.DIFFERENCE:
+        read = READERS[DIFFERENCE]
+        difference = read(read_content(place, DIFFERENCE, digest=_sealed(seal, DIFFERENCE)))
+        return judge(policy, Subject(seal, difference=difference), today=today, base=base)
+    # The bytes that are read are those that were checked, by digest; DuckDB opens its file itself.
+    findings_json = read_content(place, FINDINGS, digest=None if seal.redacted else _sealed(seal, FINDINGS))
+    manifest = expect_object(parse_json(read_content(place, MANIFEST), item=MANIFEST), item=MANIFEST)
+    findings = parse_record(Findings, parse_json(findings_json, item=FINDINGS), where=FINDINGS)
+    run = parse_record(RunInfo, manifest.get("run"), where=f"{MANIFEST}, run")
+    with _answers(place, policy, withheld=seal.redacted) as answers:
+        subject = Subject(seal, findings=findings, run=run, answers=answers)
+        return judge(policy, subject, today=today, base=base)
+
+
+def require_intact(place: Path, seal: VerifyResult) -> None:
+    """Pass if no check of a sealed folder failed.
+
+    Raises:
+        EvidenceError: one did; each is named.
+    """
+    broken = [f"{check.name.value}: {check.detail}" for check in seal.checks if check.status is CheckStatus.FAIL]
+    if broken:
+        raise EvidenceError(
+            item=str(place),
+            expected="a seal that holds: no policy is put to anything else",
+            found="\n            ".join(broken),
+            hint="Run `affidavit verify` on it, and get an intact copy.",
+        )
+
+
+def _sealed(seal: VerifyResult, name: str) -> str | None:
+    return seal.statement.subjects.get(name) if seal.statement is not None else None
+
+
+@contextmanager
+def _answers(place: Path, policy: Policy, *, withheld: bool) -> Iterator[Answers]:
+    """Yield how the policy's SQL is answered; every statement is tried on evidence without rows first."""
+    limit = policy.content.sql_limit_s
+    statements = [rule.sql.select for rule in policy.rules if isinstance(rule.sql, SqlAsk)]
+    tables = {statement: check_statement(statement, limit_s=limit) for statement in statements}
+    if not statements:
+        yield Answers(_nothing, lambda _: (), withheld)
+        return
+    # Only what the statements name is copied: a full audit's evidence is large.
+    with open_copy(place, tables=frozenset[str]().union(*tables.values())) as copy:
+        yield Answers(
+            lambda statement: copy.ask(statement, limit_s=limit),
+            lambda statement: _empty(copy, tables[statement]),
+            withheld,
+        )
+
+
+def _empty(copy: EvidenceCopy, tables: frozenset[str]) -> tuple[str, ...]:
+    # The names come from the binder: each is a table of the schema or the view over the shards.
+    return tuple(sorted(table for table in tables if not copy.ask(f'SELECT 1 FROM "{table}" LIMIT 1').rows))  # noqa: S608
+
+
+def _nothing(statement: str) -> QueryResult:
+    raise UsageError(
+        item=statement[:80], expected="a statement of the policy", found="another", hint="This is a defect of the tool."
+    )
