@@ -14,6 +14,7 @@ from audit import __version__
 from audit.cli.approve import approve
 from audit.cli.chain import chain
 from audit.cli.demo import demo
+from audit.cli.diff import diff
 from audit.cli.export import export
 from audit.cli.keys import keys
 from audit.cli.labels import labels
@@ -53,6 +54,7 @@ _COMMANDS = (
     verify,
     approve,
     chain,
+    diff,
     redact,
     sql,
     suites,
