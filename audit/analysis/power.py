@@ -7,6 +7,7 @@ benchmark measures both steps themselves.
 
 from __future__ import annotations
 
+from functools import cache
 from math import sqrt
 
 from scipy.optimize import brentq
@@ -45,6 +46,7 @@ def detectable_effect(
     return float(brentq(lacking, 0.0, _LARGEST, xtol=1e-4))
 
 
+@cache
 def detectable_shift(scenarios: int, p_limit: float) -> float | None:
     """Return the smallest d_z that one two-sided test finds with 80% power, or None where no effect is.
 

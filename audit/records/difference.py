@@ -26,7 +26,7 @@ class RowKind(StrEnum):
     INTERACTION = "interaction"
     OUTCOME = "answer, concept arm minus control arm"
     ANSWER = "answer on the concept arm"
-    PROBE_AUROC = "AUROC of the linear probe"
+    PROBE_AUROC = "AUROC of the difference of means"
     FEATURE_AUROC = "AUROC of the first feature"
 
 
