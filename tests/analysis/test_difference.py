@@ -35,7 +35,7 @@ def test_equivalence_keeps_its_size_at_the_margin() -> None:
 
 
 def test_no_change_is_found_in_scores_that_only_scatter() -> None:
-    """With 60 rows of pure scatter a family has any false change in at most 5% of 300 runs, within two standard errors."""
+    """Of 300 families of 60 rows of pure scatter at most 5% have a false change, within two standard errors."""
     rng = np.random.default_rng(2)
     alarms = [Verdict.CHANGED in verdicts([shifted(rng, shift=0.0, spread=1.5) for _ in range(60)]) for _ in range(300)]
     assert np.mean(alarms) <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / 300)

@@ -43,7 +43,7 @@ def test_an_unrelated_sae_has_no_partner() -> None:
 
 
 def test_a_latent_that_is_split_has_one_partner() -> None:
-    """Where two latents of the new SAE resemble one of the base, the better one is its partner and the other has none."""
+    """Where two latents of the new SAE resemble one of the base, the better is its partner, the other has none."""
     values = activations(5)
     rng = np.random.default_rng(6)
     twin = values[:, 0] * (rng.random(TOKENS) < 0.9)
