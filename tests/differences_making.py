@@ -21,6 +21,7 @@ from audit.records import (
     Findings,
     InstrumentResult,
     Lexical,
+    MixResult,
     Reading,
     Rung,
     SuiteRecord,
@@ -36,6 +37,8 @@ FloatArray = NDArray[np.float64]
 CONCEPTS = ("dosing_error", "insider_trading", "civilian_harm")
 DISCOVERY, CONFIRMATION, FEATURES, LATENTS, TOKENS, WIDTH = 40, 24, 6, 60, 8, 6
 ARMS = ("concept", "control", "neutral")
+MIX = "dosing_insider"
+CELLS = ("00", "10", "01", "11", "0p", "1p")
 SITE = "resid_post.15"
 _TEMPLATE = 2
 
@@ -60,6 +63,7 @@ class Version:
     Args:
         noise: relative rounding of every activation, as another batch order or dtype makes; drawn by `seed`.
         edits: features that changed.
+        synergy: what is added to the first feature of the first concept where both concepts of the mix are.
         permuted: whether the SAE has its latents in another order.
         other_sae: whether another SAE reads it, whose latents have nothing to do with the first one's.
         answer: what is added to every answer on the concept arm of the first concept, in nats.
@@ -69,6 +73,7 @@ class Version:
     noise: float = 0.0
     seed: int = 0
     edits: tuple[Edit, ...] = ()
+    synergy: float = 0.0
     permuted: bool = False
     other_sae: bool = False
     answer: float = 0.0
@@ -120,7 +125,9 @@ def planted_findings(version: Version) -> Findings:
     if version.permuted or version.other_sae:
         instrument = _renamed(instrument)
     instrument = replace(instrument, fidelity=fidelity("all", version.fvu, Colour.GREEN, sae=instrument.record.name))
-    suite = SuiteRecord("planted", "Planted", "1", digest(version.suite), CONCEPTS, (), 192, 960, None, withheld=False)
+    suite = SuiteRecord(
+        "planted", "Planted", "1", digest(version.suite), CONCEPTS, (MIX,), 256, 1728, None, withheld=False
+    )
     return replace(
         made,
         model=replace(made.model, digest=digest(version.model)),
@@ -128,7 +135,7 @@ def planted_findings(version: Version) -> Findings:
         suites=(suite,),
         concepts=tuple(_concept(concept, version, instrument.record.name) for concept in made.concepts),
         cofiring=(),
-        mixes=(),
+        mixes=(_mix(made.mixes[0], version, instrument.record.name),),
         causal=None,
         cards=(),
         ladder={rung.value: 0 for rung in Rung} | {"confirmed": FEATURES * len(CONCEPTS)},
@@ -167,6 +174,11 @@ def _concept(concept: ConceptResult, version: Version, sae: str) -> ConceptResul
     )
 
 
+def _mix(mix: MixResult, version: Version, sae: str) -> MixResult:
+    own = fidelity(MIX, version.fvu, Colour.GREEN, sae=sae)
+    return replace(mix, id=MIX, concepts=CONCEPTS[:2], placebo=CONCEPTS[2], fidelity=(own,), scans=(), pairs=())
+
+
 @dataclass(frozen=True, slots=True)
 class _Prompt:
     number: int
@@ -183,6 +195,9 @@ class _Prompt:
 def _prompts() -> list[_Prompt]:
     kinds = [(arm, "statement") for arm in ARMS] + [(arm, "outcome") for arm in ARMS[:2]]
     places = [(c, n, arm, frame) for c in CONCEPTS for n in range(DISCOVERY + CONFIRMATION) for arm, frame in kinds]
+    places += [
+        (MIX, n, cell, clauses) for n in range(DISCOVERY + CONFIRMATION) for cell in CELLS for clauses in ("ab", "ba")
+    ]
     return [_Prompt(number, *place) for number, place in enumerate(places)]
 
 
@@ -199,6 +214,13 @@ def _activations(version: Version) -> FloatArray:
         strength = rng.normal(3.0, 0.9, FEATURES)
         if prompt.arm == "concept" and prompt.frame == "statement":
             values[prompt.number, prompt.scenario % TOKENS, list(own_features(prompt.concept))] = np.abs(strength)
+        if prompt.concept == MIX:
+            # The first concept's features fire in its own clause, and more beside the second where there is synergy.
+            token = 1 if prompt.frame == "ab" else TOKENS - 2
+            own = own_features(CONCEPTS[0])
+            values[prompt.number, token, list(own)] = np.abs(strength) if prompt.arm[0] == "1" else 0.0
+            if prompt.arm == "11":
+                values[prompt.number, token, own[0]] += version.synergy * (1 + 0.2 * rng.standard_normal())
     changes = np.random.default_rng(23)
     for edit in version.edits:
         for prompt in prompts:
@@ -210,6 +232,11 @@ def _activations(version: Version) -> FloatArray:
         values *= 1 + version.noise * np.random.default_rng(version.seed).standard_normal(values.shape)
     values[[prompt.number for prompt in prompts if prompt.frame == "outcome"]] = 0.0
     return values[..., np.argsort(order())] if version.permuted else values
+
+
+def _mix_row() -> dict[str, object]:
+    names = {"first": CONCEPTS[0], "second": CONCEPTS[1], "placebo": CONCEPTS[2]}
+    return {"mix": MIX, "suite": "planted", "domain": "d", "title": MIX, **names}
 
 
 def write_evidence(folder: Path, version: Version) -> None:
@@ -231,7 +258,7 @@ def write_evidence(folder: Path, version: Version) -> None:
     for prompt in prompts:
         mean = rng.normal(size=WIDTH) + (prompt.arm == "concept") * 0.8
         mean = (mean * (1 + version.noise * rounding.standard_normal(WIDTH))).astype(np.float32)
-        if prompt.frame == "statement":
+        if prompt.frame != "outcome":
             moments.append(
                 SequenceMoments(SITE, prompt.number, 10, TOKENS, 0, TOKENS, mean, mean, 60.0, {sae: 2.0}, {sae: 7.0})
             )
@@ -248,6 +275,11 @@ def write_evidence(folder: Path, version: Version) -> None:
                 {"scenario": f"{concept}/{n}", "concept": concept, "split": split, "number": n}
                 for (concept, n), split in scenarios.items()
             ],
+        )
+        store.insert("mix", [_mix_row()])
+        store.insert(
+            "clause_start",
+            [{"prompt": p.number, "position": _TEMPLATE + TOKENS // 2} for p in prompts if p.concept == MIX],
         )
         store.insert(
             "prompt",

@@ -14,7 +14,7 @@ from audit.differences.asking import AskedRow, asked_latents, asked_rows
 from audit.differences.instruments import Instruments, pair_instruments, read_instruments
 from audit.differences.parents import Opened
 from audit.differences.setup import require_comparable, setup_checks
-from audit.differences.values import ScenarioValues, Wanted, pair_values, read_values
+from audit.differences.values import CREDITS, ScenarioValues, Wanted, pair_values, read_values
 from audit.digests import digest_code
 from audit.errors import UsageError
 from audit.evidence.store import Store
@@ -209,7 +209,7 @@ def _parts(
         own = [row for row in rows if row.part == part.id]
         counts = Counter(row.verdict for row in own)
         unread = [pair.record.base for pair in instruments if not pair.comparable(part.id)]
-        verdict, reason = _verdict(counts, unread)
+        verdict, reason = _verdict(own, unread)
         found.append(
             PartDifference(
                 id=part.id,
@@ -231,20 +231,25 @@ def _parts(
     return tuple(replace(one, rank=n + 1) for n, one in enumerate(ordered))
 
 
-def _verdict(counts: Mapping[Verdict, int], unread: Sequence[str]) -> tuple[Verdict, str]:
-    total = sum(counts.values())
+def _verdict(rows: Sequence[DifferenceRow], unread: Sequence[str]) -> tuple[Verdict, str]:
+    """Return the answer of a part. An AUROC of two dozen scenarios can show a change, and rarely that there is none."""
     missing = f"; features of {', '.join(unread)} are not comparable" if unread else ""
-    if not total:
+    if not rows:
         return Verdict.NOT_COMPARABLE, f"no row could be compared{missing}"
-    if counts[Verdict.CHANGED]:
-        return Verdict.CHANGED, f"{counts[Verdict.CHANGED]} of {total} rows changed{missing}"
-    if unread or counts[Verdict.INCONCLUSIVE]:
-        return Verdict.INCONCLUSIVE, f"{counts[Verdict.EQUIVALENT]} of {total} rows are equivalent{missing}"
-    return Verdict.EQUIVALENT, f"all {total} rows are equivalent"
+    if changed := sum(row.verdict is Verdict.CHANGED for row in rows):
+        return Verdict.CHANGED, f"{changed} of {len(rows)} rows changed{missing}"
+    measured = [row for row in rows if row.kind not in CREDITS]
+    equivalent = sum(row.verdict is Verdict.EQUIVALENT for row in measured)
+    if unread or not measured or equivalent < len(measured):
+        return (
+            Verdict.INCONCLUSIVE,
+            f"{equivalent} of {len(measured)} rows of scores and answers are equivalent{missing}",
+        )
+    return Verdict.EQUIVALENT, f"all {len(measured)} rows of scores and answers are equivalent"
 
 
 def _unmeasured(left_out: int, noise: Sequence[Opened]) -> list[str]:
     found = [] if noise else ["The noise floor: no bundle of the base's model in another batch order or arithmetic."]
     if left_out:
-        found.append(f"{left_out} rows: too few scenarios on one of the models, no question asked, or no spread.")
+        found.append(f"{left_out} rows: too few scenarios on a model, no question asked, or silence.")
     return found

@@ -76,7 +76,9 @@ def read_values(store: Store, findings: Findings, wanted: Iterable[Wanted]) -> d
 
 
 def pair_values(base: ScenarioValues, new: ScenarioValues, *, kind: RowKind, standardised: bool) -> PairedValues | None:
-    """Return the values of the scenarios that both bundles have, or None where there are too few or no common scale.
+    """Return the values of the scenarios that both bundles have, or None where nothing can be compared.
+
+    That is so with too few scenarios, with nothing but zeros on both sides, and without a scale that both share.
 
     Args:
         base: of the one bundle.
@@ -90,6 +92,9 @@ def pair_values(base: ScenarioValues, new: ScenarioValues, *, kind: RowKind, sta
     if kind in CREDITS:
         identical = bool(np.array_equal(base.scores[one], new.scores[other]))
         return PairedValues(base.values[one], new.values[other], None, credits=True, identical=identical)
+    if not any(part.any() for side in (base, new) for part in (side.values, side.spread)):
+        # A feature that is silent here on both models has nothing to compare.
+        return None
     scale = stricter_spread(base.spread, new.spread)
     if not standardised:
         return PairedValues(base.values[one], new.values[other], scale)
@@ -161,7 +166,7 @@ def _interactions(store: Store, asked: Sequence[Wanted]) -> Iterator[tuple[Wante
         latents = np.array(sorted({_number(one) for one in own}), dtype=np.int64)
         sides = []
         for split in (Split.DISCOVERY, Split.CONFIRMATION):
-            scores = read_mix(store, mix=part, sae=sae, split=split)
+            scores = read_mix(store, mix=part, sae=sae, split=split, latents=latents.tolist())
             # No row asks for the measure that needs thresholds.
             sides.append((scores.scenarios, measure(scores, latents, np.zeros(len(latents))).second))
         (_, chosen), (scenarios, values) = sides

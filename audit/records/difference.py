@@ -186,7 +186,7 @@ class DifferenceRow:
 
 @dataclass(frozen=True, slots=True)
 class PartDifference:
-    """The answer for one concept or mix.
+    """The answer for one concept or mix; `rows` of an AUROC may be inconclusive where it is equivalent.
 
     `rank` orders them by evidence of change, 1 first: those with a changed row before the others, then by `shift`, the
     root mean square effect of their feature rows (interactions, of a mix) with the part that sampling alone explains

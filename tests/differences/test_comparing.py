@@ -24,7 +24,7 @@ from audit.records import (
     as_json,
     parse_record,
 )
-from tests.differences_making import CONCEPTS, FEATURES, LATENTS, Edit, Version, opened, order, own_features
+from tests.differences_making import CONCEPTS, FEATURES, LATENTS, MIX, Edit, Version, opened, order, own_features
 from tests.reports.fixtures.basics import SAE
 
 Make = Callable[[Version], Opened]
@@ -108,6 +108,7 @@ def test_rounding_noise_changes_nothing(make: Make) -> None:
     found = [compared(make(Version()), make(Version(noise=2**-8, seed=seed))) for seed in range(20)]
     assert [result.counts[Verdict.CHANGED.value] for result in found] == [0] * 20
     assert all(row.verdict is Verdict.EQUIVALENT for result in found for row in features(result))
+    assert {part.verdict for result in found for part in (*result.concepts, *result.mixes)} == {Verdict.EQUIVALENT}
 
 
 def test_a_change_must_exceed_the_noise_floor(make: Make) -> None:
@@ -136,6 +137,15 @@ def test_a_shifted_answer_is_found(make: Make) -> None:
     result = compared(make(Version()), make(Version(answer=0.8)))
     changed = {(row.part, row.kind) for row in result.rows if row.verdict is Verdict.CHANGED}
     assert changed == {(CONCEPTS[0], RowKind.OUTCOME), (CONCEPTS[0], RowKind.ANSWER)}
+
+
+def test_a_planted_synergy_is_a_change_of_the_mix(make: Make) -> None:
+    """A feature that fires more only where both concepts are changes rows of the mix, and none of a concept."""
+    result = compared(make(Version()), make(Version(synergy=4.0)))
+    changed = [row for row in result.rows if row.verdict is Verdict.CHANGED]
+    assert {(row.part, row.kind, row.base_latent) for row in changed} == {(MIX, RowKind.INTERACTION, 0)}
+    assert MixMeasure.ADDITIVE.value in {row.measure for row in changed}
+    assert [part.verdict for part in result.mixes] == [Verdict.CHANGED]
 
 
 def test_permuted_latents_are_matched(make: Make) -> None:
@@ -186,7 +196,7 @@ def test_features_of_an_sae_that_is_less_faithful_are_not_compared(make: Make) -
     ("version", "said"),
     [
         (Version(suite="another"), "suites: digest of planted"),
-        (Version(pieces="wort"), "tokens: 960 prompts are cut into other tokens"),
+        (Version(pieces="wort"), "tokens: 1728 prompts are cut into other tokens"),
         (Version(config={"analysis": {"seed": 1, "alpha": 0.05, "bootstrap": 2000}}), "configuration: analysis.seed"),
     ],
 )
