@@ -201,7 +201,8 @@ def _verdict(
     few: bool,
     margins: DiffMargins,
 ) -> tuple[Verdict, str]:
-    inside = margin is not None and -margin < interval[0] and interval[1] < margin
+    # The same numbers on every scenario are inside any margin.
+    inside = interval == (0.0, 0.0) if margin is None else -margin < interval[0] and interval[1] < margin
     if inside and not few:
         return Verdict.EQUIVALENT, "the 90% interval is inside the margin"
     if q <= margins.fdr_q and (floor is None or shift > floor):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from audit.records import DifferenceResult
+    from audit.records import DifferenceResult, InstrumentPair
 
 _BUNDLE = click.Path(path_type=Path)
 
@@ -66,7 +66,8 @@ def _print(result: DifferenceResult, path: Path) -> None:
         click.echo(printable(f"SAE       {pair.base}: {_instrument(pair)}"))
     width = max((len(part.id) for part in (*result.concepts, *result.mixes)), default=0)
     for part in (*result.concepts, *result.mixes):
-        click.echo(printable(f"{part.verdict.value:<16}{part.id:<{width}}  {part.reason}"))
+        least = "" if part.detectable is None else f"; a change of {part.detectable:.2f} SD could be seen"
+        click.echo(printable(f"{part.verdict.value:<16}{part.id:<{width}}  {part.reason}{least}"))
     counts = ", ".join(f"{count:,} {verdict}" for verdict, count in result.counts.items())
     click.echo(f"rows      {counts}")
     if not result.noise:
@@ -74,11 +75,7 @@ def _print(result: DifferenceResult, path: Path) -> None:
     click.echo(f"wrote     {path}")
 
 
-def _instrument(pair: object) -> str:
-    from audit.records import InstrumentPair
-
-    if not isinstance(pair, InstrumentPair):
-        raise TypeError("an instrument pair is printed")
+def _instrument(pair: InstrumentPair) -> str:
     if not pair.comparable:
         return f"not comparable: {pair.reason}"
     if pair.matching is None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import cache
+from statistics import median
 
 from audit import __version__
 from audit.analysis.difference import Compared, PairedValues, compare_rows, excess_shift
@@ -221,6 +222,7 @@ def _parts(
                 shift=excess_shift(
                     [own for row, own in zip(rows, values, strict=True) if (row.part, row.kind) == (part.id, kind)]
                 ),
+                detectable=_detectable([row for row in own if row.kind is kind]),
                 rows=len(own),
                 changed=counts[Verdict.CHANGED],
                 equivalent=counts[Verdict.EQUIVALENT],
@@ -229,6 +231,11 @@ def _parts(
         )
     ordered = sorted(found, key=lambda one: (one.verdict is not Verdict.CHANGED, -(one.shift or 0.0), one.id))
     return tuple(replace(one, rank=n + 1) for n, one in enumerate(ordered))
+
+
+def _detectable(rows: Sequence[DifferenceRow]) -> float | None:
+    found = [row.detectable / row.scale for row in rows if row.detectable is not None and row.scale is not None]
+    return median(found) if found else None
 
 
 def _verdict(rows: Sequence[DifferenceRow], unread: Sequence[str]) -> tuple[Verdict, str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from audit.differences.comparing import compare_bundles
 from audit.differences.parents import open_parent
-from audit.digests import canonical_json, digest_bytes
+from audit.digests import canonical_json
 from audit.errors import EvidenceError
 from audit.progress import Progress
 from audit.records import DIFFERENCE_SCHEMA, DifferenceResult, DiffMargins, as_json, parse_record
@@ -72,8 +72,3 @@ def read_difference(data: bytes) -> DifferenceResult:
         )
     found: DifferenceResult = parse_record(DifferenceResult, value, where=DIFF_JSON)
     return found
-
-
-def difference_digest(data: bytes) -> str:
-    """Return `sha256:<hex>` of the bytes of a `diff.json`."""
-    return digest_bytes(data)

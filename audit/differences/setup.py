@@ -34,7 +34,7 @@ def setup_checks(
         _check("prompt format", _unequal("format", one.format, other.format), f"both {one.format}"),
         _check("configuration", list(_configuration(base, new)), f"the same {', '.join(_SECTIONS)}, outlier limit"),
         _check("prompts", list(_prompts(prompts, new_prompts)), f"the same {len(prompts)}"),
-        _check("tokens", list(_tokens(prompts, new_prompts)), f"the same {prompts['tokens'].sum()}"),
+        _check("tokens", list(_tokens(prompts, new_prompts)), _tokens_seen(prompts)),
     )
 
 
@@ -111,6 +111,12 @@ def _prompts(one: pd.DataFrame, other: pd.DataFrame) -> Iterator[str]:
     for column in ("concept", "scenario", "split", "arm", "frame", "text"):
         if different := int((one[column] != other[column]).sum()):
             yield f"{different} prompts have another {column}"
+
+
+def _tokens_seen(prompts: pd.DataFrame) -> str:
+    withheld = int((prompts["text"] == "").sum())
+    by_number = f"; those of {withheld} prompts whose texts are withheld by their number only" if withheld else ""
+    return f"the same {prompts['tokens'].sum()}{by_number}"
 
 
 def _tokens(one: pd.DataFrame, other: pd.DataFrame) -> Iterator[str]:

@@ -190,7 +190,8 @@ class PartDifference:
 
     `rank` orders them by evidence of change, 1 first: those with a changed row before the others, then by `shift`, the
     root mean square effect of their feature rows (interactions, of a mix) with the part that sampling alone explains
-    taken off; None where there is no such row.
+    taken off; None where there is no such row. `detectable` is the median of the smallest changes that these rows would
+    have found, in standard deviations.
     """
 
     id: str
@@ -200,6 +201,7 @@ class PartDifference:
     reason: str
     rank: int
     shift: float | None
+    detectable: float | None
     rows: int
     changed: int
     equivalent: int

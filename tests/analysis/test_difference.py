@@ -77,10 +77,10 @@ def test_exchanging_base_and_new_keeps_the_verdict(base: np.ndarray, new: np.nda
 @given(base=values)
 @settings(max_examples=40, deadline=None)
 def test_scores_that_are_the_same_never_change(base: np.ndarray) -> None:
-    """A row compared with itself is equivalent wherever it has a margin, and never changed."""
+    """A row compared with itself is equivalent, whether it has a margin or not."""
     scale = stricter_spread(base, base)
     (one,) = compare_rows([PairedValues(base, base, scale)], MARGINS, floors=[None])
-    assert one.verdict is (Verdict.INCONCLUSIVE if scale is None else Verdict.EQUIVALENT)
+    assert one.verdict is Verdict.EQUIVALENT
     assert one.p_value == 1
 
 
@@ -88,6 +88,13 @@ def test_few_scenarios_show_no_equivalence() -> None:
     """Twelve equal scores are inconclusive: a handful of scenarios does not speak for the others."""
     scores = np.linspace(0, 1, 12)
     assert verdicts([PairedValues(scores, scores, 0.5)]) == [Verdict.INCONCLUSIVE]
+
+
+def test_without_a_margin_a_difference_is_not_equivalent() -> None:
+    """A feature that is silent on one model has no spread to measure by: a small move there shows nothing."""
+    base, new = np.zeros(N), np.where(np.arange(N) < 2, 0.01, 0.0)
+    assert stricter_spread(base, new) is None
+    assert verdicts([PairedValues(base, new, None)]) == [Verdict.INCONCLUSIVE]
 
 
 def test_an_auroc_without_a_move_is_no_proof() -> None:

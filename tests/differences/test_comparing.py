@@ -89,6 +89,9 @@ def test_an_edit_below_the_margin_is_equivalent(make: Make) -> None:
     assert row.verdict is Verdict.EQUIVALENT
     assert row.margin is not None
     assert row.low_90 > 0
+    part = next(part for part in result.concepts if part.id == CONCEPTS[0])
+    assert part.detectable is not None
+    assert part.detectable < DiffMargins().scenario_sd
     assert row.high_90 < row.margin
 
 
