@@ -13,6 +13,7 @@ from audit.records import FINDINGS_SCHEMA, Findings, SetupCheck, SuiteRecord
 
 # What decides a score or which features are chosen by it. Batches, executor and arithmetic are what may differ.
 _SECTIONS = ("analysis", "fidelity", "interaction")
+_IDENTITY = ("concept", "scenario", "split", "arm", "frame", "text")
 _NAMED = 5
 
 
@@ -108,7 +109,7 @@ def _prompts(one: pd.DataFrame, other: pd.DataFrame) -> Iterator[str]:
     if len(one) != len(other) or not one.index.equals(other.index):
         yield f"{len(one)} in the base and {len(other)} in the new bundle, or other numbers"
         return
-    for column in ("concept", "scenario", "split", "arm", "frame", "text"):
+    for column in _IDENTITY:
         if different := int((one[column] != other[column]).sum()):
             yield f"{different} prompts have another {column}"
 
@@ -122,6 +123,9 @@ def _tokens_seen(prompts: pd.DataFrame) -> str:
 def _tokens(one: pd.DataFrame, other: pd.DataFrame) -> Iterator[str]:
     shared = one.index.intersection(other.index)
     first, second = one.loc[shared], other.loc[shared]
+    # Only of prompts that are the same can other tokens be blamed on a tokenizer.
+    same = (first[list(_IDENTITY)] == second[list(_IDENTITY)]).all(axis=1)
+    first, second = first[same], second[same]
     if different := int(((first["tokens"] != second["tokens"]) | (first["content"] != second["content"])).sum()):
         yield f"{different} prompts have another number of tokens: the tokenizers differ"
     elif different := int((first["pieces"] != second["pieces"]).sum()):
