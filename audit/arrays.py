@@ -244,3 +244,42 @@ class MixScores:
     first: FloatArray
     second: FloatArray
     largest: FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRows:
+    """Sparse activations of one SAE on some tokens.
+
+    Args:
+        tokens: how many tokens there are, those on which nothing fires included.
+        token: (rows,) int64 place of the token; latent: (rows,) int64; activation: (rows,) float64.
+    """
+
+    tokens: int
+    token: NDArray[np.int64]
+    latent: NDArray[np.int64]
+    activation: FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class LatentScores:
+    """Paired differences of some latents of one concept on one split.
+
+    Args:
+        scenarios: (n,) numbers of the scenarios, ascending.
+        latents: (m,) as they were asked for.
+        score: (n, m) mean over frames of max(arm) - max(baseline); 0 where the latent is silent in both.
+    """
+
+    scenarios: NDArray[np.int64]
+    latents: NDArray[np.int64]
+    score: FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class AskedOutcomes:
+    """Logit differences of one concept's question on the two arms, (n,) each, with the numbers of the scenarios."""
+
+    scenarios: NDArray[np.int64]
+    concept: FloatArray
+    control: FloatArray

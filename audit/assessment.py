@@ -48,7 +48,7 @@ class Reader:
     frozen: str | None = None
 
 
-_BASELINE = {Contrast.TOPIC: Arm.NEUTRAL, Contrast.DISTINCTION: Arm.CONTROL}
+BASELINE_ARM = {Contrast.TOPIC: Arm.NEUTRAL, Contrast.DISTINCTION: Arm.CONTROL}
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +156,7 @@ def card_latents(assessment: Assessment, *, sae: str, per_concept: int) -> tuple
 def _contrast_data(
     store: Store, concept: Concept, contrast: Contrast, reader: Reader, neurons: NeuronMaxima | None
 ) -> ContrastData:
-    baseline = _BASELINE[contrast]
+    baseline = BASELINE_ARM[contrast]
     controls = {ControlKind.RANDOM_DIRECTIONS: reader.control}
     if reader.frozen is not None:
         controls[ControlKind.FROZEN_DECODER] = reader.frozen

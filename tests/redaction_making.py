@@ -181,6 +181,18 @@ def write_bundle(
     """
     made = findings()
     write_evidence(folder, made)
+    seal_evidence(folder, made, signer, with_texts=with_texts, edit=edit)
+
+
+def seal_evidence(
+    folder: Path,
+    made: Findings,
+    signer: Signer,
+    *,
+    with_texts: bool = True,
+    edit: Callable[[dict[str, bytes]], dict[str, bytes]] = dict,
+) -> None:
+    """Write everything that belongs around evidence and findings, and seal it as a bundle."""
     findings_json = canonical_json(as_json(made))
     (folder / "findings.json").write_bytes(findings_json)
     if with_texts:

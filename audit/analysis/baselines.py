@@ -62,6 +62,13 @@ def fit_baselines(
     return tuple(fitted)
 
 
+def fit_means(residuals: Halves[ResidualDifferences]) -> FittedBaseline:
+    """Fit the difference of means alone, on the mean over tokens or the last token, whichever discovery prefers."""
+    return max(
+        (_difference_of_means(name, halves) for name, halves in _poolings(residuals)), key=lambda f: f.held_out_t
+    )
+
+
 def linear_probe(fitted: Sequence[FittedBaseline]) -> BaselineKind:
     """Return which linear probe speaks for the model: the better one on discovery, by held-out scores."""
     return max((one for one in fitted if one.kind in _LINEAR), key=lambda one: one.held_out_t).kind

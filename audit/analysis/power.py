@@ -7,6 +7,7 @@ benchmark measures both steps themselves.
 
 from __future__ import annotations
 
+from functools import cache
 from math import sqrt
 
 from scipy.optimize import brentq
@@ -43,3 +44,21 @@ def detectable_effect(
     if lacking(_LARGEST) < 0:
         return None
     return float(brentq(lacking, 0.0, _LARGEST, xtol=1e-4))
+
+
+@cache
+def detectable_shift(scenarios: int, p_limit: float) -> float | None:
+    """Return the smallest d_z that one two-sided test finds with 80% power, or None where no effect is.
+
+    Args:
+        scenarios: how many are tested.
+        p_limit: the p that the test asks for.
+    """
+    if scenarios < 2 or 2.0 ** (1 - scenarios) > p_limit:
+        return None
+    least = float(student.isf(p_limit / 2, scenarios - 1))
+
+    def lacking(effect: float) -> float:
+        return float(nct.sf(least, scenarios - 1, effect * sqrt(scenarios))) - TARGET_POWER
+
+    return float(brentq(lacking, 0.0, _LARGEST, xtol=1e-4)) if lacking(_LARGEST) >= 0 else None

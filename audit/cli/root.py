@@ -14,6 +14,7 @@ from audit import __version__
 from audit.cli.approve import approve
 from audit.cli.chain import chain
 from audit.cli.demo import demo
+from audit.cli.diff import diff
 from audit.cli.export import export
 from audit.cli.gate import gate
 from audit.cli.keys import keys
@@ -57,6 +58,7 @@ _COMMANDS = (
     policy,
     approve,
     chain,
+    diff,
     redact,
     sql,
     suites,

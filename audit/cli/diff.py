@@ -1,0 +1,87 @@
+"""`affidavit diff`: what changed between two sealed audits, what is equivalent, what cannot be told."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from audit.records import DifferenceResult, InstrumentPair
+
+_BUNDLE = click.Path(path_type=Path)
+
+
+@click.command()
+@click.argument("base", type=_BUNDLE)
+@click.argument("new", type=_BUNDLE)
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="A new folder for diff.json.")
+@click.option(
+    "--noise",
+    multiple=True,
+    type=_BUNDLE,
+    help="A further bundle of the base's model, in another batch order or dtype; a change must exceed it. Repeatable.",
+)
+@click.option(
+    "--trust",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=None,
+    help="The signer's certificate (or its authority's), obtained outside the bundles.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print diff.json.")
+def diff(*, base: Path, new: Path, out: Path, noise: tuple[Path, ...], trust: Path | None, as_json: bool) -> None:
+    """Compare two sealed bundles, BASE and NEW, by their evidence. Needs no model.
+
+    Every bundle is verified first. Each row ends as changed, equivalent (shown to differ by less than the margin) or
+    inconclusive. Exit 0 when the comparison was made, whatever it says: a gate judges it. Exit 2 when the two are not
+    comparable, with every reason; 3 when one of them was tampered with.
+    """
+    from audit.cli.bar import progress
+    from audit.differences.publishing import DIFF_JSON, write_difference
+
+    result = write_difference(
+        base,
+        new,
+        out=out,
+        noise=noise,
+        trusted=trust,
+        now=datetime.now(UTC),
+        progress=progress(quiet=as_json),
+    )
+    if as_json:
+        click.echo((out / DIFF_JSON).read_bytes(), nl=False)
+        return
+    _print(result, out / DIFF_JSON)
+
+
+def _print(result: DifferenceResult, path: Path) -> None:
+    from audit.signing.checks import printable
+
+    for name, parent in (("base", result.base), ("new", result.new)):
+        trusted = "" if parent.trusted else ", signer not trusted"
+        click.echo(printable(f"{name:<10}{parent.model} ({parent.model_digest[:19]}, {parent.dtype}){trusted}"))
+    for pair in result.instruments:
+        click.echo(printable(f"SAE       {pair.base}: {_instrument(pair)}"))
+    width = max((len(part.id) for part in (*result.concepts, *result.mixes)), default=0)
+    for part in (*result.concepts, *result.mixes):
+        least = "" if part.detectable is None else f"; a change of {part.detectable:.2f} SD could be seen"
+        click.echo(printable(f"{part.verdict.value:<16}{part.id:<{width}}  {part.reason}{least}"))
+    counts = ", ".join(f"{count:,} {verdict}" for verdict, count in result.counts.items())
+    click.echo(f"rows      {counts}")
+    if not result.noise:
+        click.echo("noise     floor not measured; give --noise")
+    click.echo(f"wrote     {path}")
+
+
+def _instrument(pair: InstrumentPair) -> str:
+    if not pair.comparable:
+        return f"not comparable: {pair.reason}"
+    if pair.matching is None:
+        return "the same on both"
+    found = pair.matching
+    return (
+        f"against {pair.new}: {found.matched:,} of {found.live_base:,} latents matched,"
+        f" {found.unmatched_base:,} and {found.unmatched_new:,} unmatched (which is not new)"
+    )

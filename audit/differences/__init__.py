@@ -1,0 +1,1 @@
+"""What changed between two audits: from two sealed bundles, by their evidence alone. Needs no model."""

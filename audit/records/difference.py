@@ -1,0 +1,233 @@
+"""What changed between two audits of the same questions: rows, concepts, instruments, and what could not be told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from audit.records.words import Contrast, Estimate
+
+DIFFERENCE_SCHEMA = "affidavit/difference/1"
+
+
+class Verdict(StrEnum):
+    """How a comparison ends. `inconclusive` is no pass: neither a change nor its absence was shown."""
+
+    CHANGED = "changed"
+    EQUIVALENT = "equivalent"
+    INCONCLUSIVE = "inconclusive"
+    NOT_COMPARABLE = "not comparable"
+
+
+class RowKind(StrEnum):
+    """What a row compares."""
+
+    FEATURE = "feature"
+    INTERACTION = "interaction"
+    OUTCOME = "answer, concept arm minus control arm"
+    ANSWER = "answer on the concept arm"
+    PROBE_AUROC = "AUROC of the difference of means"
+    FEATURE_AUROC = "AUROC of the first feature"
+
+
+@dataclass(frozen=True, slots=True)
+class DiffMargins:
+    """Every limit of a comparison, fixed before it and written into its result.
+
+    Args:
+        scenario_sd: the equivalence margin of scores, in standard deviations over scenarios.
+        auroc: the equivalence margin of an AUROC.
+        fdr_q: the false discovery rate of `changed`, over all rows of a comparison together.
+        tost_alpha: the level of each of the two one-sided tests of equivalence.
+        least_scenarios: fewer do not show equivalence.
+        fvu_ratio, delta_ce: how far the two fidelities of an SAE may be apart, the second in nats.
+        match_r: the least correlation of matched latents.
+        match_prompts: how many discovery prompts latents are matched on, at most.
+        match_tokens: a latent that fires on fewer of their tokens is not matched.
+        match_shifts: circular shifts of the tokens for the null of the correlations.
+        bootstrap, seed: resamples of scenarios, and what draws them.
+    """
+
+    scenario_sd: float = 0.3
+    auroc: float = 0.05
+    fdr_q: float = 0.05
+    tost_alpha: float = 0.05
+    least_scenarios: int = 20
+    fvu_ratio: float = 1.25
+    delta_ce: float = 0.05
+    match_r: float = 0.7
+    match_prompts: int = 600
+    match_tokens: int = 8
+    match_shifts: int = 3
+    bootstrap: int = 2000
+    seed: int = 20260101
+
+
+@dataclass(frozen=True, slots=True)
+class DiffParent:
+    """A sealed bundle that was compared.
+
+    `statement` is the digest of what was signed; `trusted` says whether its signer is one that the user named.
+    """
+
+    statement: str
+    sequence: int
+    signed_at: str
+    signer: str
+    fingerprint: str
+    trusted: bool
+    model: str
+    model_digest: str
+    dtype: str
+    tool_version: str
+    measuring_code: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class SetupCheck:
+    """One condition of a comparison; all hold in a result that was written."""
+
+    name: str
+    holds: bool
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class FidelityPair:
+    """The fidelity of an SAE on both models, on a part or `all`; `reason` says why the two are too far apart."""
+
+    scope: str
+    base_fvu: float
+    new_fvu: float
+    fvu_ratio: float
+    base_delta_ce: float | None
+    new_delta_ce: float | None
+    comparable: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class LatentMatching:
+    """How the latents of two different SAEs were paired.
+
+    `live_base` and `live_new` latents fire often enough to be matched; `matched` of them are pairs. `null_r` is the
+    largest correlation of any two latents when the tokens of one are shifted. An unmatched latent is not a new one:
+    another training of the same model leaves many without a partner.
+    """
+
+    tokens: int
+    live_base: int
+    live_new: int
+    matched: int
+    unmatched_base: int
+    unmatched_new: int
+    null_r: float
+    median_r: float | None
+    asked_unmatched_base: tuple[int, ...]
+    asked_unmatched_new: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class InstrumentPair:
+    """An SAE of the base and the one that stands for it; `new` is None where no SAE reads the same site.
+
+    `matching` is None where both are the same SAE by digest: latents are then paired by number.
+    """
+
+    base: str
+    new: str | None
+    site: str
+    same: bool
+    fidelity: tuple[FidelityPair, ...]
+    matching: LatentMatching | None
+    comparable: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class DifferenceRow:
+    """One paired comparison over scenarios.
+
+    All of `base_mean`, `new_mean`, `difference`, `low_90`, `high_90`, `margin`, `noise_floor` and `detectable` are in
+    `unit`. `difference` is new minus base with its 95% BCa interval; `low_90` to `high_90` is what equivalence is
+    judged by. `scale` is the standard deviation that the margin is a multiple of; None where there is none, and then no
+    margin but that of an AUROC. `detectable` is the smallest change that the tests would have found with 80% power;
+    None where the scenarios are too few for any. `noise_floor` is the largest difference among the noise bundles; None
+    where it was not measured.
+    """
+
+    id: str
+    kind: RowKind
+    part: str
+    contrast: Contrast | None
+    sae: str | None
+    base_latent: int | None
+    new_latent: int | None
+    match_r: float | None
+    measure: str | None
+    unit: str
+    n_scenarios: int
+    n_moved: int
+    base_mean: float
+    new_mean: float
+    difference: Estimate
+    low_90: float
+    high_90: float
+    scale: float | None
+    effect: float | None
+    margin: float | None
+    p_value: float
+    q_value: float
+    noise_floor: float | None
+    detectable: float | None
+    verdict: Verdict
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class PartDifference:
+    """The answer for one concept or mix; `rows` of an AUROC may be inconclusive where it is equivalent.
+
+    `rank` orders them by evidence of change, 1 first: those with a changed row before the others, then by `shift`, the
+    root mean square effect of their feature rows (interactions, of a mix) with the part that sampling alone explains
+    taken off; None where there is no such row. `detectable` is the median of the smallest changes that these rows would
+    have found, in standard deviations.
+    """
+
+    id: str
+    title: str
+    domain: str
+    verdict: Verdict
+    reason: str
+    rank: int
+    shift: float | None
+    detectable: float | None
+    rows: int
+    changed: int
+    equivalent: int
+    inconclusive: int
+
+
+@dataclass(frozen=True, slots=True)
+class DifferenceResult:
+    """The result of a comparison. It holds no clock and no path: equal bundles give equal bytes.
+
+    `tests` is the size of the family that the false discovery rate is controlled over. `noise` are the further bundles
+    of the base model that set the noise floor; none: it was not measured.
+    """
+
+    schema: str
+    tool_version: str
+    code: str
+    margins: DiffMargins
+    base: DiffParent
+    new: DiffParent
+    noise: tuple[DiffParent, ...]
+    setup: tuple[SetupCheck, ...]
+    instruments: tuple[InstrumentPair, ...]
+    concepts: tuple[PartDifference, ...]
+    mixes: tuple[PartDifference, ...]
+    tests: int
+    rows: tuple[DifferenceRow, ...]
+    counts: dict[str, int]
+    not_measured: tuple[str, ...]
