@@ -221,6 +221,7 @@ def seal_evidence(
         "model": as_json(made.model),
         "saes": [as_json(sae.record) for sae in made.saes],
         "suites": as_json(made.suites),
+        "format": made.format,
         "ladder": as_json(made.ladder),
         "files": {name: digest_file(folder / name) for name in names},
     }

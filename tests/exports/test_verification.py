@@ -145,11 +145,14 @@ def test_a_damaged_record_is_named_and_nothing_is_written(
     manifest = json.loads((broken / "manifest.json").read_bytes())
     del manifest["files"]["evidence.duckdb"]
     (broken / "manifest.json").write_bytes(canonical_json(manifest))
-    for folder, said in ((broken, "evidence.duckdb"), (tmp_path, "findings.json")):
+    (tmp_path / "empty").mkdir()
+    for folder, said in ((broken, "evidence.duckdb"), (tmp_path / "empty", "findings.json")):
         assert run(["export", str(folder), "--format", "oscal", "--out", str(tmp_path / "out")]) == 3
         assert said in capsys.readouterr().err
     assert run(["export", str(sealed), "--format", "pdf", "--out", str(tmp_path / "out")]) == 2
     assert not (tmp_path / "out").exists()
+    assert run(["export", str(sealed), "--format", "oscal", "--out", str(sealed / "more.json")]) == 2
+    assert not (sealed / "more.json").exists()
 
 
 def test_a_redacted_copy_has_its_own(sealed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -160,3 +163,5 @@ def test_a_redacted_copy_has_its_own(sealed: Path, tmp_path: Path, capsys: pytes
     assert run(["export", str(copy), "--format", "sarif", "--out", str(tmp_path / "out")]) == 2
     assert "exports/report.sarif of the copy" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+    assert run(["export", str(sealed), "--format", "oscal", "--out", str(sealed / "more.json")]) == 2
+    assert not (sealed / "more.json").exists()
