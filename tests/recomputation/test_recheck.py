@@ -94,7 +94,7 @@ def republish(
     (folder / "report.pdf").write_bytes(sign_pdf(pdf_report(record), signer, signed_at=MOMENT, reason="r"))
     for name in ("attestation.sigstore.json", "certificate.pem"):
         (folder / name).unlink()
-    claimed = predicate(record.findings, Published(record.run.findings_digest, texts))
+    claimed = predicate(record.findings, Published(record.run.findings_digest, texts), audit.request.plan)
     seal_bundle(folder, signer, predicate=claimed, signed_at=MOMENT, tool_version=record.run.tool_version)
 
 
@@ -188,17 +188,13 @@ def test_a_number_of_the_pdf_edited_is_caught_on_its_page(audit: SealedAudit) ->
     assert "1.94" in found.problem
 
 
-def test_words_alone_are_no_pass(bundle_copy: Path, audit: SealedAudit) -> None:
-    """T: the same words in other bytes, sealed by the same key: how they are drawn is not known, so not checked."""
-    record = read_record(bundle_copy)
+def test_words_alone_are_no_pass(audit: SealedAudit) -> None:
+    """T: the same words in other bytes: how they are drawn is not known, so it is not checked."""
+    record = read_record(audit.folder)
     changed = BytesIO()
-    with pikepdf.open(bundle_copy / "report.pdf") as pdf:
-        del pdf.Root.AcroForm
-        for page in pdf.pages:
-            page["/Annots"] = pikepdf.Array(a for a in page.get("/Annots", ()) if a.get("/Subtype") != "/Widget")
+    with pikepdf.open(BytesIO(pdf_report(record))) as pdf:
         pdf.save(changed)
-    sealed = sign_pdf(changed.getvalue(), audit.request.signer, signed_at=record.created_at, reason="r")
-    found = compare_pdf(record, sealed)
+    found = compare_pdf(record, changed.getvalue())
     assert (found.problem, found.drawn_alike) == ("", False)
 
 
