@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import isfinite
+from math import inf, isfinite
 
 from audit.policy.subjects import failed, passed, unresolved
 from audit.records import Estimate, RulePoint
@@ -10,34 +10,26 @@ from audit.records import Estimate, RulePoint
 
 def magnitude_at_most(estimate: Estimate | None, bound: float, *, place: str, what: str) -> RulePoint:
     """Return whether the absolute value is at most the bound: pass if the 95% interval is, fail if none of it is."""
-    if estimate is None or not isfinite(estimate.value):
-        return unresolved(place, f"{what} was not measured")
-    if estimate.low is None or estimate.high is None:
-        said = f"{what} {estimate.value:.4g} has no interval, so that the bound {bound:g} cannot be held against it"
-        return unresolved(place, said, value=estimate.value, bound=bound)
-    low, high = estimate.low, estimate.high
-    figures = {"value": estimate.value, "low": low, "high": high, "bound": bound}
-    said = f"{what} {estimate.value:.4g} (95% interval {low:.4g} to {high:.4g}), bound {bound:g} either way"
-    if max(abs(low), abs(high)) <= bound:
-        return passed(place, said, **figures)
-    if low > bound or high < -bound:
-        return failed(place, said, **figures)
-    return unresolved(place, f"{said}: the interval crosses it", **figures)
+    return _within(estimate, -bound, bound, f"bound {bound:g} either way", place=place, what=what)
 
 
 def estimate_at_most(estimate: Estimate | None, bound: float, *, place: str, what: str) -> RulePoint:
     """Return whether a value is at most the bound: pass if the 95% interval is, fail if none of it is."""
+    return _within(estimate, -inf, bound, f"at most {bound:g}", place=place, what=what)
+
+
+def _within(estimate: Estimate | None, least: float, most: float, allowed: str, *, place: str, what: str) -> RulePoint:
     if estimate is None or not isfinite(estimate.value):
         return unresolved(place, f"{what} was not measured")
     if estimate.low is None or estimate.high is None:
-        said = f"{what} {estimate.value:.4g} has no interval, so that the bound {bound:g} cannot be held against it"
-        return unresolved(place, said, value=estimate.value, bound=bound)
+        said = f"{what} {estimate.value:.4g} has no interval, so that the bound {most:g} cannot be held against it"
+        return unresolved(place, said, value=estimate.value, bound=most)
     low, high = estimate.low, estimate.high
-    figures = {"value": estimate.value, "low": low, "high": high, "bound": bound}
-    said = f"{what} {estimate.value:.4g} (95% interval {low:.4g} to {high:.4g}), at most {bound:g}"
-    if high <= bound:
+    figures = {"value": estimate.value, "low": low, "high": high, "bound": most}
+    said = f"{what} {estimate.value:.4g} (95% interval {low:.4g} to {high:.4g}), {allowed}"
+    if least <= low and high <= most:
         return passed(place, said, **figures)
-    if low > bound:
+    if low > most or high < least:
         return failed(place, said, **figures)
     return unresolved(place, f"{said}: the interval crosses it", **figures)
 
