@@ -80,6 +80,22 @@ def new_folder(final: Path) -> Iterator[Path]:
         raise _cannot_write(final, error) from error
 
 
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all; one that is there is replaced.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as beside:
+            made = Path(beside) / path.name
+            made.write_bytes(data)
+            made.replace(path)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+
+
 @contextlib.contextmanager
 def hold(lock_path: Path, *, item: Path) -> Iterator[None]:
     """Keep other processes away from a folder while the block runs.
@@ -113,7 +129,7 @@ def hold(lock_path: Path, *, item: Path) -> Iterator[None]:
 def _cannot_write(item: Path, error: OSError) -> OutputError:
     return OutputError(
         item=str(item),
-        expected="a folder that can be written, with room",
+        expected="a place that can be written, with room",
         found=error.strerror or type(error).__name__,
         hint="Choose another folder, free space, or mend the rights.",
     )

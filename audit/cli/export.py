@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 
 import click
 
-from audit.errors import OutputError, UsageError
+from audit.errors import UsageError
 
 _FORMATS = ("sarif", "junit", "summary", "oscal", "cyclonedx")
 
@@ -38,6 +37,7 @@ def export(*, bundle: Path, wanted: str, out: Path) -> None:
     from audit.exports.formats import FILES, ExportFormat
     from audit.printing import export_of, read_record
     from audit.signing.bundle_files import REDACTION
+    from audit.workspace import write_whole
 
     chosen = ExportFormat(wanted)
     if os.path.lexists(bundle / REDACTION):
@@ -51,17 +51,5 @@ def export(*, bundle: Path, wanted: str, out: Path) -> None:
     if to_stdout:
         click.echo(data, nl=False)
         return
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
-            made = Path(folder) / out.name
-            made.write_bytes(data)
-            made.rename(out)
-    except OSError as error:
-        raise OutputError(
-            item=str(out),
-            expected="room to write the export",
-            found=error.strerror or type(error).__name__,
-            hint="Free space, or name a file in a folder that may be written.",
-        ) from error
+    write_whole(out, data)
     click.echo(f"{out}: {len(data):,} bytes")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from audit.errors import EnvironmentProblem, ExitCode, OutputError, UsageError
+from audit.errors import EnvironmentProblem, ExitCode, UsageError
 
 if TYPE_CHECKING:
     from audit.cli.checking import Asked
@@ -151,24 +150,9 @@ def _write(verdict: GateVerdict, wanted: Mapping[str, Path | None]) -> None:
     from audit.exports.gate_junit import gate_junit
     from audit.exports.gate_sarif import gate_sarif
     from audit.exports.gate_summary import gate_summary
+    from audit.workspace import write_whole
 
     writers = {"junit": gate_junit, "sarif": gate_sarif, "summary": gate_summary}
     for name, path in wanted.items():
         if path is not None:
-            _place(path, writers[name](verdict))
-
-
-def _place(path: Path, data: bytes) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
-            made = Path(folder) / path.name
-            made.write_bytes(data)
-            made.replace(path)
-    except OSError as error:
-        raise OutputError(
-            item=str(path),
-            expected="room to write what the gate said",
-            found=error.strerror or type(error).__name__,
-            hint="Free space, or name a file in a folder that may be written.",
-        ) from error
+            write_whole(path, writers[name](verdict))
