@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from audit.records.results import SealInfo
 from audit.records.words import Contrast, Estimate
 
 DIFFERENCE_SCHEMA = "affidavit/difference/1"
@@ -231,3 +232,25 @@ class DifferenceResult:
     rows: tuple[DifferenceRow, ...]
     counts: dict[str, int]
     not_measured: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DiffRun:
+    """The circumstances in which a comparison was made and sealed; the result itself holds no clock.
+
+    Args:
+        created_at: ISO 8601 with a time zone; the moment of the seal.
+        command: what was typed, without paths.
+        environment: versions of libraries, the level of the seal, the digest of the code that made the reports.
+        difference_digest: of diff.json.
+        folder_name: the last part of where it was written.
+        seal: whose seal it is.
+    """
+
+    created_at: str
+    tool_version: str
+    command: str
+    environment: dict[str, str]
+    difference_digest: str
+    folder_name: str
+    seal: SealInfo
