@@ -443,8 +443,9 @@ class Verification:
 class ReportView:
     """Everything that is printed, in order.
 
-    `printed_lead` says what paper leaves out of the findings, and is empty where it leaves out nothing. Of a `folded`
-    report HTML shows each concept's answers, and what was measured when it is asked for.
+    `policy` is None where none was put to the findings. `printed_lead` says what paper leaves out of the findings, and
+    is empty where it leaves out nothing. Of a `folded` report HTML shows each concept's answers, and what was measured
+    when it is asked for.
     """
 
     language: str
@@ -458,6 +459,7 @@ class ReportView:
     running: str
     cover: Cover
     summary: Summary
+    policy: Chapter | None
     guide: Guide
     audited: Audited
     fidelity: FidelitySection

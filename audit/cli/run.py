@@ -39,6 +39,13 @@ if TYPE_CHECKING:
     default=None,
     help="The sealed bundle of the audit before this one: the new one is linked to it.",
 )
+@click.option(
+    "--policy",
+    "policy_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=None,
+    help="A policy.toml: its answer is printed in the report. Exit 1 if it does not pass; the bundle is sealed anyway.",
+)
 @click.option("--tsa", default=None, metavar="URL", help="Instead of seal.tsa; with level B-B it asks for B-T.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.option("--quiet", is_flag=True, help="No progress on stderr.")
@@ -55,10 +62,11 @@ def run(
     passphrase_env: str | None,
     plan: Path | None,
     previous: Path | None,
+    policy_file: Path | None,
     tsa: str | None,
     as_json: bool,
     quiet: bool,
-) -> None:
+) -> int:
     """Audit a model and seal the evidence.
 
     A killed run resumes: give the same --out again and finished parts are not run twice.
@@ -69,6 +77,8 @@ def run(
     from audit.budget import parse_limit
     from audit.cli.sealing_key import open_signer
     from audit.config import AuditConfig, Dtype, ExecutorKind, SealLevel, check_seal, load_config
+    from audit.errors import ExitCode
+    from audit.policy.files import read_policy
     from audit.workspace import refuse_taken
     from probes.loader import load_suites
 
@@ -90,6 +100,7 @@ def run(
     now = datetime.now(UTC).replace(microsecond=0)
     signer = open_signer(key, cert, passphrase_env=passphrase_env, pkcs11_module=pkcs11_module, at=now)
     promised = _read_plan(plan, now) if plan is not None else None
+    policy = read_policy(policy_file, today=now.date()) if policy_file is not None else None
     before = _predecessor(previous, now) if previous is not None else None
 
     from audit.cli.bar import progress
@@ -104,12 +115,15 @@ def run(
         "--causal-budget": causal_budget and f'"{causal_budget}"',
         "--plan": plan and plan.name,
         "--previous": previous and previous.name,
+        "--policy": policy_file and policy_file.name,
         "--tsa": tsa,
         "--out": out.name,
     }
     command = " ".join(["affidavit run", *(f"{name} {value}" for name, value in options.items() if value is not None)])
-    request = AuditRequest(settings, out, signer, now, command, plan=promised, previous=before)
-    print_result(run_audit(request, progress=progress(quiet=quiet)), as_json=as_json)
+    request = AuditRequest(settings, out, signer, now, command, plan=promised, previous=before, policy=policy)
+    result = run_audit(request, progress=progress(quiet=quiet))
+    print_result(result, as_json=as_json)
+    return int(ExitCode.PASS if result.policy is None or result.policy.passed else ExitCode.GATE_FAILED)
 
 
 def _read_plan(path: Path, now: datetime) -> Plan:

@@ -8,6 +8,7 @@ import click
 
 from audit.pipeline import AuditResult
 from audit.records import as_json as to_json
+from audit.signing.checks import printable
 
 
 def print_result(result: AuditResult, *, as_json: bool) -> None:
@@ -33,6 +34,7 @@ def print_result(result: AuditResult, *, as_json: bool) -> None:
             },
             "ladder": findings.ladder,
             "readings": readings,
+            "policy": None if result.policy is None else result.policy.conclusion,
         }
         click.echo(json.dumps(record, sort_keys=True, indent=2))
         return
@@ -47,5 +49,7 @@ def print_result(result: AuditResult, *, as_json: bool) -> None:
     for name, reading in readings.items():
         click.echo(f"          {name:<{width}}  {reading}")
     click.echo(f"findings  {result.findings_digest}")
+    if result.policy is not None:
+        click.echo(printable(f"policy    {result.policy.policy}: {result.policy.conclusion}"))
     click.echo(f"report    {result.folder / 'report.pdf'}")
     click.echo(f"          {result.folder / 'report.html'}")
