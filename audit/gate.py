@@ -1,14 +1,14 @@
 """The gate: a sealed folder is verified, then put to a policy. It needs no model, and imports nothing that draws.
 
-What is new about a kind of subject stands here alone: a folder with `diff.json` is a difference, and `READERS` says how
-its file becomes a `Difference`. Rules and their words know nothing of files.
+What a folder is stands here alone: one with `diff.json` is a difference. Rules and their words know nothing of files.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
@@ -17,44 +17,81 @@ from audit.evidence.store import EvidenceCopy, QueryResult, check_statement, ope
 from audit.policy.evidence_query import SqlAsk
 from audit.policy.files import Policy
 from audit.policy.judging import judge
-from audit.policy.subjects import Answers, Difference, Subject, SubjectKind
-from audit.records import Findings, GateVerdict, RunInfo, parse_record
+from audit.policy.subjects import Answers, Difference, Subject, SubjectKind, difference_of
+from audit.records import DifferenceResult, Findings, GateVerdict, RunInfo, parse_record
 from audit.signing.attested import VerifyResult
-from audit.signing.bundle_files import FINDINGS, MANIFEST, read_content
+from audit.signing.bundle_files import DIFFERENCE, FINDINGS, MANIFEST, read_content
 from audit.signing.checks import CheckStatus
+from audit.signing.difference import read_difference
 from audit.signing.strict_json import expect_object, parse_json
-
-DIFFERENCE = "diff.json"
-# By the name of the file that makes a folder a difference; its sealed bytes come in. Empty: none can be read yet.
-READERS: Mapping[str, Callable[[bytes], Difference]] = {}
 
 
 def kind_of(place: Path) -> SubjectKind:
     """Return what a folder is.
 
     Raises:
-        UsageError: it is no folder, or a difference and this version reads none.
+        UsageError: it is no folder.
     """
     if os.path.lexists(place / DIFFERENCE):
-        if DIFFERENCE not in READERS:
-            raise UsageError(
-                item=str(place),
-                expected="a sealed bundle",
-                found=f"a difference ({DIFFERENCE}), which this version of the gate cannot read",
-                hint="Put the new bundle itself to the policy, or use a version whose gate reads differences.",
-            )
         return SubjectKind.DIFFERENCE
     if not place.is_dir():
         raise UsageError(
             item=str(place),
-            expected="the folder of a sealed bundle",
+            expected="the folder of a sealed bundle or difference",
             found="a file" if os.path.lexists(place) else "no such folder",
             hint="Give a bundle, or a redacted copy of one. A report alone holds too little to judge.",
         )
     return SubjectKind.BUNDLE
 
 
-def gate(place: Path, policy: Policy, seal: VerifyResult, *, today: date, base: str | None = None) -> GateVerdict:
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """What a release is compared with.
+
+    Args:
+        base: the base, in words.
+        difference: what changed against it; None where only its bundle is at hand.
+    """
+
+    base: str
+    difference: Difference | None = None
+
+
+def compared_by(place: Path, seal: VerifyResult, *, new: VerifyResult) -> Compared:
+    """Return what a sealed difference says of a bundle.
+
+    Args:
+        place: the difference.
+        seal: every check of it, made now.
+        new: every check of the bundle that is judged.
+
+    Raises:
+        EvidenceError: a check of the difference failed.
+        UsageError: it is no difference, or one of another bundle.
+    """
+    if not os.path.lexists(place / DIFFERENCE):
+        raise UsageError(
+            item=str(place),
+            expected="the folder that `affidavit diff` wrote",
+            found=f"a folder without {DIFFERENCE}",
+            hint="Give the difference; a base bundle goes to --baseline.",
+        )
+    require_intact(place, seal)
+    result = _read(place, seal)
+    own = new.statement.digest if new.statement is not None else "none"
+    if result.new.statement != own:
+        raise UsageError(
+            item=str(place),
+            expected=f"a difference to the bundle that is judged, statement {own}",
+            found=f"one to statement {result.new.statement}",
+            hint="Compare this bundle with its base: affidavit diff BASE BUNDLE.",
+        )
+    return Compared(_base(result), difference_of(result))
+
+
+def gate(
+    place: Path, policy: Policy, seal: VerifyResult, *, today: date, compared: Compared | None = None
+) -> GateVerdict:
     """Return what a policy says of a sealed folder.
 
     Args:
@@ -62,7 +99,7 @@ def gate(place: Path, policy: Policy, seal: VerifyResult, *, today: date, base: 
         policy: as it was read for `today`.
         seal: every check of the folder, made now.
         today: the day of the judgement.
-        base: what the release is compared with, in words.
+        compared: what the release is compared with; a difference says that itself.
 
     Raises:
         EvidenceError: a check failed, or what was checked is not of this version's form.
@@ -70,17 +107,25 @@ def gate(place: Path, policy: Policy, seal: VerifyResult, *, today: date, base: 
     """
     require_intact(place, seal)
     if kind_of(place) is SubjectKind.DIFFERENCE:
-        read = READERS[DIFFERENCE]
-        difference = read(read_content(place, DIFFERENCE, digest=_sealed(seal, DIFFERENCE)))
-        return judge(policy, Subject(seal, difference=difference), today=today, base=base)
+        result = _read(place, seal)
+        return judge(policy, Subject(seal, difference=difference_of(result)), today=today, base=_base(result))
     # The bytes that are read are those that were checked, by digest; DuckDB opens its file itself.
     findings_json = read_content(place, FINDINGS, digest=None if seal.redacted else _sealed(seal, FINDINGS))
     manifest = expect_object(parse_json(read_content(place, MANIFEST), item=MANIFEST), item=MANIFEST)
     findings = parse_record(Findings, parse_json(findings_json, item=FINDINGS), where=FINDINGS)
     run = parse_record(RunInfo, manifest.get("run"), where=f"{MANIFEST}, run")
     with _answers(place, policy, withheld=seal.redacted) as answers:
-        subject = Subject(seal, findings=findings, run=run, answers=answers)
-        return judge(policy, subject, today=today, base=base)
+        difference = compared.difference if compared is not None else None
+        subject = Subject(seal, findings=findings, run=run, answers=answers, difference=difference)
+        return judge(policy, subject, today=today, base=compared.base if compared is not None else None)
+
+
+def _read(place: Path, seal: VerifyResult) -> DifferenceResult:
+    return read_difference(read_content(place, DIFFERENCE, digest=_sealed(seal, DIFFERENCE)))
+
+
+def _base(result: DifferenceResult) -> str:
+    return f"{result.base.model}, sealed {result.base.signed_at}, statement {result.base.statement}"
 
 
 def require_intact(place: Path, seal: VerifyResult) -> None:

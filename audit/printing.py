@@ -19,9 +19,6 @@ from reports.html import render_html
 from reports.pdf import render_pdf
 from reports.view import ReportView
 
-# In the environment of a run: the digest of the code and templates that made its reports.
-REPORT_CODE = "report code"
-
 
 @dataclass(frozen=True, slots=True)
 class Record:

@@ -19,7 +19,8 @@ from audit.exports.formats import make_exports
 from audit.exports.source import ExportSource
 from audit.gathering import Subject
 from audit.planning import measuring_code, public_config
-from audit.printing import REPORT_CODE, Record, html_report, pdf_report
+from audit.printed import REPORT_CODE
+from audit.printing import Record, html_report, pdf_report
 from audit.records import SEAL_LEVEL, Findings, PlanInfo, RunInfo, SealInfo, as_json, parse_record
 from audit.redaction import claim_of
 from audit.request import AuditRequest

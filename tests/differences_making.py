@@ -27,6 +27,8 @@ from audit.records import (
     SuiteRecord,
     as_json,
 )
+from audit.signing.keys import Signer
+from tests.redaction_making import SALTS, seal_evidence
 from tests.reports.fixtures.audits import make_findings, make_run
 from tests.reports.fixtures.basics import OTHER_SAE, SAE, digest, fidelity
 from tests.reports.fixtures.concepts import contrast_result, finding
@@ -82,6 +84,14 @@ class Version:
     suite: str = "suite"
     pieces: str = "word"
     config: dict[str, object] = field(default_factory=dict)
+
+
+def seal_version(folder: Path, version: Version, signer: Signer) -> Path:
+    """Write the bundle of a version, sealed, and return it."""
+    write_evidence(folder, version)
+    (folder / "salts.json").write_bytes(SALTS.as_bytes())
+    seal_evidence(folder, planted_findings(version), signer)
+    return folder
 
 
 def own_features(concept: str) -> range:

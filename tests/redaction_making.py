@@ -16,7 +16,7 @@ from audit.evidence.store import ACTIVATIONS, create_store
 from audit.exports.formats import make_exports
 from audit.exports.source import ExportSource
 from audit.packing import PACKED_TYPE, pack
-from audit.printing import REPORT_CODE
+from audit.printed import REPORT_CODE
 from audit.publishing import Published, predicate
 from audit.recording import record_findings
 from audit.records import (

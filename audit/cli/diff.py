@@ -1,4 +1,4 @@
-"""`affidavit diff`: what changed between two sealed audits, what is equivalent, what cannot be told."""
+"""`affidavit diff`: what changed between two sealed audits, what is equivalent, what cannot be told; sealed itself."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
+from audit.cli.sealing_key import signing_options
 
 if TYPE_CHECKING:
     from audit.records import DifferenceResult, InstrumentPair
@@ -17,7 +19,7 @@ _BUNDLE = click.Path(path_type=Path)
 @click.command()
 @click.argument("base", type=_BUNDLE)
 @click.argument("new", type=_BUNDLE)
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="A new folder for diff.json.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="A new folder for the difference.")
 @click.option(
     "--noise",
     multiple=True,
@@ -30,33 +32,57 @@ _BUNDLE = click.Path(path_type=Path)
     default=None,
     help="The signer's certificate (or its authority's), obtained outside the bundles.",
 )
+@signing_options
+@click.option("--tsa", default=None, metavar="URL", help="An RFC 3161 authority: the seal gets its timestamp (B-T).")
 @click.option("--json", "as_json", is_flag=True, help="Print diff.json.")
-def diff(*, base: Path, new: Path, out: Path, noise: tuple[Path, ...], trust: Path | None, as_json: bool) -> None:
-    """Compare two sealed bundles, BASE and NEW, by their evidence. Needs no model.
+def diff(
+    *,
+    base: Path,
+    new: Path,
+    out: Path,
+    noise: tuple[Path, ...],
+    trust: Path | None,
+    key: str,
+    cert: Path | None,
+    pkcs11_module: Path | None,
+    passphrase_env: str | None,
+    tsa: str | None,
+    as_json: bool,
+) -> None:
+    """Compare two sealed bundles, BASE and NEW, by their evidence, and seal the result. Needs no model.
 
     Every bundle is verified first. Each row ends as changed, equivalent (shown to differ by less than the margin) or
     inconclusive. Exit 0 when the comparison was made, whatever it says: a gate judges it. Exit 2 when the two are not
     comparable, with every reason; 3 when one of them was tampered with.
     """
     from audit.cli.bar import progress
-    from audit.differences.publishing import DIFF_JSON, write_difference
+    from audit.cli.sealing_key import open_signer
+    from audit.config import SealConfig, SealLevel, check_seal
+    from audit.differences.publishing import Parents, write_difference
+    from audit.signing.bundle_files import DIFFERENCE
 
+    now = datetime.now(UTC)
+    seal = SealConfig() if tsa is None else SealConfig(level=SealLevel.B_T, tsa=tsa)
+    check_seal(seal, origin="--tsa")
+    signer = open_signer(key, cert, passphrase_env=passphrase_env, pkcs11_module=pkcs11_module, at=now)
+    names = [base.name, new.name, *(f"--noise {place.name}" for place in noise)]
     result = write_difference(
-        base,
-        new,
-        out=out,
-        noise=noise,
-        trusted=trust,
-        now=datetime.now(UTC),
+        Parents(base, new, noise, trust),
+        out,
+        signer,
+        now=now,
+        command=" ".join(["affidavit diff", *names, f"--out {out.name}"]),
+        seal=seal,
         progress=progress(quiet=as_json),
     )
     if as_json:
-        click.echo((out / DIFF_JSON).read_bytes(), nl=False)
+        click.echo((out / DIFFERENCE).read_bytes(), nl=False)
         return
-    _print(result, out / DIFF_JSON)
+    print_difference(result, out)
 
 
-def _print(result: DifferenceResult, path: Path) -> None:
+def print_difference(result: DifferenceResult, folder: Path) -> None:
+    """Print the answer, a line a concept, and where the reports are."""
     from audit.signing.checks import printable
 
     for name, parent in (("base", result.base), ("new", result.new)):
@@ -72,7 +98,8 @@ def _print(result: DifferenceResult, path: Path) -> None:
     click.echo(f"rows      {counts}")
     if not result.noise:
         click.echo("noise     floor not measured; give --noise")
-    click.echo(f"wrote     {path}")
+    click.echo(f"report    {folder / 'report.pdf'}")
+    click.echo(f"          {folder / 'report.html'}")
 
 
 def _instrument(pair: InstrumentPair) -> str:

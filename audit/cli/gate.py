@@ -45,6 +45,12 @@ _MARK = {"pass": "PASS", "fail": "FAIL", "unresolved": "OPEN", "not applicable":
     default=None,
     help="The sealed bundle of the release before, where the policy asks for one.",
 )
+@click.option(
+    "--difference",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=None,
+    help="The sealed difference from the release before to this bundle: rules about changes are answered from it.",
+)
 @click.option("--junit", type=click.Path(path_type=Path, dir_okay=False), help="Write a JUnit case for each rule.")
 @click.option("--sarif", type=click.Path(path_type=Path, dir_okay=False), help="Write a SARIF result for each rule.")
 @click.option("--summary", type=click.Path(path_type=Path, dir_okay=False), help="Write the answer as Markdown.")
@@ -57,6 +63,7 @@ def gate(
     trust_tsa: Path | None,
     recompute: bool,
     baseline: Path | None,
+    difference: Path | None,
     junit: Path | None,
     sarif: Path | None,
     summary: Path | None,
@@ -68,19 +75,26 @@ def gate(
     rule of it applies. A rule that cannot be answered is `unresolved`, which is never a pass.
     """
     from audit.cli.checking import Asked, check_place
+    from audit.gate import Compared, compared_by, kind_of
     from audit.gate import gate as put
-    from audit.gate import kind_of
     from audit.policy.files import read_policy
+    from audit.policy.subjects import SubjectKind
 
     now = datetime.now(UTC)
     policy = read_policy(policy_file, today=now.date())
-    kind_of(subject)
+    if kind_of(subject) is SubjectKind.DIFFERENCE and (baseline is not None or difference is not None):
+        raise click.UsageError("A difference names its base itself: leave --baseline and --difference out.")
+    if baseline is not None and difference is not None:
+        raise click.UsageError("Give --baseline or --difference: a difference names its base itself.")
     asked = Asked(now, trust, trust_tsa, recompute=recompute, quiet=as_json)
     seal = check_place(subject, asked)
     if recompute and seal.ok:
         _require_recomputed(subject, seal.checks)
-    base = _base(baseline, subject, Asked(now, trust, trust_tsa)) if baseline is not None else None
-    verdict = put(subject, policy, seal, today=now.date(), base=base)
+    plainly = Asked(now, trust, trust_tsa)
+    compared = Compared(_base(baseline, subject, plainly)) if baseline is not None else None
+    if difference is not None:
+        compared = compared_by(difference, check_place(difference, plainly), new=seal)
+    verdict = put(subject, policy, seal, today=now.date(), compared=compared)
     _write(verdict, {"junit": junit, "sarif": sarif, "summary": summary})
     if as_json:
         from audit.records import as_json as to_json

@@ -56,7 +56,7 @@ def explain(*, file: Path, bundle: Path | None, trust: Path | None) -> None:
     This explains and decides nothing: the exit code is 0 whatever the rules say. `affidavit gate` decides.
     """
     from audit.cli.checking import Asked, check_place
-    from audit.gate import gate, kind_of
+    from audit.gate import Compared, gate, kind_of
     from audit.policy.explaining import explain as words
     from audit.policy.explaining import explain_rule, explain_verdict
     from audit.policy.files import read_policy
@@ -69,9 +69,8 @@ def explain(*, file: Path, bundle: Path | None, trust: Path | None) -> None:
             click.echo(printable(each))
         return
     kind_of(bundle)
-    verdict = gate(
-        bundle, read, check_place(bundle, Asked(now, trust)), today=now.date(), base="no base: this only explains"
-    )
+    compared = Compared("no base: this only explains")
+    verdict = gate(bundle, read, check_place(bundle, Asked(now, trust)), today=now.date(), compared=compared)
     for rule, found in zip(read.rules, verdict.rules, strict=True):
         for each in (*explain_rule(read, rule), *explain_verdict(found), ""):
             click.echo(printable(each))

@@ -21,7 +21,7 @@ _MARK = {"pass": "PASS", "fail": "FAIL", "not checked": "  - "}
 
 
 @click.command()
-@click.argument("bundle", metavar="BUNDLE|REPORT.PDF", type=click.Path(path_type=Path))
+@click.argument("bundle", metavar="BUNDLE|DIFF|REPORT.PDF", type=click.Path(path_type=Path))
 @click.option(
     "--trust",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -43,6 +43,13 @@ _MARK = {"pass": "PASS", "fail": "FAIL", "not checked": "  - "}
     help="With --recompute: every suite of the audit, where one of them is not shipped with this version.",
 )
 @click.option(
+    "--parent",
+    "parents",
+    type=click.Path(path_type=Path, file_okay=False),
+    multiple=True,
+    help="With --recompute, of a difference: a bundle that it compared. Repeat it for each.",
+)
+@click.option(
     "--approvals",
     type=click.Path(path_type=Path, file_okay=False),
     default=None,
@@ -62,11 +69,12 @@ def verify(
     trust_tsa: Path | None,
     recompute: bool,
     suites: tuple[str, ...],
+    parents: tuple[Path, ...],
     approvals: Path | None,
     trust_approver: tuple[Path, ...],
     as_json: bool,
 ) -> int:
-    """Check every byte of a sealed bundle, offline. Exit 0 if no check fails, 3 otherwise.
+    """Check every byte of a sealed bundle or difference, offline. Exit 0 if no check fails, 3 otherwise.
 
     A redacted copy is checked against the statement that was signed over its original. Of a report.pdf alone its seal
     is checked, and what it carries; the rest is not checked. Approvals of a bundle are listed, each with its own line;
@@ -78,10 +86,12 @@ def verify(
     """
     from audit.cli.checking import Asked, check_place
 
-    if suites and not recompute:
-        raise click.UsageError("--suites is used with --recompute only.")
+    for option, values in (("--suites", suites), ("--parent", parents)):
+        if values and not recompute:
+            raise click.UsageError(f"{option} is used with --recompute only.")
     now = datetime.now(UTC)
-    result = check_place(bundle, Asked(now, trust, trust_tsa, recompute=recompute, suites=suites, quiet=as_json))
+    asked = Asked(now, trust, trust_tsa, recompute=recompute, suites=suites, parents=parents, quiet=as_json)
+    result = check_place(bundle, asked)
     given = _approvals(bundle, approvals, result.statement, trust_approver, now)
     absent = [] if any(one.status is CheckStatus.PASS for one in given) else [str(path) for path in trust_approver]
     broken = bool(absent) or any(one.status is CheckStatus.FAIL for one in given)

@@ -1,4 +1,4 @@
-"""Rules about what changed between two versions of a model: verdicts of `affidavit diff` a concept."""
+"""Rules about what changed between two versions of a model: the verdicts of `affidavit diff`, one a concept or mix."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pydantic.dataclasses import dataclass
 
 from audit.policy.asks import STRICT, Count, Names, Share, listed
 from audit.policy.bounds import count_at_most
-from audit.policy.subjects import Change, Subject, SubjectKind, failed, passed, unresolved
-from audit.records import RulePoint
+from audit.policy.subjects import Subject, SubjectKind, failed, passed, unresolved
+from audit.records import RulePoint, Verdict
 
 
 @dataclass(frozen=True, slots=True, config=STRICT, kw_only=True)
@@ -18,7 +18,7 @@ class DifferenceAsk:
     """What may have changed on which concepts, what must be shown unchanged, and how much may stay open."""
 
     about: ClassVar[SubjectKind | None] = SubjectKind.DIFFERENCE
-    query: ClassVar[str] = "diff.json"
+    query: ClassVar[str] = "diff.json: concepts and mixes"
 
     concepts: Names = ()
     changed_at_most: Count | None = None
@@ -32,14 +32,14 @@ class DifferenceAsk:
 
     def asks(self) -> str:
         """Return the rule in words."""
-        where = listed(self.concepts, "every concept of the difference")
+        where = listed(self.concepts, "every concept and mix of the difference")
         parts = []
         if self.changed_at_most is not None:
-            parts.append(f"at most {self.changed_at_most} comparisons of {where} changed")
+            parts.append(f"at most {self.changed_at_most} of {where} changed")
         if self.equivalent:
-            parts.append(f"{', '.join(self.equivalent)} shown equivalent in every comparison")
+            parts.append(f"{', '.join(self.equivalent)} shown equivalent")
         if self.inconclusive_at_most is not None:
-            parts.append(f"at most {self.inconclusive_at_most:.0%} of the comparisons of {where} inconclusive")
+            parts.append(f"at most {self.inconclusive_at_most:.0%} of {where} inconclusive or not comparable")
         return (
             f"Against the base: {'; '.join(parts)}. Inconclusive is no proof of equivalence; a concept that was not"
             " compared is unresolved."
@@ -47,24 +47,25 @@ class DifferenceAsk:
 
     def look(self, subject: Subject) -> Iterator[RulePoint]:
         """Yield each limit, and each concept that must be equivalent."""
-        rows = subject.difference.rows if subject.difference is not None else ()
-        compared = {row.concept for row in rows}
-        for missing in sorted({*self.concepts, *self.equivalent} - compared):
+        parts = {part.id: part for part in (subject.difference.parts if subject.difference is not None else ())}
+        for missing in sorted({*self.concepts, *self.equivalent} - set(parts)):
             yield unresolved(missing, "not compared")
-        own = [row for row in rows if not self.concepts or row.concept in self.concepts]
-        for row in rows:
-            if row.concept in self.equivalent:
-                kinds = {Change.EQUIVALENT: passed, Change.CHANGED: failed, Change.INCONCLUSIVE: unresolved}
-                yield kinds[row.change](f"{row.concept}/{row.place}", f"{row.change.value}: {row.reason}")
+        for part in parts.values():
+            if part.id in self.equivalent:
+                kinds = {Verdict.EQUIVALENT: passed, Verdict.CHANGED: failed}
+                yield kinds.get(part.verdict, unresolved)(part.id, f"{part.verdict.value}: {part.reason}")
+        own = [part for part in parts.values() if not self.concepts or part.id in self.concepts]
         if not own:
             return
         if self.changed_at_most is not None:
-            changed = [row for row in own if row.change is Change.CHANGED]
-            where = ", ".join(f"{row.concept}/{row.place}" for row in changed[:5])
-            what = f"of {len(own)} comparisons changed" + (f" ({where})" if where else "")
+            for part in own:
+                if part.verdict is Verdict.NOT_COMPARABLE:
+                    yield unresolved(part.id, f"not comparable: {part.reason}")
+            changed = [part.id for part in own if part.verdict is Verdict.CHANGED]
+            what = f"of {len(own)} changed" + (f" ({', '.join(changed[:5])})" if changed else "")
             yield count_at_most(len(changed), self.changed_at_most, place="difference", what=what)
         if self.inconclusive_at_most is not None:
-            unclear = sum(row.change is Change.INCONCLUSIVE for row in own)
+            unclear = sum(part.verdict not in {Verdict.CHANGED, Verdict.EQUIVALENT} for part in own)
             make = passed if unclear / len(own) <= self.inconclusive_at_most else failed
-            said = f"{unclear} of {len(own)} comparisons inconclusive, at most {self.inconclusive_at_most:.0%}"
+            said = f"{unclear} of {len(own)} inconclusive or not comparable, at most {self.inconclusive_at_most:.0%}"
             yield make("difference", said, inconclusive=unclear, compared=len(own))

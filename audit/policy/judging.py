@@ -67,10 +67,11 @@ def _baseline(policy: Policy, base: str | None) -> str:
 def _judged(policy: Policy, rule: Rule, subject: Subject, *, compared: bool) -> RuleVerdict:
     ask, waiver = rule.ask, policy.waiver_of(rule)
     points: tuple[RulePoint, ...] = ()
-    if ask.about is SubjectKind.DIFFERENCE and subject.kind is SubjectKind.BUNDLE and compared:
+    lacks_difference = ask.about is SubjectKind.DIFFERENCE and subject.difference is None
+    if lacks_difference and subject.kind is SubjectKind.BUNDLE and compared:
         # There is a base, so that something may have changed: a bundle alone does not tell, and silence is no pass.
         outcome, said = RuleOutcome.UNRESOLVED, "A bundle does not tell what changed against the base."
-    elif ask.about not in {None, subject.kind}:
+    elif lacks_difference or (ask.about is SubjectKind.BUNDLE and subject.kind is SubjectKind.DIFFERENCE):
         outcome = RuleOutcome.NOT_APPLICABLE
         said = f"asks about a {ask.about.value if ask.about is not None else ''}, and this is a {subject.kind.value}"
     else:

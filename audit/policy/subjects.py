@@ -1,4 +1,4 @@
-"""What a policy is put to: a verified bundle, or a verified difference between two."""
+"""What a policy is put to: a verified bundle, a verified difference between two, or a bundle with its difference."""
 
 from __future__ import annotations
 
@@ -8,7 +8,16 @@ from enum import StrEnum
 
 from audit.errors import UsageError
 from audit.evidence.store import QueryResult
-from audit.records import ConceptResult, Contrast, Findings, RuleOutcome, RulePoint, RunInfo
+from audit.records import (
+    ConceptResult,
+    Contrast,
+    DifferenceResult,
+    Findings,
+    PartDifference,
+    RuleOutcome,
+    RulePoint,
+    RunInfo,
+)
 from audit.signing.attested import VerifyResult
 
 
@@ -19,31 +28,17 @@ class SubjectKind(StrEnum):
     DIFFERENCE = "difference"
 
 
-class Change(StrEnum):
-    """What a difference says of one concept; `inconclusive` is no proof of either."""
-
-    CHANGED = "changed"
-    EQUIVALENT = "equivalent"
-    INCONCLUSIVE = "inconclusive"
-
-
-@dataclass(frozen=True, slots=True)
-class ConceptChange:
-    """One row of a difference: a concept, where it was compared (contrast and SAE), and the verdict with its reason."""
-
-    concept: str
-    place: str
-    change: Change
-    reason: str
-
-
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """What a difference between two bundles says, as rules see it: the one thing that a reader of `diff.json` makes."""
+    """What a difference between two bundles says, as rules see it: a verdict a concept and a mix."""
 
     name: str
-    rows: tuple[ConceptChange, ...]
-    query: str
+    parts: tuple[PartDifference, ...]
+
+
+def difference_of(result: DifferenceResult) -> Difference:
+    """Return what rules see of the record of a difference."""
+    return Difference(f"{result.base.model} to {result.new.model}", (*result.concepts, *result.mixes))
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +58,7 @@ class Answers:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A verified folder as rules see it. A bundle has findings, run and answers; a difference has a difference."""
+    """A verified folder as rules see it. A bundle has findings, run and answers, and may have its own difference."""
 
     seal: VerifyResult
     findings: Findings | None = None
@@ -74,14 +69,14 @@ class Subject:
     @property
     def kind(self) -> SubjectKind:
         """Return what it is."""
-        return SubjectKind.DIFFERENCE if self.difference is not None else SubjectKind.BUNDLE
+        return SubjectKind.DIFFERENCE if self.findings is None and self.difference is not None else SubjectKind.BUNDLE
 
     @property
     def name(self) -> str:
         """Return the audited model's name, or the difference's own."""
-        if self.difference is not None:
-            return self.difference.name
-        return self.findings.model.name if self.findings is not None else ""
+        if self.findings is not None:
+            return self.findings.model.name
+        return self.difference.name if self.difference is not None else ""
 
     @property
     def audit(self) -> Findings:

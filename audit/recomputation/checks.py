@@ -11,10 +11,10 @@ from pathlib import Path
 from audit import __version__
 from audit.errors import AffidavitError, DigestMismatch, UsageError
 from audit.exports.formats import FILES
-from audit.printing import Record, export_of, read_record
+from audit.printed import Reports, check_printed, made_by_this_code
+from audit.printing import Record, export_of, html_report, pdf_report, read_record
 from audit.progress import Progress
 from audit.recomputation.findings import TAKEN, recompute
-from audit.recomputation.printed import compare_pdf, html_difference, made_by_this_code
 from audit.signing.attested import VerifyResult
 from audit.signing.bundle_files import (
     EVIDENCE,
@@ -22,8 +22,6 @@ from audit.signing.bundle_files import (
     EXPORTS_FOLDER,
     FINDINGS,
     MANIFEST,
-    REPORT_HTML,
-    REPORT_PDF,
     read_content,
 )
 from audit.signing.checks import Check, CheckName, failed, not_checked, one_line, passed, printable
@@ -63,30 +61,14 @@ def _with(result: VerifyResult, *made: Check) -> VerifyResult:
 
 
 def _printed(folder: Path, record: Record) -> Check:
-    name = CheckName.PRINTED_TEXT
-    if not made_by_this_code(record):
-        detail = (
-            f"the reports were made by other report code, affidavit {record.run.tool_version}: only that version can"
-            " print them again"
-        )
-        return not_checked(name, printable(detail))
-    html, pdf = read_content(folder, REPORT_HTML), read_content(folder, REPORT_PDF)
-    try:
-        compared = compare_pdf(record, pdf)
-        problems = {REPORT_HTML: html_difference(record, html), REPORT_PDF: compared.problem}
-    except UsageError as error:
-        # Equal code has equal languages: reports of this code cannot be in one that is not there.
-        return failed(name, one_line(error), files=[MANIFEST])
-    at_fault = [file for file, problem in problems.items() if problem]
-    if at_fault:
-        return failed(name, printable("; ".join(problems[file] for file in at_fault)), files=at_fault)
-    if not compared.drawn_alike:
-        detail = (
-            f"{REPORT_HTML} is what {FINDINGS} and {MANIFEST} give, and {REPORT_PDF} has the same words on each page;"
-            " how they are drawn is not compared, as other libraries or fonts drew it, or its sealer did"
-        )
-        return not_checked(name, detail)
-    return passed(name, f"{REPORT_HTML} and {REPORT_PDF} print what {FINDINGS} and {MANIFEST} give, byte for byte")
+    reports = Reports(
+        FINDINGS,
+        record.run.environment,
+        record.run.tool_version,
+        lambda: html_report(record),
+        lambda: pdf_report(record),
+    )
+    return check_printed(folder, reports)
 
 
 def _exported(folder: Path, record: Record, result: VerifyResult) -> Check:
@@ -94,7 +76,7 @@ def _exported(folder: Path, record: Record, result: VerifyResult) -> Check:
     name = CheckName.EXPORTS_AGREE
     subjects = result.statement.subjects if result.statement is not None else {}
     sealed = sorted(file for file in subjects if file.startswith(EXPORTS_FOLDER))
-    if not made_by_this_code(record):
+    if not made_by_this_code(record.run.environment):
         what = f"{len(sealed)} exports were made" if sealed else "the bundle was made"
         return not_checked(name, printable(f"{what} by other report code, affidavit {record.run.tool_version}"))
     missing, odd = sorted(EXPORTS - set(sealed)), sorted(set(sealed) - EXPORTS)

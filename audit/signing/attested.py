@@ -38,7 +38,7 @@ from audit.signing.checks import (
 from audit.signing.claims import SealTerms
 from audit.signing.dsse import Attestation, read_attestation, verify_attestation
 from audit.signing.pdf_check import PdfVerification
-from audit.signing.statement import SignerBlock, Statement, read_statement
+from audit.signing.statement import SignerBlock, Statement, StatementKind, read_statement
 
 # What two clocks that are set may differ by.
 CLOCK_TOLERANCE = timedelta(minutes=5)
@@ -173,8 +173,12 @@ class Attested:
         return VerifyResult((readable, signature, *checks), self.statement, self.certificate.fingerprint, redacted)
 
 
-def read_attested(folder: Path) -> Attested | Check:
+def read_attested(folder: Path, *, kind: StatementKind = StatementKind.AUDIT) -> Attested | Check:
     """Return the folder's files and its statement, or the failed check if the attestation cannot be read.
+
+    Args:
+        folder: a sealed folder.
+        kind: what its statement must be.
 
     Raises:
         UsageError: there is no such folder.
@@ -190,7 +194,7 @@ def read_attested(folder: Path) -> Attested | Check:
     contents = scan_folder(folder)
     try:
         attestation = read_attestation(read_content(folder, ATTESTATION))
-        return Attested(folder, contents, attestation, read_statement(attestation.payload))
+        return Attested(folder, contents, attestation, read_statement(attestation.payload, kind=kind))
     except AffidavitError as error:
         line = one_line(error)
         detail = line if line.startswith(ATTESTATION) else f"{ATTESTATION}: {line}"

@@ -13,6 +13,8 @@ from audit.signing.checks import printable
 
 ATTESTATION = "attestation.sigstore.json"
 CERTIFICATE = "certificate.pem"
+# The record of a difference: a folder that holds it is one.
+DIFFERENCE = "diff.json"
 EVIDENCE = "evidence.duckdb"
 EXPORT_CYCLONEDX = "exports/ml-bom.cdx.json"
 EXPORT_JUNIT = "exports/junit.xml"

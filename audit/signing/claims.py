@@ -76,7 +76,7 @@ def copy_problems(manifest: Mapping[str, Json], statement: Statement, certificat
     """
     run = expect_object(manifest.get("run"), item=f"{MANIFEST}, run")
     different = _unlike_the_statement(run, statement)
-    different += _unlike_the_seal(run, statement.signed_at, certificate)
+    different += seal_differences(run, statement.signed_at, certificate)
     different += _differences(_claims(statement.predicate, item=_STATEMENT), _claims(manifest, item=MANIFEST))
     if run.get("findings_digest") != statement.predicate.get("findings"):
         different.append("run.findings_digest")
@@ -158,10 +158,15 @@ def _manifest_differences(
         different.append("schema")
     if run.get("findings_digest") != digest:
         different.append("run.findings_digest")
-    return [*different, *_unlike_the_seal(run, signed_at, certificate)]
+    return [*different, *seal_differences(run, signed_at, certificate)]
 
 
-def _unlike_the_seal(run: Mapping[str, Json], signed_at: datetime, certificate: Certificate) -> list[str]:
+def seal_differences(run: Mapping[str, Json], signed_at: datetime, certificate: Certificate) -> list[str]:
+    """Return what a manifest says of the seal's owner and second that is not so.
+
+    Raises:
+        EvidenceError: the manifest is not of the documented form.
+    """
     seal = expect_object(run.get("seal"), item=f"{MANIFEST}, run.seal")
     # The manifest writes an absent organisation as an empty text.
     owner = {key: value or "" for key, value in SignerBlock.of(certificate).as_json().items()}

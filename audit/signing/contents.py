@@ -77,35 +77,39 @@ def check_manifest(read: ReadFile, statement: Statement, certificate: Certificat
     )
 
 
-def check_findings(read: ReadFile) -> Check:
-    """Return whether findings.json, report.html and report.pdf embed the same findings, by canonical digest."""
+def check_findings(read: ReadFile, *, record: str = FINDINGS) -> Check:
+    """Return whether the record, report.html and report.pdf hold the same one, by canonical digest.
+
+    Args:
+        read: returns a file's bytes by its name.
+        record: findings.json, or the record of another kind of folder.
+    """
     name = CheckName.FINDINGS_AGREE
+    what = "findings" if record == FINDINGS else "record"
     digests: dict[str, str] = {}
     problems: dict[str, str] = {}
     # The three are mostly the same bytes, and parsing them is most of this check's time.
     known: dict[bytes, str] = {}
     for source, extract in (
-        (FINDINGS, lambda data: data),
+        (record, lambda data: data),
         (REPORT_HTML, functools.partial(findings_in_html, item=REPORT_HTML)),
-        (REPORT_PDF, functools.partial(attachment_in_pdf, name=FINDINGS)),
+        (REPORT_PDF, functools.partial(attachment_in_pdf, name=record)),
     ):
         try:
             data = extract(read(source))
             if data not in known:
-                known[data] = digest_json(parse_json(data, item=f"findings in {source}"))
+                known[data] = digest_json(parse_json(data, item=f"{what} in {source}"))
             digests[source] = known[data]
         except EvidenceError as error:
             problems[source] = one_line(error)
     if not problems and len(set(digests.values())) == 1:
-        found = digests[FINDINGS]
-        return passed(
-            name, f"{FINDINGS}, {REPORT_HTML} and {REPORT_PDF} hold the same findings as embedded data, {found}"
-        )
+        found = digests[record]
+        return passed(name, f"{record}, {REPORT_HTML} and {REPORT_PDF} hold the same {what} as embedded data, {found}")
     if len(set(digests.values())) > 1:
-        reference = digests.get(FINDINGS)
+        reference = digests.get(record)
         for source, digest in digests.items():
             if digest != reference:
-                problems[source] = f"{source} carries {digest}, {FINDINGS} carries {reference or 'nothing readable'}"
+                problems[source] = f"{source} carries {digest}, {record} carries {reference or 'nothing readable'}"
     return failed(name, "; ".join(problems.values()), files=problems)
 
 

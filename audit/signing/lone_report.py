@@ -8,11 +8,12 @@ from pathlib import Path
 from audit.digests import digest_bytes
 from audit.errors import EvidenceError, UsageError
 from audit.signing.attested import VerifyResult, check_timestamp, check_trust, check_validity, pinned_signer, pinned_tsa
-from audit.signing.bundle_files import ATTESTATION, FINDINGS, MANIFEST, MAX_CONTENT_BYTES, REPORT_PDF
+from audit.signing.bundle_files import ATTESTATION, DIFFERENCE, FINDINGS, MANIFEST, MAX_CONTENT_BYTES, REPORT_PDF
 from audit.signing.certificates import Certificate
 from audit.signing.checks import Check, CheckName, failed, not_checked, one_line, passed, printable
 from audit.signing.claims import SealTerms, record_problems, seal_terms
 from audit.signing.contents import attachment_in_pdf
+from audit.signing.difference import DIFFERENCE_MANIFEST_SCHEMA, difference_problem
 from audit.signing.pdf_check import PdfVerification, verify_pdf
 from audit.signing.strict_json import expect_object, parse_json
 
@@ -79,10 +80,13 @@ def _sealed_checks(pdf: PdfVerification, terms: SealTerms, now: datetime | None)
 
 
 def _content_checks(data: bytes, certificate: Certificate, claimed: datetime) -> list[Check]:
-    """Return whether the findings and the manifest inside the PDF belong together and to its seal."""
+    """Return whether the record and the manifest inside the PDF belong together and to its seal."""
     try:
-        findings, manifest = attachment_in_pdf(data, FINDINGS), attachment_in_pdf(data, MANIFEST)
+        manifest = attachment_in_pdf(data, MANIFEST)
         record = expect_object(parse_json(manifest, item=MANIFEST), item=MANIFEST)
+        if record.get("schema") == DIFFERENCE_MANIFEST_SCHEMA:
+            return [_difference_check(manifest, attachment_in_pdf(data, DIFFERENCE), certificate, claimed)]
+        findings = attachment_in_pdf(data, FINDINGS)
         files = expect_object(record.get("files"), item=f"{MANIFEST}, files")
     except EvidenceError as error:
         return [failed(CheckName.FINDINGS_AGREE, one_line(error), files=[REPORT_PDF])]
@@ -102,6 +106,18 @@ def _content_checks(data: bytes, certificate: Certificate, claimed: datetime) ->
         f"whether the files that it lists are intact {_NEEDS_BUNDLE}, with {ATTESTATION}"
     )
     return [agree, passed(CheckName.MANIFEST_AGREES, detail)]
+
+
+def _difference_check(manifest: bytes, record: bytes, certificate: Certificate, claimed: datetime) -> Check:
+    """Return whether the attached record of a difference is the one that its manifest lists, by the seal's owner."""
+    problem = difference_problem(manifest, record, signed_at=claimed, certificate=certificate)
+    if problem:
+        return failed(CheckName.FINDINGS_AGREE, problem, files=[REPORT_PDF])
+    return passed(
+        CheckName.FINDINGS_AGREE,
+        f"the attached {DIFFERENCE} is the one that the attached {MANIFEST} lists, {digest_bytes(record)};"
+        " the seal's owner and second are those of the manifest",
+    )
 
 
 def _terms(data: bytes) -> SealTerms:

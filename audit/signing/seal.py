@@ -1,4 +1,4 @@
-"""Seal a bundle: check that it will verify, then write the attestation as the last step, in one move."""
+"""Seal a folder: check that it will verify, then write the attestation as the last step, in one move."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ from audit.signing.bundle_files import (
 )
 from audit.signing.checks import CheckStatus, printable
 from audit.signing.contents import check_findings, check_manifest
+from audit.signing.difference import check_difference, check_difference_record
 from audit.signing.dsse import sign_payload
 from audit.signing.pdf_check import verify_pdf
 from audit.signing.signer import Signer
-from audit.signing.statement import SignerBlock, Statement, build_statement
+from audit.signing.statement import SignerBlock, Statement, StatementKind, build_statement
 
 _PARTIAL_SUFFIX = ".partial"
 # File systems without hard links: FAT, some network and container mounts.
@@ -38,6 +39,7 @@ def seal_bundle(
     predicate: Mapping[str, Json],
     signed_at: datetime,
     tool_version: str,
+    kind: StatementKind = StatementKind.AUDIT,
     sequence: int = 1,
     previous: str | None = None,
 ) -> Statement:
@@ -47,13 +49,14 @@ def seal_bundle(
     bundle without an attestation, which can be sealed again.
 
     Args:
-        folder: the finished bundle; its report.pdf is already sealed by the same signer.
+        folder: the finished bundle or difference; its report.pdf is already sealed by the same signer.
         signer: whose seal it is.
         predicate: the caller's claims, signed with the rest.
         signed_at: with a time zone; the certificate must be valid then.
         tool_version: this package's version.
-        sequence: 1 for a first statement.
-        previous: the digest of the statement before this one.
+        kind: whether an audit is sealed or a difference.
+        sequence: of an audit, 1 for a first statement.
+        previous: of an audit, the digest of the statement before this one.
 
     Returns:
         The statement that was signed; its `digest` is the next one's `previous`.
@@ -86,6 +89,7 @@ def seal_bundle(
         signer=SignerBlock.of(signer.certificate),
         signed_at=signed_at,
         tool_version=tool_version,
+        kind=kind,
         sequence=sequence,
         previous=previous,
     )
@@ -115,7 +119,11 @@ def _check_contents(folder: Path, signer: Signer, statement: Statement) -> None:
     problems = result.problems_at(statement.signed_at)
     if problems:
         raise _refused(REPORT_PDF, "one seal by the same signer over the entire file", "; ".join(problems))
-    for check in (check_manifest(read, statement, signer.certificate), check_findings(read)):
+    if statement.kind is StatementKind.DIFFERENCE:
+        checks = (check_difference(read, statement, signer.certificate), check_difference_record(read))
+    else:
+        checks = (check_manifest(read, statement, signer.certificate), check_findings(read))
+    for check in checks:
         if check.status is not CheckStatus.PASS:
             raise _refused(str(folder), f"a bundle in which {check.name}", check.detail)
 

@@ -1,7 +1,8 @@
 """The signed statements: what of, by whom, when, with what tool (in-toto Statement v1).
 
-An audit's statement lists the files of its bundle and names the statement before it; a plan's what is to be measured;
-an approval's the statement that a person approves.
+An audit's statement lists the files of its bundle and names the statement before it; a difference's lists its files
+and names the statements that were compared; a plan's what is to be measured; an approval's the statement that a person
+approves.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ TOOL_NAME = "affidavit"
 MAX_STATEMENT_BYTES = 32 << 20
 
 # Written by this room only: a caller that sets one of them would be signing its own version of who and when.
-_ROOM_KEYS = frozenset({"signer", "signed_at", "tool"})
+ROOM_KEYS = frozenset({"signer", "signed_at", "tool"})
 _PLACE_KEYS = frozenset({"sequence", "previous"})
-RESERVED_KEYS = _ROOM_KEYS | _PLACE_KEYS
+RESERVED_KEYS = ROOM_KEYS | _PLACE_KEYS
 _ITEM = "signed statement"
 _TIME_FORM = "%Y-%m-%dT%H:%M:%SZ"
 _DIGEST_FORM = re.compile(r"sha256:[0-9a-f]{64}\Z")
@@ -36,6 +37,7 @@ class StatementKind(StrEnum):
     """What a statement says of its subjects, by its predicate type."""
 
     AUDIT = "https://affidavit.dev/audit/v1"
+    DIFFERENCE = "https://affidavit.dev/difference/v1"
     PLAN = "https://affidavit.dev/plan/v1"
     APPROVAL = "https://affidavit.dev/approval/v1"
 
@@ -164,7 +166,7 @@ def read_statement(payload: bytes, *, kind: StatementKind = StatementKind.AUDIT)
         if outer[key] != expected:
             raise _wrong(f"{_ITEM}, {key}", expected, str(outer[key])[:200])
     predicate = expect_object(outer["predicate"], item=f"{_ITEM}, predicate")
-    expected_keys = RESERVED_KEYS if kind is StatementKind.AUDIT else _ROOM_KEYS
+    expected_keys = RESERVED_KEYS if kind is StatementKind.AUDIT else ROOM_KEYS
     missing = sorted(expected_keys - set(predicate))
     if missing:
         raise _wrong(f"{_ITEM}, predicate", "the keys of the signing room", f"without {', '.join(missing)}")

@@ -1,4 +1,7 @@
-"""Verify a sealed bundle: a line for each check, made or not; none passes on the word of an unsigned statement."""
+"""Verify a sealed bundle or difference: a line for each check, made or not.
+
+None passes on the word of an unsigned statement.
+"""
 
 from __future__ import annotations
 
@@ -20,16 +23,20 @@ from audit.signing.attested import (
     read_attested,
     unreadable,
 )
-from audit.signing.bundle_files import CERTIFICATE, FINDINGS, MANIFEST, REPORT_PDF, FolderContents
+from audit.signing.bundle_files import CERTIFICATE, DIFFERENCE, FINDINGS, MANIFEST, REPORT_PDF, FolderContents
 from audit.signing.checks import Check, CheckName, failed, not_checked, one_line, passed, printable
 from audit.signing.claims import SealTerms, seal_terms
 from audit.signing.contents import check_findings, check_manifest
+from audit.signing.difference import check_difference, check_difference_record
 from audit.signing.pdf_check import PdfVerification, verify_pdf
 from audit.signing.plan import check_plan
-from audit.signing.statement import Statement
+from audit.signing.statement import Statement, StatementKind
 
 _PRINTED_TEXT = f"whether the words and charts of the reports follow from {FINDINGS} is not checked; give --recompute"
 _EXPORTS = f"whether the files in exports/ say what {FINDINGS} says is not checked; give --recompute"
+# A difference has no plan of its own, and no exports.
+_DIFFERENCE_CHECKS = [name for name in CheckName if name not in {CheckName.PLAN, CheckName.EXPORTS_AGREE}]
+_PARENTS = f"whether {DIFFERENCE} follows from the bundles is not checked; give --recompute with a --parent each"
 _RECOMPUTED = f"whether {FINDINGS} follows from the evidence is not checked; give --recompute"
 
 
@@ -56,15 +63,9 @@ def verify_bundle(
     if isinstance(found, Check):
         return unreadable(found, list(CheckName))
     statement, certificate = found.statement, found.certificate
-    pdf = _read_pdf(found, tsa)
     return found.result(
         [
-            _check_files(found.contents, statement),
-            check_trust(certificate, found.issuers, pinned, moment=statement.signed_at, revocation=pdf.revocation),
-            check_identity(certificate, statement, found.read),
-            check_validity(certificate, statement.signed_at, now),
-            check_timestamp(pdf, statement.signed_at, _terms(found)),
-            _check_pdf(pdf, statement),
+            *_seal_checks(found, pinned, tsa, now),
             check_findings(found.read),
             check_manifest(found.read, statement, certificate),
             check_plan(found.read, statement, pinned),
@@ -73,6 +74,41 @@ def verify_bundle(
             not_checked(CheckName.RECOMPUTED, _RECOMPUTED),
         ]
     )
+
+
+def verify_difference(
+    folder: Path, *, trusted: Path | None, trusted_tsa: Path | None = None, now: datetime | None = None
+) -> VerifyResult:
+    """Return the outcome of every check of a sealed difference; arguments and errors are those of `verify_bundle`."""
+    pinned = pinned_signer(trusted)
+    tsa = pinned_tsa(trusted_tsa)
+    found = read_attested(folder, kind=StatementKind.DIFFERENCE)
+    if isinstance(found, Check):
+        return unreadable(found, _DIFFERENCE_CHECKS)
+    return found.result(
+        [
+            *_seal_checks(found, pinned, tsa, now),
+            check_difference_record(found.read),
+            check_difference(found.read, found.statement, found.certificate),
+            not_checked(CheckName.PRINTED_TEXT, _PRINTED_TEXT.replace(FINDINGS, DIFFERENCE)),
+            not_checked(CheckName.RECOMPUTED, _PARENTS),
+        ]
+    )
+
+
+def _seal_checks(
+    found: Attested, pinned: x509.Certificate | None, tsa: x509.Certificate | None, now: datetime | None
+) -> list[Check]:
+    statement, certificate = found.statement, found.certificate
+    pdf = _read_pdf(found, tsa)
+    return [
+        _check_files(found.contents, statement),
+        check_trust(certificate, found.issuers, pinned, moment=statement.signed_at, revocation=pdf.revocation),
+        check_identity(certificate, statement, found.read),
+        check_validity(certificate, statement.signed_at, now),
+        check_timestamp(pdf, statement.signed_at, _terms(found)),
+        _check_pdf(pdf, statement),
+    ]
 
 
 def _check_files(contents: FolderContents, statement: Statement) -> Check:

@@ -13,7 +13,8 @@ import pytest
 from audit.cli.root import run
 from audit.digests import canonical_json
 from audit.exports.formats import FILES, ExportFormat
-from audit.printing import REPORT_CODE, read_record
+from audit.printed import REPORT_CODE
+from audit.printing import read_record
 from audit.recomputation.checks import _exported
 from audit.signing.bundle_files import EXPORTS
 from audit.signing.checks import Check, CheckName, CheckStatus

@@ -119,15 +119,16 @@ def test_another_signer_than_the_pinned_one_exits_3(put: Put, tmp_path: Path) ->
 
 
 def test_what_is_no_bundle_exits_2(put: Put, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A missing folder, a report alone, a difference that cannot be read yet."""
+    """A missing folder, a report alone; a folder that only calls itself a difference is no evidence."""
     difference = tmp_path / "diff"
     difference.mkdir()
     (difference / "diff.json").write_text("{}")
     report = tmp_path / "report.pdf"
     report.write_bytes(b"%PDF-1.7")
-    for place in (tmp_path / "absent", report, difference):
+    for place in (tmp_path / "absent", report):
         assert put(rule("control = { }"), bundle=place) == 2
-    assert "cannot read" in capsys.readouterr().err
+    assert put(rule("control = { }"), bundle=difference) == 3
+    assert "attestation readable" in capsys.readouterr().err
 
 
 def test_a_base_is_verified_like_the_subject(

@@ -11,8 +11,8 @@ import pytest
 from audit.policy.bounds import estimate_at_most, magnitude_at_most, number_at_most
 from audit.policy.files import Policy
 from audit.policy.judging import judge
-from audit.policy.subjects import Change, ConceptChange, Difference, Subject
-from audit.records import Estimate, RuleOutcome, RuleVerdict
+from audit.policy.subjects import Difference, Subject
+from audit.records import Estimate, PartDifference, RuleOutcome, RuleVerdict, Verdict
 from audit.signing.attested import VerifyResult
 from tests.policy.conftest import HEAD, TODAY, rule
 from tests.reports.fixtures.audits import make_findings
@@ -138,21 +138,28 @@ def test_what_was_not_measured_keeps_no_bound() -> None:
     assert number_at_most(float("nan"), 1.0, place="p", what="w").outcome is OPEN
 
 
-def _changes(*changes: tuple[str, Change]) -> Difference:
-    return Difference(
-        "base to new", tuple(ConceptChange(c, "topic", change, "d") for c, change in changes), "diff.json"
-    )
+def _changes(*changes: tuple[str, Verdict]) -> Difference:
+    return Difference("base to new", tuple(_part(name, verdict) for name, verdict in changes))
+
+
+def _part(name: str, verdict: Verdict) -> PartDifference:
+    return PartDifference(
+        id=name, title=name, domain="tests", verdict=verdict, reason="d", rank=1, shift=None, detectable=None,
+        rows=1, changed=0, equivalent=0, inconclusive=0,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("kind", "expected"),
     [
-        ("difference = { changed_at_most = 1 }", PASS),
+        ('difference = { changed_at_most = 1, concepts = ["a", "b", "c"] }', PASS),
+        ("difference = { changed_at_most = 1 }", OPEN),
         ("difference = { changed_at_most = 0 }", FAIL),
         ('difference = { changed_at_most = 0, concepts = ["a"] }', PASS),
         ('difference = { equivalent = ["a"] }', PASS),
         ('difference = { equivalent = ["b"] }', FAIL),
         ('difference = { equivalent = ["c"] }', OPEN),
+        ('difference = { equivalent = ["d"] }', OPEN),
         ('difference = { equivalent = ["z"] }', OPEN),
         ("difference = { inconclusive_at_most = 0.5 }", PASS),
         ("difference = { inconclusive_at_most = 0.1 }", FAIL),
@@ -162,7 +169,8 @@ def test_rules_about_differences(
     kind: str, expected: RuleOutcome, policy: Callable[[str], Policy], seal: VerifyResult
 ) -> None:
     """Inconclusive is no proof of equivalence, and a concept that was not compared keeps no rule."""
-    difference = _changes(("a", Change.EQUIVALENT), ("b", Change.CHANGED), ("c", Change.INCONCLUSIVE))
+    verdicts = {"a": Verdict.EQUIVALENT, "b": Verdict.CHANGED, "c": Verdict.INCONCLUSIVE, "d": Verdict.NOT_COMPARABLE}
+    difference = _changes(*verdicts.items())
     verdict = judge(policy(rule(kind)), Subject(seal, difference=difference), today=TODAY, base="base")
     assert verdict.rules[0].outcome is expected
 

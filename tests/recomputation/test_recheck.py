@@ -19,13 +19,13 @@ from audit.digests import Json, canonical_json, digest_bytes, digest_file
 from audit.errors import DigestMismatch, EvidenceError
 from audit.exports.formats import make_exports
 from audit.exports.source import ExportSource
-from audit.printing import REPORT_CODE, Record, html_report, pdf_report, read_record
+from audit.printed import REPORT_CODE, compare_pdf, html_difference, made_by_this_code
+from audit.printing import Record, html_report, pdf_report, read_record
 from audit.progress import Silent
 from audit.publishing import Published, predicate
 from audit.recomputation.checks import recheck
 from audit.recomputation.differences import differences
 from audit.recomputation.findings import recompute
-from audit.recomputation.printed import compare_pdf, html_difference, made_by_this_code
 from audit.records import Findings, as_json, parse_record
 from audit.redaction import claim_of
 from audit.signing.attested import VerifyResult
@@ -182,7 +182,7 @@ def test_a_number_of_the_pdf_edited_is_caught_on_its_page(audit: SealedAudit) ->
     record = read_record(audit.folder)
     # The attached files stay: only what is printed is another.
     edited = replace(with_first_effect(record, 1.9375), findings_json=record.findings_json, run=record.run)
-    found = compare_pdf(record, pdf_report(edited))
+    found = compare_pdf(pdf_report(record), pdf_report(edited))
     assert not found.drawn_alike
     assert re.match(r"report.pdf, page \d+: ", found.problem)
     assert "1.94" in found.problem
@@ -194,7 +194,7 @@ def test_words_alone_are_no_pass(audit: SealedAudit) -> None:
     changed = BytesIO()
     with pikepdf.open(BytesIO(pdf_report(record))) as pdf:
         pdf.save(changed)
-    found = compare_pdf(record, changed.getvalue())
+    found = compare_pdf(pdf_report(record), changed.getvalue())
     assert (found.problem, found.drawn_alike) == ("", False)
 
 
@@ -202,19 +202,19 @@ def test_the_first_difference_of_a_page_is_shown_with_what_precedes_it(audit: Se
     """Words, added ones and markup alone."""
     record = read_record(audit.folder)
     page = html_report(record)
-    assert html_difference(record, page) == ""
-    assert "“of nothing" in html_difference(record, page.replace(b"Summary in plain", b"Summary of nothing", 1))
-    assert "the same words, other markup" in html_difference(record, page.replace(b"<main ", b"<main  ", 1))
-    assert "followed by “”" in html_difference(record, page[: page.index(b"</main>")])
+    assert html_difference(page, html_report(record)) == ""
+    assert "“of nothing" in html_difference(page, page.replace(b"Summary in plain", b"Summary of nothing", 1))
+    assert "the same words, other markup" in html_difference(page, page.replace(b"<main ", b"<main  ", 1))
+    assert "followed by “”" in html_difference(page, page[: page.index(b"</main>")])
 
 
 def test_what_other_report_code_made_is_not_judged(audit: SealedAudit) -> None:
     """A template that changed since is no forgery; nor is it a pass."""
     record = read_record(audit.folder)
-    assert made_by_this_code(record)
+    assert made_by_this_code(record.run.environment)
     assert record.run.environment[REPORT_CODE] == code_digest()
     older = replace(record, run=replace(record.run, environment=record.run.environment | {REPORT_CODE: "sha256:0"}))
-    assert not made_by_this_code(older)
+    assert not made_by_this_code(older.run.environment)
 
 
 def test_without_the_suites_nothing_is_said(audit: SealedAudit) -> None:

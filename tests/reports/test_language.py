@@ -20,10 +20,10 @@ from audit.config import parse_config
 from audit.digests import canonical_json, digest_code
 from audit.errors import EnvironmentProblem, UsageError
 from audit.pipeline import run_audit
-from audit.printing import REPORT_CODE, Record
+from audit.printed import REPORT_CODE, html_difference
+from audit.printing import Record, html_report
 from audit.progress import Silent
 from audit.recomputation import checks
-from audit.recomputation.printed import html_difference
 from audit.records import Findings, as_json
 from audit.request import AuditRequest
 from audit.signing.bundle_files import MANIFEST, REPORT_HTML, REPORT_PDF
@@ -183,7 +183,10 @@ def test_a_bundle_is_printed_again_in_its_language(folder: Path, lone_findings: 
     assert folder.is_dir()
     content = canonical_json(as_json(lone_findings))
     record = Record(lone_findings, run_in(lone_findings, PSEUDO), content, b"{}")
-    assert html_difference(record, render_html(build_view(lone_findings, record.run), findings_json=content)) == ""
+    assert (
+        html_difference(html_report(record), render_html(build_view(lone_findings, record.run), findings_json=content))
+        == ""
+    )
     run = run_in(lone_findings, "xx")
     forged = replace(record, run=replace(run, environment={REPORT_CODE: code_digest()}))
     for name in (REPORT_HTML, REPORT_PDF):
