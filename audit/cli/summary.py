@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import click
 
 from audit.pipeline import AuditResult
+from audit.records import DifferenceResult
 from audit.records import as_json as to_json
 
 
-def print_result(result: AuditResult, *, as_json: bool) -> None:
-    """Print where the bundle is and what it says: JSON, or a few lines."""
+def print_result(
+    result: AuditResult, *, as_json: bool, difference: tuple[Path, DifferenceResult] | None = None
+) -> None:
+    """Print where the bundle is and what it says: JSON, or a few lines.
+
+    Args:
+        result: the audit.
+        as_json: one JSON document.
+        difference: folder and result of its comparison with a base; only the JSON names it here.
+    """
     findings = result.findings
     readings = {
         f"{concept.id}/{contrast.contrast.value}/{contrast.sae}": contrast.reading.value
@@ -34,6 +44,14 @@ def print_result(result: AuditResult, *, as_json: bool) -> None:
             "ladder": findings.ladder,
             "readings": readings,
         }
+        if difference is not None:
+            folder, compared = difference
+            record["difference"] = {
+                "folder": str(folder),
+                "counts": compared.counts,
+                "concepts": {part.id: part.verdict.value for part in compared.concepts},
+                "mixes": {part.id: part.verdict.value for part in compared.mixes},
+            }
         click.echo(json.dumps(record, sort_keys=True, indent=2))
         return
     click.echo(f"model     {findings.model.name} ({findings.model.digest[:19]})")
