@@ -45,12 +45,12 @@ def print_result(
             "readings": readings,
         }
         if difference is not None:
-            folder, compared = difference
+            folder, changes = difference
             record["difference"] = {
                 "folder": str(folder),
-                "counts": compared.counts,
-                "concepts": {part.id: part.verdict.value for part in compared.concepts},
-                "mixes": {part.id: part.verdict.value for part in compared.mixes},
+                "counts": changes.counts,
+                "concepts": {part.id: part.verdict.value for part in changes.concepts},
+                "mixes": {part.id: part.verdict.value for part in changes.mixes},
             }
         click.echo(json.dumps(record, sort_keys=True, indent=2))
         return
