@@ -220,7 +220,7 @@ class AuditConfig:
     seal: SealConfig = field(default_factory=SealConfig)
 
 
-_MAY_BE_EMPTY = frozenset({"sae.controls"})
+_MAY_BE_EMPTY = frozenset({"sae.controls", "sae.labels"})
 _LIMITS: dict[str, tuple[float, float]] = {
     "capture.batch_tokens": (0, 1 << 24),
     "capture.outlier_norm_factor": (1.0, 1e6),

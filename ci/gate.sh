@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Puts a bundle to a policy. Exit codes are those of `affidavit gate`: 1 is a failed gate, 70 a defect of the tool.
 # AFFIDAVIT_BUNDLE, AFFIDAVIT_POLICY, AFFIDAVIT_CERTIFICATE (pins the signer), AFFIDAVIT_BASELINE_BUNDLE (or empty).
+# AFFIDAVIT_DIFFERENCE: the sealed difference to that bundle, or empty; one that is not there is not asked.
 # AFFIDAVIT_RESULTS: the folder for gate.sarif, gate.xml, gate.md.
 set -uo pipefail
 for name in AFFIDAVIT_BUNDLE AFFIDAVIT_POLICY AFFIDAVIT_CERTIFICATE; do
@@ -16,7 +17,9 @@ mkdir -p "$results" || exit 4
 rm -f "$results/gate.sarif" "$results/gate.xml" "$results/gate.md"
 options=(--policy "$AFFIDAVIT_POLICY" --trust "$AFFIDAVIT_CERTIFICATE")
 options+=(--sarif "$results/gate.sarif" --junit "$results/gate.xml" --summary "$results/gate.md")
-if [ -n "${AFFIDAVIT_BASELINE_BUNDLE:-}" ]; then
+if [ -n "${AFFIDAVIT_DIFFERENCE:-}" ] && [ -e "$AFFIDAVIT_DIFFERENCE/attestation.sigstore.json" ]; then
+    options+=(--difference "$AFFIDAVIT_DIFFERENCE")
+elif [ -n "${AFFIDAVIT_BASELINE_BUNDLE:-}" ]; then
     options+=(--baseline "$AFFIDAVIT_BASELINE_BUNDLE")
 fi
 "$python" -m audit gate "$AFFIDAVIT_BUNDLE" "${options[@]}"

@@ -19,6 +19,7 @@ NEEDED = (
     "audit/capture/saes/smollm2-135m-instruct.resid_post.20/sae.safetensors",
     "audit/capture/saes/smollm2-135m-instruct.resid_post.15.seed-1/sae.safetensors",
     "audit/capture/saes/smollm2-135m-instruct.resid_post.15.frozen-decoder/sae.safetensors",
+    "probes/organisms/dosing_error.yaml",
     "probes/suites/defense/suite.yaml",
     "probes/suites/healthcare/dosing_error.yaml",
     "probes/suites/cross_domain/mix_patient_privacy_surveillance.yaml",

@@ -2,56 +2,34 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import pickle
-import re
-import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import nn
-from transformers import AutoModelForCausalLM, AutoTokenizer
-from transformers import logging as transformers_logging
 
 from audit.capture import embedded
 from audit.capture.kernels import use_fast_linears
 from audit.capture.layer_parts import holds_attention
+from audit.capture.model_files import (
+    TOKENIZER_FILES,
+    digest_model,
+    fetch_model,
+    load_tokenizer,
+    load_weights,
+    quiet,
+    require_model_folder,
+)
 from audit.config import DEFAULT_SOURCE, Dtype, ModelConfig
 from audit.digests import digest_file, digest_tree
-from audit.errors import ModelUnavailable, SiteNotFound
+from audit.errors import SiteNotFound
 from audit.records import ModelRecord
 
-_TORCH_DTYPE = {Dtype.FP32: torch.float32, Dtype.BF16: torch.bfloat16}
-# Documentation and other frameworks' weights do not decide what the model computes.
-_MODEL_FILES = ("*.safetensors", "*.json", "*.model", "*.txt", "*.jinja", "*.gguf", "*.bin")
-_WEIGHT_FILES = tuple(pattern for pattern in _MODEL_FILES if pattern != "*.gguf")
-_TOKENIZER_FILES = ("*.json", "*.model", "*.txt", "*.jinja")
 _GGUF_SUFFIX = ".gguf"
-# What transformers lets through when files are damaged, cut off or of an unknown architecture.
-_UNREADABLE = (
-    OSError,
-    ValueError,
-    RuntimeError,
-    KeyError,
-    IndexError,
-    EOFError,
-    struct.error,
-    pickle.UnpicklingError,
-    SafetensorError,
-)
-# Weights that decide nothing about a text model's residual stream: buffers that older versions of transformers saved,
-# towers for other inputs, and heads for other tasks.
-_HARMLESS = re.compile(
-    r"(^|\.)(rotary_emb\.inv_freq|(attn|attention|self_attn|self_attention)\.(masked_)?bias|position_ids)$"
-    r"|(^|[._])(vision|visual|image|audio|multi_modal_projector|v_head|score|classifier)([._]|$)"
-)
-_NAMED_KEYS = 4
+_TORCH_DTYPE = {Dtype.FP32: torch.float32, Dtype.BF16: torch.bfloat16}
 # Measured on two cores: between 192 and 512 the speed changes by 5%, below it falls.
 _PROCESSOR_TOKENS = 256
 # Attention among packed tokens grows with their square.
@@ -113,7 +91,7 @@ def load_model(config: ModelConfig, *, say: embedded.Say = lambda _: None) -> Lo
         return _from_gguf(path, config)
     if path.is_dir():
         return _from_folder(path, config, name=path.resolve().name)
-    return _from_folder(_from_hub(config.source, say=say), config, name=config.source)
+    return _from_folder(fetch_model(config.source, say=say), config, name=config.source)
 
 
 def load_token_counter(source: str, *, say: embedded.Say = lambda _: None) -> Callable[[Sequence[str]], list[int]]:
@@ -130,9 +108,9 @@ def load_token_counter(source: str, *, say: embedded.Say = lambda _: None) -> Ca
     if source == DEFAULT_SOURCE:
         path = embedded.ensure_default_model(say=say)
     elif not path.exists():
-        path = _from_hub(source, say=say, patterns=_TOKENIZER_FILES)
-    with _quiet():
-        tokenizer = _load_tokenizer(path)
+        path = fetch_model(source, say=say, patterns=TOKENIZER_FILES)
+    with quiet():
+        tokenizer = load_tokenizer(path)
 
     def count(texts: Sequence[str]) -> list[int]:
         return [len(ids) for ids in tokenizer(list(texts), add_special_tokens=False)["input_ids"]] if texts else []
@@ -176,9 +154,9 @@ def convert_gguf(gguf: Path, target: Path) -> None:
         gguf: the file.
         target: a folder to create.
     """
-    with _quiet():
-        model = _load_weights(gguf, dtype=torch.float32)
-        tokenizer = _load_tokenizer(gguf)
+    with quiet():
+        model = load_weights(gguf, dtype=torch.float32)
+        tokenizer = load_tokenizer(gguf)
     target.mkdir(parents=True)
     # The tensors are plain float32 now; the marker would make transformers look for a GGUF file again.
     if hasattr(model.config, "quantization_config"):
@@ -191,109 +169,18 @@ def convert_gguf(gguf: Path, target: Path) -> None:
 
 
 def _from_folder(folder: Path, config: ModelConfig, *, name: str) -> LoadedModel:
-    _require_model_folder(folder)
-    with _quiet():
-        tokenizer = _load_tokenizer(folder)
-        model = _load_weights(folder, dtype=_TORCH_DTYPE[config.dtype])
-    paths = sorted({path for pattern in _MODEL_FILES for path in folder.glob(pattern)})
-    digests = {p.name: digest_file(p) for p in paths if p.name != "affidavit-model.json"}
-    return _assemble(model, tokenizer, config, name=name, digest=digest_tree(digests))
+    require_model_folder(folder)
+    with quiet():
+        tokenizer = load_tokenizer(folder)
+        model = load_weights(folder, dtype=_TORCH_DTYPE[config.dtype])
+    return _assemble(model, tokenizer, config, name=name, digest=digest_model(folder))
 
 
 def _from_gguf(path: Path, config: ModelConfig) -> LoadedModel:
-    with _quiet():
-        tokenizer = _load_tokenizer(path)
-        model = _load_weights(path, dtype=_TORCH_DTYPE[config.dtype])
+    with quiet():
+        tokenizer = load_tokenizer(path)
+        model = load_weights(path, dtype=_TORCH_DTYPE[config.dtype])
     return _assemble(model, tokenizer, config, name=path.stem, digest=digest_tree({path.name: digest_file(path)}))
-
-
-def _load_weights(path: Path, *, dtype: torch.dtype) -> Any:  # noqa: ANN401 - transformers has a class an architecture
-    """Load a model all of whose weights come from its files.
-
-    Args:
-        path: a folder or a GGUF file.
-        dtype: of the weights in memory.
-
-    Raises:
-        ModelUnavailable: the files cannot be read, or do not hold exactly the weights that their configuration needs.
-    """
-    try:
-        model, info = AutoModelForCausalLM.from_pretrained(
-            **_source(path),
-            dtype=dtype,
-            # Else transformers would ask on stdin whether to run a repository's code.
-            trust_remote_code=False,
-            output_loading_info=True,
-            # Reported below together with the missing weights.
-            ignore_mismatched_sizes=True,
-        )
-    except _UNREADABLE as error:
-        raise ModelUnavailable(
-            item=str(path),
-            expected="a causal language model that transformers can load",
-            found=_reason(error),
-            hint="Check that the download is complete and that the architecture is supported.",
-        ) from error
-    # transformers fills what is missing with random numbers and passes over what it does not expect.
-    wrong = {
-        "missing": sorted(info["missing_keys"]),
-        "of another shape": sorted(str(key[0]) for key in info["mismatched_keys"]),
-        "not used": sorted(key for key in info["unexpected_keys"] if not _HARMLESS.search(key)),
-    }
-    if any(wrong.values()):
-        raise ModelUnavailable(
-            item=str(path),
-            expected=f"exactly the weights of a {type(model).__name__}, as its configuration says",
-            found="; ".join(f"{len(keys)} {what}: {_some(keys)}" for what, keys in wrong.items() if keys),
-            hint="The configuration belongs to another model, or a part of the weights is not there.",
-        )
-    return model
-
-
-def _from_hub(source: str, *, say: embedded.Say, patterns: Sequence[str] = _WEIGHT_FILES) -> Path:
-    from huggingface_hub import snapshot_download  # noqa: PLC0415 - only for models that are not on disk
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError  # noqa: PLC0415
-
-    say(f"looking up {source} on the hub")
-    try:
-        return Path(snapshot_download(source, allow_patterns=list(patterns)))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError, ValueError) as error:
-        raise ModelUnavailable(
-            item=f"model {source!r}",
-            expected="a folder, a GGUF file, or the id of a model on the Hugging Face hub",
-            found=_reason(error),
-            hint="Check the name and the network, or give the path of a local folder.",
-        ) from error
-
-
-def _require_model_folder(folder: Path) -> None:
-    if not (folder / "config.json").is_file():
-        raise ModelUnavailable(
-            item=str(folder),
-            expected="a model folder with config.json, weights and tokenizer",
-            found="no config.json",
-            hint="Give the folder that `save_pretrained` wrote.",
-        )
-
-
-def _load_tokenizer(path: Path) -> Any:  # noqa: ANN401 - transformers has no common tokenizer type
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(**_source(path), trust_remote_code=False)
-    except _UNREADABLE as error:
-        raise ModelUnavailable(
-            item=str(path),
-            expected="a tokenizer beside the weights",
-            found=_reason(error),
-            hint="Save the tokenizer into the model's folder.",
-        ) from error
-    if not tokenizer.is_fast:
-        raise ModelUnavailable(
-            item=str(path),
-            expected="a fast tokenizer (tokenizer.json), which knows where each token lies in the text",
-            found="a slow tokenizer",
-            hint="Convert it with transformers' `convert_slow_tokenizer`.",
-        )
-    return tokenizer
 
 
 def _assemble(model: Any, tokenizer: Any, config: ModelConfig, *, name: str, digest: str) -> LoadedModel:  # noqa: ANN401
@@ -317,38 +204,5 @@ def _assemble(model: Any, tokenizer: Any, config: ModelConfig, *, name: str, dig
     return LoadedModel(model=model, tokenizer=tokenizer, layers=layers, record=record)
 
 
-def _source(path: Path) -> dict[str, str]:
-    """Return the arguments by which transformers finds a folder or a GGUF file."""
-    if path.is_file():
-        return {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name}
-    return {"pretrained_model_name_or_path": str(path)}
-
-
 def _text_config(model: nn.Module) -> Any:  # noqa: ANN401 - transformers has a class an architecture
     return model.config.get_text_config(decoder=True)  # type: ignore[operator, union-attr]
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, pickle.UnpicklingError):
-        # torch's own text tells the reader to allow arbitrary code.
-        return "a weights file that is damaged, or holds more than tensors"
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
-
-
-def _some(keys: list[str]) -> str:
-    more = len(keys) - _NAMED_KEYS
-    return ", ".join(keys[:_NAMED_KEYS]) + (f" and {more} more" if more > 0 else "")
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep transformers' own bars and notices off stderr: the tool has one voice. Errors are raised, not printed."""
-    level = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    try:
-        with contextlib.redirect_stderr(io.StringIO()):
-            yield
-    finally:
-        transformers_logging.set_verbosity(level)
-        transformers_logging.enable_progress_bar()

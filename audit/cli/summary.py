@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import click
 
+from audit.digests import Json
 from audit.pipeline import AuditResult
+from audit.records import DifferenceResult
 from audit.records import as_json as to_json
 from audit.signing.checks import printable
 
 
-def print_result(result: AuditResult, *, as_json: bool) -> None:
-    """Print where the bundle is and what it says: JSON, or a few lines."""
+def print_result(
+    result: AuditResult, *, as_json: bool, difference: tuple[Path, DifferenceResult] | None = None
+) -> None:
+    """Print where the bundle is and what it says: JSON, or a few lines.
+
+    Args:
+        result: the audit.
+        as_json: one JSON document.
+        difference: folder and result of its comparison with a base; only the JSON names it here.
+    """
     findings = result.findings
     readings = {
         f"{concept.id}/{contrast.contrast.value}/{contrast.sae}": contrast.reading.value
@@ -20,7 +31,7 @@ def print_result(result: AuditResult, *, as_json: bool) -> None:
         for contrast in concept.contrasts
     }
     if as_json:
-        record = {
+        record: dict[str, Json] = {
             "bundle": str(result.folder),
             "findings_digest": result.findings_digest,
             "statement_digest": result.statement_digest,
@@ -32,10 +43,18 @@ def print_result(result: AuditResult, *, as_json: bool) -> None:
                 }
                 for sae in findings.saes
             },
-            "ladder": findings.ladder,
-            "readings": readings,
+            "ladder": dict(findings.ladder),
+            "readings": dict(readings),
             "policy": None if result.policy is None else result.policy.conclusion,
         }
+        if difference is not None:
+            folder, changes = difference
+            record["difference"] = {
+                "folder": str(folder),
+                "counts": dict(changes.counts),
+                "concepts": {part.id: part.verdict.value for part in changes.concepts},
+                "mixes": {part.id: part.verdict.value for part in changes.mixes},
+            }
         click.echo(json.dumps(record, sort_keys=True, indent=2))
         return
     click.echo(f"model     {findings.model.name} ({findings.model.digest[:19]})")

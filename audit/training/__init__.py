@@ -1,1 +1,1 @@
-"""Training of sparse autoencoders: text to residual activations to weights with a card."""
+"""Training: sparse autoencoders from text to weights with a card, and fine-tuned models whose difference is known."""

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tarfile
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -18,8 +19,11 @@ from threading import Thread
 import pytest
 import yaml
 
-from audit.signing.keys import Signer
-from tests.redaction_making import write_bundle
+from audit.signing.difference import read_difference
+from audit.signing.keys import Signer, load_signer, new_sealing_key
+from tests.conftest import MOMENT
+from tests.differences_making import Edit, Version, planted_findings, write_evidence
+from tests.redaction_making import seal_evidence, write_bundle
 
 ROOT = Path(__file__).parents[2]
 STEPS = ROOT / "ci"
@@ -224,6 +228,28 @@ def test_the_run_step_needs_a_key_and_makes_no_bundle_twice(step: Step, sealed: 
     )
     assert done.returncode == 2
     assert not list(tmp_path.rglob("key.pem"))
+
+
+def test_the_run_step_compares_what_a_killed_run_left_sealed(step: Step, tmp_path: Path) -> None:
+    """The bundle is there and its difference is not: it is made without a second audit; a third call does nothing."""
+    made = new_sealing_key(tmp_path / "seal", "CI", organisation=None, days=3650, not_before=MOMENT - timedelta(days=1))
+    own = load_signer(made.key_path, made.certificate_path, at=MOMENT)
+    for name, version in (("base", Version()), ("new", Version(edits=(Edit(9, 1.2, 0.5),)))):
+        write_evidence(tmp_path / name, version)
+        seal_evidence(tmp_path / name, planted_findings(version), own)
+    settings = {
+        "AFFIDAVIT_BUNDLE": "new",
+        "AFFIDAVIT_AGAINST": "base",
+        "AFFIDAVIT_KEY_PEM": made.key_path.read_text(),
+        "AFFIDAVIT_CERTIFICATE": str(made.certificate_path),
+    }
+    done = step("run.sh", **settings)
+    assert done.returncode == 0, done.stderr
+    assert "changed" in done.stdout
+    result = read_difference((tmp_path / "new-difference" / "diff.json").read_bytes())
+    assert result.counts["changed"] > 0
+    assert result.new.trusted
+    assert "sealed already" in step("run.sh", **settings).stdout
 
 
 def test_the_files_of_both_services_call_the_steps() -> None:
