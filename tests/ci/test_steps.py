@@ -250,6 +250,13 @@ def test_the_run_step_compares_what_a_killed_run_left_sealed(step: Step, tmp_pat
     assert result.counts["changed"] > 0
     assert result.new.trusted
     assert "sealed already" in step("run.sh", **settings).stdout
+    policy = tmp_path / "policy.toml"
+    policy.write_text(HEAD + "difference = { changed_at_most = 0 }\n")
+    gate = settings | {"AFFIDAVIT_POLICY": str(policy), "AFFIDAVIT_BASELINE_BUNDLE": "base"}
+    judged = step("gate.sh", **gate, AFFIDAVIT_DIFFERENCE="new-difference")
+    assert (judged.returncode, "FAIL  r (error)" in judged.stdout) == (1, True), judged.stdout + judged.stderr
+    # One that was not made is not asked: the rule is open, which is no pass either.
+    assert "OPEN  r (error)" in step("gate.sh", **gate, AFFIDAVIT_DIFFERENCE="none").stdout
 
 
 def test_the_files_of_both_services_call_the_steps() -> None:
@@ -258,8 +265,8 @@ def test_the_files_of_both_services_call_the_steps() -> None:
     called = [step["run"] for step in action["runs"]["steps"] if "run" in step]
     assert [re.findall(r"ci/(\w+\.sh)", line) for line in called] == [
         ["install.sh"],
-        ["run.sh"],
         ["baseline.sh"],
+        ["run.sh"],
         ["gate.sh"],
     ]
     for path in STEPS.glob("*.sh"):
