@@ -77,7 +77,7 @@ def build_difference_view(result: DifferenceResult, run: DiffRun) -> DifferenceV
                 new=shortened(result.new.model),
             ),
             heading=heading,
-            subtitle=_("{new}, compared with {base}", new=_model(result.new), base=_model(result.base)),
+            subtitle=_("{base} is the base, {new} the new version", base=_model(result.base), new=_model(result.new)),
             description=gist(result.concepts),
             keywords=_("language model audit, difference between versions, equivalence, evidence report"),
             generator=f"affidavit {visible(run.tool_version)}",
@@ -105,8 +105,7 @@ def build_difference_view(result: DifferenceResult, run: DiffRun) -> DifferenceV
 
 def _model(parent: DiffParent) -> str:
     return _(
-        "{model} ({digest}, {dtype})",
+        "{model} ({dtype})",
         model=shortened(parent.model),
-        digest=short_digest(visible(parent.model_digest)),
         dtype=visible(parent.dtype),
     )

@@ -11,7 +11,6 @@ from reports.difference_words import RECORD, DifferenceNames, in_sd, shortened, 
 from reports.language import _
 from reports.numbers import count, date_text, listed, plain, plural, short_digest, visible
 from reports.view import Cell, Column, Row, Table, whole
-from reports.words import word
 
 NAMED_CHANGES = 3
 
@@ -85,8 +84,7 @@ def _sentences(result: DifferenceResult, names: DifferenceNames) -> list[str]:
 def _seal(run: DiffRun) -> str:
     return _(
         "Compared and sealed {when} by {who} (organisation: {organisation}; {algorithm}, certificate {fingerprint})."
-        " That is a claim until the seal is verified; the last chapter says how. It is the seal of an organisation,"
-        " made by a machine: no person's signature and no approval.",
+        " A claim until the seal is verified, as the last chapter says; no person's signature and no approval.",
         when=date_text(run.created_at),
         who=shortened(run.seal.common_name),
         organisation=shortened(run.seal.organisation) or _("not named"),
@@ -125,8 +123,8 @@ def models_table(base: DiffParent, new: DiffParent) -> Table:
 def _trust(parent: DiffParent) -> str:
     number = _("number {number} of its series", number=count(parent.sequence))
     if parent.trusted:
-        return _("signer checked against the certificate that was given; {number}", number=number)
-    return _("signer not trusted: intact, but nobody named this signer beforehand; {number}", number=number)
+        return _("signer trusted; {number}", number=number)
+    return _("intact, signer not trusted; {number}", number=number)
 
 
 def _parts(
@@ -142,7 +140,7 @@ def _parts(
                 Column(_("Verdict")),
                 Column(_("Why")),
                 Column(_("Shift"), numeric=True, detail=_("beyond sampling")),
-                Column(_("Smallest change that could be seen"), numeric=True),
+                Column(_("Could be seen"), numeric=True, detail=_("smallest")),
             ),
             rows=tuple(_part(part, names) for part in sorted(parts, key=lambda part: part.rank)),
             empty=empty,
@@ -157,7 +155,7 @@ def _part(part: PartDifference, names: DifferenceNames) -> Row:
     return Row(
         (
             Cell(count(part.rank), sort=str(part.rank)),
-            Cell(names.title(part.id), detail=shortened(word(part.domain)), href=names.places[part.id]),
+            Cell(names.title(part.id), detail=shortened(part.domain), href=names.places[part.id]),
             verdict_cell(part.verdict),
             Cell(shortened(part.reason, 300)),
             Cell(in_sd(part.shift), sort=plain(part.shift)),
@@ -169,8 +167,8 @@ def _part(part: PartDifference, names: DifferenceNames) -> Row:
 def _unsaid(result: DifferenceResult) -> list[str]:
     found = [
         _(
-            "“Cannot be told” is no pass: neither a change nor its absence was shown. The last column says how large a"
-            " change would have had to be."
+            "“Cannot be told” is no pass: neither a change nor its absence was shown. The last column is the smallest"
+            " change that could have been seen."
         ),
         _("“Changed” does not say better or worse, and not why. “Equivalent” holds inside the printed margin only."),
         _(

@@ -124,6 +124,15 @@ def verification_view(result: DifferenceResult, run: DiffRun) -> Verification:
                 (f"affidavit verify {folder} --trust cert.pem",),
             ),
             Step(
+                _("Look up a row"),
+                _(
+                    "Every figure of a row is in {record} under the name that is printed below the row, which stands"
+                    " for NAME.",
+                    record=RECORD,
+                ),
+                (f"jq '.rows[] | select(.id == \"NAME\")' {folder}/diff.json",),
+            ),
+            Step(
                 _("Compare the two audits again"),
                 _(
                     "Whoever has both bundles needs no model: each is verified, and their signed statements must have"

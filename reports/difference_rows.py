@@ -27,6 +27,7 @@ PRINTED_WHOLE = 80
 PRINTED_CHANGED = 10
 PRINTED_LEAST = 3
 SHOWN_ROWS = 12
+WHOLE_ON_PAGE = 14
 
 
 def rows_chapter(result: DifferenceResult, names: DifferenceNames) -> Chapter:
@@ -42,9 +43,9 @@ def rows_chapter(result: DifferenceResult, names: DifferenceNames) -> Chapter:
             " number is the smallest change that the row would have found with 80% power."
         ),
         _(
-            "Under each row stands its reason and its name. The same row is in {record} under that name: {command}",
+            "Under each row stands its reason and its name. {record} holds the same row under that name; the last"
+            " chapter has the command that looks it up.",
             record=RECORD,
-            command="jq '.rows[] | select(.id == \"NAME\")' diff.json",
         ),
     ]
     if brief:
@@ -115,7 +116,8 @@ def _table(rows: Sequence[DifferenceRow], names: DifferenceNames, *, table_id: s
         rows=tuple(_row(row, names) for row in rows),
         printed=tuple(_row(row, names) for row in printed),
         cut=_cut([row for row in rows if row.id not in shown]),
-        layout="rows",
+        # A table that fits on a page begins on one.
+        layout="rows short" if len(printed) <= WHOLE_ON_PAGE else "rows",
         sortable=True,
         shown=SHOWN_ROWS if len(rows) > SHOWN_ROWS else 0,
         record=RECORD,

@@ -29,8 +29,8 @@ _VERDICTS = {
     Verdict.INCONCLUSIVE: N_("cannot be told"),
     Verdict.NOT_COMPARABLE: N_("not comparable"),
 }
-# Surest evidence first.
-ORDER = tuple(_MARKS)
+# What a reader looks for first.
+ORDER = (Verdict.CHANGED, Verdict.INCONCLUSIVE, Verdict.EQUIVALENT, Verdict.NOT_COMPARABLE)
 _MEASURES = {measure.value: MEASURE_WORDS[measure] for measure in MixMeasure}
 
 
