@@ -15,7 +15,7 @@ from reports.difference_method import guide_chapter, limitations_chapter, margin
 from reports.difference_proof import reproducibility_chapter, verification_view
 from reports.difference_rows import rows_chapter
 from reports.difference_view import DifferenceView
-from reports.difference_words import names_of_difference, shortened
+from reports.difference_words import REASON_MOST, names_of_difference, shortened
 from reports.html import render_html
 from reports.language import _, speaking, spoken
 from reports.numbers import short_digest, visible
@@ -92,7 +92,7 @@ def build_difference_view(result: DifferenceResult, run: DiffRun) -> DifferenceV
                 rows_chapter(result, names),
             ),
             contexts=contexts_view(result, names),
-            not_measured=tuple(visible(item) for item in result.not_measured),
+            not_measured=tuple(shortened(item, REASON_MOST) for item in result.not_measured),
             closing=(
                 limitations_chapter(),
                 margins_chapter(result.margins),
@@ -107,5 +107,5 @@ def _model(parent: DiffParent) -> str:
     return _(
         "{model} ({dtype})",
         model=shortened(parent.model),
-        dtype=visible(parent.dtype),
+        dtype=shortened(parent.dtype),
     )

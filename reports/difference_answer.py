@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from audit.records import DifferenceResult, DiffParent, DiffRun, PartDifference, Verdict
+from audit.records import DifferenceResult, DiffParent, DiffRun, InstrumentPair, PartDifference, Verdict
 from reports.difference_view import Answer
 from reports.difference_words import RECORD, DifferenceNames, in_sd, shortened, verdict_cell
 from reports.language import _
@@ -23,6 +23,7 @@ def answer_view(result: DifferenceResult, run: DiffRun, names: DifferenceNames) 
         seal=_seal(run),
         concepts=_parts(
             result.concepts,
+            result,
             names,
             table_id="answer-concepts",
             caption=_("Concepts, those with the most evidence of change first"),
@@ -30,6 +31,7 @@ def answer_view(result: DifferenceResult, run: DiffRun, names: DifferenceNames) 
         ),
         mixes=_parts(
             result.mixes,
+            result,
             names,
             table_id="answer-mixes",
             caption=_("Mixes of two concepts: how features react to both together"),
@@ -98,7 +100,7 @@ def models_table(base: DiffParent, new: DiffParent) -> Table:
     pairs = (
         (_("Model"), [Cell(shortened(own.model)) for own in (base, new)]),
         (_("Model digest"), [Cell(short_digest(visible(own.model_digest)), code=True) for own in (base, new)]),
-        (_("Arithmetic"), [Cell(visible(own.dtype)) for own in (base, new)]),
+        (_("Arithmetic"), [Cell(shortened(own.dtype)) for own in (base, new)]),
         (
             _("Audit sealed"),
             [
@@ -128,7 +130,13 @@ def _trust(parent: DiffParent) -> str:
 
 
 def _parts(
-    parts: Sequence[PartDifference], names: DifferenceNames, *, table_id: str, caption: str, empty: str
+    parts: Sequence[PartDifference],
+    result: DifferenceResult,
+    names: DifferenceNames,
+    *,
+    table_id: str,
+    caption: str,
+    empty: str,
 ) -> Table:
     return whole(
         Table(
@@ -142,7 +150,7 @@ def _parts(
                 Column(_("Shift"), numeric=True, detail=_("beyond sampling")),
                 Column(_("Could be seen"), numeric=True, detail=_("smallest")),
             ),
-            rows=tuple(_part(part, names) for part in sorted(parts, key=lambda part: part.rank)),
+            rows=tuple(_part(part, names, result.instruments) for part in sorted(parts, key=lambda part: part.rank)),
             empty=empty,
             layout="answer",
             sortable=True,
@@ -151,13 +159,39 @@ def _parts(
     )
 
 
-def _part(part: PartDifference, names: DifferenceNames) -> Row:
+def _why(part: PartDifference, instruments: Sequence[InstrumentPair]) -> str:
+    """Return in few words what decided; the record's own reason stands above the part's rows."""
+    if not part.rows:
+        return _("no row could be compared")
+    numbers = {
+        "changed": count(part.changed),
+        "inconclusive": count(part.inconclusive),
+        "rows": count(part.rows),
+    }
+    if part.verdict is Verdict.CHANGED:
+        said = _("{changed} of {rows} rows changed", **numbers)
+    elif part.verdict is Verdict.EQUIVALENT:
+        said = _("every row of scores and answers")
+    else:
+        said = _("{inconclusive} of {rows} rows cannot be told", **numbers)
+    unread = sum(
+        not pair.comparable or any(own.scope == part.id and not own.comparable for own in pair.fidelity)
+        for pair in instruments
+    )
+    if not unread:
+        return said
+    return said + plural(
+        unread, "; features of {count} SAE not comparable", "; features of {count} SAEs not comparable"
+    )
+
+
+def _part(part: PartDifference, names: DifferenceNames, instruments: Sequence[InstrumentPair]) -> Row:
     return Row(
         (
             Cell(count(part.rank), sort=str(part.rank)),
             Cell(names.title(part.id), detail=shortened(part.domain), href=names.places[part.id]),
             verdict_cell(part.verdict),
-            Cell(shortened(part.reason, 300)),
+            Cell(_why(part, instruments)),
             Cell(in_sd(part.shift), sort=plain(part.shift)),
             Cell(in_sd(part.detectable), sort=plain(part.detectable)),
         )

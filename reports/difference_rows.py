@@ -8,10 +8,13 @@ from collections.abc import Sequence
 from audit.records import DifferenceResult, DifferenceRow, PartDifference, Verdict
 from reports.difference_words import (
     ELSEWHERE,
+    REASON_MOST,
     RECORD,
+    TITLE_MOST,
     DifferenceNames,
     by_evidence,
     places_of,
+    shortened,
     span,
     verdict_cell,
     verdict_words,
@@ -77,11 +80,11 @@ def _passage(part: PartDifference, result: DifferenceResult, names: DifferenceNa
     said = _(
         "{verdict}. Reason given: {reason}.",
         verdict=_sentence(verdict_words(part.verdict)),
-        reason=visible(part.reason),
+        reason=shortened(part.reason, REASON_MOST),
     )
     return Passage(
         id=place,
-        heading=visible(part.title),
+        heading=shortened(part.title, 2 * TITLE_MOST),
         missing=said,
         tables=(_table(own, names, table_id=f"{place}-table", brief=brief),) if own else (),
     )
@@ -160,7 +163,7 @@ def _row(row: DifferenceRow, names: DifferenceNames) -> Row:
             Cell(decimal(row.detectable, places), sort=plain(row.detectable)),
             verdict_cell(row.verdict),
         ),
-        note=_("Reason given: {reason}. Row {id}.", reason=visible(row.reason), id=visible(row.id)),
+        note=_("Reason given: {reason}. Row {id}.", reason=shortened(row.reason, REASON_MOST), id=visible(row.id)),
     )
 
 

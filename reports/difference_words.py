@@ -16,7 +16,9 @@ from reports.words import word
 
 RECORD = "diff.json"
 ELSEWHERE = N_("the HTML report and in diff.json, which is attached to this file")
+# Longer texts are whole in the record: one without a break would take pages, and minutes to set.
 TITLE_MOST = 90
+REASON_MOST = 400
 _MARKS = {
     Verdict.CHANGED: "changed",
     Verdict.EQUIVALENT: "equivalent",

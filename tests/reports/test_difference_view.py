@@ -102,7 +102,12 @@ def test_page_one_is_the_answer() -> None:
     )
     by_rank = sorted(result.concepts, key=lambda part: part.rank)
     assert [row.cells[1].text for row in answer.concepts.rows] == [part.title for part in by_rank]
-    assert [row.cells[3].text for row in answer.concepts.rows] == [part.reason for part in by_rank]
+    assert [row.cells[3].text for row in answer.concepts.rows] == [
+        *(f"{part.changed} of {part.rows} rows changed" for part in by_rank[:2]),
+        "every row of scores and answers",
+    ]
+    page = page_of(result)
+    assert all(f"Reason given: {part.reason}." in page for part in by_rank)
     assert all(row.cells[5].text.endswith(" SD") for row in answer.concepts.rows)
     assert answer.concepts.printed == answer.concepts.rows
     assert by_rank[0].title in answer.sentences[1]
@@ -155,7 +160,9 @@ def test_an_instrument_that_is_too_far_apart_is_named_with_the_reason() -> None:
     assert "No feature of this instrument was compared" in said
     fidelity = tables_of(view_of(result))["instrument-1-fidelity"]
     assert [cell.text for cell in fidelity.rows[0].cells[1:4]] == ["0.160", "0.240", "1.50"]
-    assert {cell.cells[2].mark for cell in view_of(result).answer.concepts.rows} == {"inconclusive"}
+    concepts = view_of(result).answer.concepts.rows
+    assert {row.cells[2].mark for row in concepts} == {"inconclusive"}
+    assert all(row.cells[3].text.endswith("; features of 1 SAE not comparable") for row in concepts)
 
 
 def test_matched_features_carry_both_numbers_and_unmatched_is_not_new() -> None:
