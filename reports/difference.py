@@ -15,7 +15,7 @@ from reports.difference_method import guide_chapter, limitations_chapter, margin
 from reports.difference_proof import reproducibility_chapter, verification_view
 from reports.difference_rows import rows_chapter
 from reports.difference_view import DifferenceView
-from reports.difference_words import names_of_difference, shortened
+from reports.difference_words import REASON_MOST, names_of_difference, shortened
 from reports.html import render_html
 from reports.language import _, speaking, spoken
 from reports.numbers import short_digest, visible
@@ -77,7 +77,7 @@ def build_difference_view(result: DifferenceResult, run: DiffRun) -> DifferenceV
                 new=shortened(result.new.model),
             ),
             heading=heading,
-            subtitle=_("{new}, compared with {base}", new=_model(result.new), base=_model(result.base)),
+            subtitle=_("{base} is the base, {new} the new version", base=_model(result.base), new=_model(result.new)),
             description=gist(result.concepts),
             keywords=_("language model audit, difference between versions, equivalence, evidence report"),
             generator=f"affidavit {visible(run.tool_version)}",
@@ -92,7 +92,7 @@ def build_difference_view(result: DifferenceResult, run: DiffRun) -> DifferenceV
                 rows_chapter(result, names),
             ),
             contexts=contexts_view(result, names),
-            not_measured=tuple(visible(item) for item in result.not_measured),
+            not_measured=tuple(shortened(item, REASON_MOST) for item in result.not_measured),
             closing=(
                 limitations_chapter(),
                 margins_chapter(result.margins),
@@ -105,8 +105,7 @@ def build_difference_view(result: DifferenceResult, run: DiffRun) -> DifferenceV
 
 def _model(parent: DiffParent) -> str:
     return _(
-        "{model} ({digest}, {dtype})",
+        "{model} ({dtype})",
         model=shortened(parent.model),
-        digest=short_digest(visible(parent.model_digest)),
-        dtype=visible(parent.dtype),
+        dtype=shortened(parent.dtype),
     )

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from audit.records import DifferenceResult, DiffParent, DiffRun, PartDifference, Verdict
+from audit.records import DifferenceResult, DiffParent, DiffRun, InstrumentPair, PartDifference, Verdict
 from reports.difference_view import Answer
 from reports.difference_words import RECORD, DifferenceNames, in_sd, shortened, verdict_cell
 from reports.language import _
 from reports.numbers import count, date_text, listed, plain, plural, short_digest, visible
 from reports.view import Cell, Column, Row, Table, whole
-from reports.words import word
 
 NAMED_CHANGES = 3
 
@@ -24,6 +23,7 @@ def answer_view(result: DifferenceResult, run: DiffRun, names: DifferenceNames) 
         seal=_seal(run),
         concepts=_parts(
             result.concepts,
+            result,
             names,
             table_id="answer-concepts",
             caption=_("Concepts, those with the most evidence of change first"),
@@ -31,6 +31,7 @@ def answer_view(result: DifferenceResult, run: DiffRun, names: DifferenceNames) 
         ),
         mixes=_parts(
             result.mixes,
+            result,
             names,
             table_id="answer-mixes",
             caption=_("Mixes of two concepts: how features react to both together"),
@@ -85,8 +86,7 @@ def _sentences(result: DifferenceResult, names: DifferenceNames) -> list[str]:
 def _seal(run: DiffRun) -> str:
     return _(
         "Compared and sealed {when} by {who} (organisation: {organisation}; {algorithm}, certificate {fingerprint})."
-        " That is a claim until the seal is verified; the last chapter says how. It is the seal of an organisation,"
-        " made by a machine: no person's signature and no approval.",
+        " A claim until the seal is verified, as the last chapter says; no person's signature and no approval.",
         when=date_text(run.created_at),
         who=shortened(run.seal.common_name),
         organisation=shortened(run.seal.organisation) or _("not named"),
@@ -100,7 +100,7 @@ def models_table(base: DiffParent, new: DiffParent) -> Table:
     pairs = (
         (_("Model"), [Cell(shortened(own.model)) for own in (base, new)]),
         (_("Model digest"), [Cell(short_digest(visible(own.model_digest)), code=True) for own in (base, new)]),
-        (_("Arithmetic"), [Cell(visible(own.dtype)) for own in (base, new)]),
+        (_("Arithmetic"), [Cell(shortened(own.dtype)) for own in (base, new)]),
         (
             _("Audit sealed"),
             [
@@ -125,12 +125,18 @@ def models_table(base: DiffParent, new: DiffParent) -> Table:
 def _trust(parent: DiffParent) -> str:
     number = _("number {number} of its series", number=count(parent.sequence))
     if parent.trusted:
-        return _("signer checked against the certificate that was given; {number}", number=number)
-    return _("signer not trusted: intact, but nobody named this signer beforehand; {number}", number=number)
+        return _("signer trusted; {number}", number=number)
+    return _("intact, signer not trusted; {number}", number=number)
 
 
 def _parts(
-    parts: Sequence[PartDifference], names: DifferenceNames, *, table_id: str, caption: str, empty: str
+    parts: Sequence[PartDifference],
+    result: DifferenceResult,
+    names: DifferenceNames,
+    *,
+    table_id: str,
+    caption: str,
+    empty: str,
 ) -> Table:
     return whole(
         Table(
@@ -142,9 +148,9 @@ def _parts(
                 Column(_("Verdict")),
                 Column(_("Why")),
                 Column(_("Shift"), numeric=True, detail=_("beyond sampling")),
-                Column(_("Smallest change that could be seen"), numeric=True),
+                Column(_("Could be seen"), numeric=True, detail=_("smallest")),
             ),
-            rows=tuple(_part(part, names) for part in sorted(parts, key=lambda part: part.rank)),
+            rows=tuple(_part(part, names, result.instruments) for part in sorted(parts, key=lambda part: part.rank)),
             empty=empty,
             layout="answer",
             sortable=True,
@@ -153,13 +159,39 @@ def _parts(
     )
 
 
-def _part(part: PartDifference, names: DifferenceNames) -> Row:
+def _why(part: PartDifference, instruments: Sequence[InstrumentPair]) -> str:
+    """Return in few words what decided; the record's own reason stands above the part's rows."""
+    if not part.rows:
+        return _("no row could be compared")
+    numbers = {
+        "changed": count(part.changed),
+        "inconclusive": count(part.inconclusive),
+        "rows": count(part.rows),
+    }
+    if part.verdict is Verdict.CHANGED:
+        said = _("{changed} of {rows} rows changed", **numbers)
+    elif part.verdict is Verdict.EQUIVALENT:
+        said = _("every row of scores and answers")
+    else:
+        said = _("{inconclusive} of {rows} rows cannot be told", **numbers)
+    unread = sum(
+        not pair.comparable or any(own.scope == part.id and not own.comparable for own in pair.fidelity)
+        for pair in instruments
+    )
+    if not unread:
+        return said
+    return said + plural(
+        unread, "; features of {count} SAE not comparable", "; features of {count} SAEs not comparable"
+    )
+
+
+def _part(part: PartDifference, names: DifferenceNames, instruments: Sequence[InstrumentPair]) -> Row:
     return Row(
         (
             Cell(count(part.rank), sort=str(part.rank)),
-            Cell(names.title(part.id), detail=shortened(word(part.domain)), href=names.places[part.id]),
+            Cell(names.title(part.id), detail=shortened(part.domain), href=names.places[part.id]),
             verdict_cell(part.verdict),
-            Cell(shortened(part.reason, 300)),
+            Cell(_why(part, instruments)),
             Cell(in_sd(part.shift), sort=plain(part.shift)),
             Cell(in_sd(part.detectable), sort=plain(part.detectable)),
         )
@@ -169,8 +201,8 @@ def _part(part: PartDifference, names: DifferenceNames) -> Row:
 def _unsaid(result: DifferenceResult) -> list[str]:
     found = [
         _(
-            "“Cannot be told” is no pass: neither a change nor its absence was shown. The last column says how large a"
-            " change would have had to be."
+            "“Cannot be told” is no pass: neither a change nor its absence was shown. The last column is the smallest"
+            " change that could have been seen."
         ),
         _("“Changed” does not say better or worse, and not why. “Equivalent” holds inside the printed margin only."),
         _(

@@ -74,7 +74,7 @@ def _slopes(drawing: Drawing, panel: SlopePanel, *, left: float, room: float) ->
     values = [value for slope in panel.slopes for value in (slope.base, slope.new)]
     low, high = _ends(min(values), max(values))
     ticks = nice_ticks(low, high, most=6)
-    start = left + 8 + max(text_width(_tick(tick, ticks), _LABEL) for tick in ticks)
+    start = left + 10 + max(text_width(_tick(tick, ticks), _LABEL) for tick in ticks)
     end = left + room - 18
     height = Scale(low, high, _BOTTOM, _TOP + 14 - _BOTTOM)
     drawing.text(left, 9, panel.title, size=8.5, bold=True)
@@ -83,7 +83,7 @@ def _slopes(drawing: Drawing, panel: SlopePanel, *, left: float, room: float) ->
         drawing.lines([(x, height(low), x, height(high))], colour=QUIET, width=0.8)
     for tick in ticks:
         drawing.lines([(start, height(tick), end, height(tick))], colour=RULE, width=0.4)
-        drawing.text(start - 4, height(tick) + 2.5, _tick(tick, ticks), size=_LABEL, colour=QUIET, anchor="end")
+        drawing.text(start - 6, height(tick) + 2.5, _tick(tick, ticks), size=_LABEL, colour=QUIET, anchor="end")
     for verdict, (shape, colour, filled) in _LOOKS.items():
         own = [slope for slope in panel.slopes if slope.verdict is verdict]
         width, dashes = (1.4, "") if verdict is Verdict.CHANGED else (0.5, "")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from audit.records import DifferenceResult, FidelityPair, InstrumentPair, LatentMatching, SetupCheck
-from reports.difference_words import ELSEWHERE, RECORD, DifferenceNames, instrument_heading, shortened
+from reports.difference_words import ELSEWHERE, REASON_MOST, RECORD, DifferenceNames, instrument_heading, shortened
 from reports.language import N_, _
 from reports.numbers import count, decimal, plain, plural, signed, visible
 from reports.view import Cell, Chapter, Column, Passage, Row, Table, whole
@@ -53,7 +53,7 @@ def _conditions(checks: Sequence[SetupCheck]) -> Table:
                     (
                         Cell(visible(check.name)),
                         Cell(_("yes"), mark="equivalent") if check.holds else Cell(_("no"), mark="changed"),
-                        Cell(visible(check.detail)),
+                        Cell(shortened(check.detail, REASON_MOST)),
                     )
                 )
                 for check in checks
@@ -71,7 +71,7 @@ def _instrument(pair: InstrumentPair, result: DifferenceResult, names: Differenc
             _(
                 "Not comparable: {reason}. No feature of this instrument was compared; answers and the difference of"
                 " means, which need no SAE, were.",
-                reason=visible(pair.reason),
+                reason=shortened(pair.reason, REASON_MOST),
             )
         )
     elif pair.new is not None:
@@ -102,7 +102,7 @@ def _identity(pair: InstrumentPair) -> str:
         return _(
             "{base} has no counterpart: {reason}. None of its features was compared.",
             base=base,
-            reason=visible(pair.reason),
+            reason=shortened(pair.reason, REASON_MOST),
         )
     if pair.same:
         return _("{base}, the same SAE by digest on both models: features are paired by number.", base=base)
@@ -203,5 +203,5 @@ def _fidelity_row(pair: FidelityPair, names: DifferenceNames) -> Row:
             Cell(decimal(apart, 3), sort=plain(apart)),
             Cell(_("yes"), mark="equivalent") if pair.comparable else Cell(_("no"), mark="incomparable"),
         ),
-        note=_("Reason given: {reason}.", reason=visible(pair.reason)) if pair.reason else "",
+        note=_("Reason given: {reason}.", reason=shortened(pair.reason, REASON_MOST)) if pair.reason else "",
     )

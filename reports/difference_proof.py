@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 
 from audit.records import DifferenceResult, DiffParent, DiffRun
-from reports.difference_words import RECORD
+from reports.difference_words import REASON_MOST, RECORD, shortened
 from reports.language import _
 from reports.numbers import count, date_text, visible
 from reports.view import Cell, Chapter, Column, Passage, Row, Step, Table, Verification, whole
@@ -90,7 +90,7 @@ def _codes(table_id: str, caption: str, facts: tuple[tuple[str, str], ...]) -> T
             id=table_id,
             caption=caption,
             columns=(Column(_("Property")), Column(_("Value"))),
-            rows=tuple(Row((Cell(name), Cell(visible(text), code=True))) for name, text in facts),
+            rows=tuple(Row((Cell(name), Cell(shortened(text, REASON_MOST), code=True))) for name, text in facts),
             empty=_("none recorded"),
             layout="keys",
             record=RECORD,
@@ -122,6 +122,15 @@ def verification_view(result: DifferenceResult, run: DiffRun) -> Verification:
                     record=RECORD,
                 ),
                 (f"affidavit verify {folder} --trust cert.pem",),
+            ),
+            Step(
+                _("Look up a row"),
+                _(
+                    "Every figure of a row is in {record} under the name that is printed below the row, which stands"
+                    " for NAME.",
+                    record=RECORD,
+                ),
+                (f"jq '.rows[] | select(.id == \"NAME\")' {folder}/diff.json",),
             ),
             Step(
                 _("Compare the two audits again"),

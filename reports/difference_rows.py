@@ -8,10 +8,13 @@ from collections.abc import Sequence
 from audit.records import DifferenceResult, DifferenceRow, PartDifference, Verdict
 from reports.difference_words import (
     ELSEWHERE,
+    REASON_MOST,
     RECORD,
+    TITLE_MOST,
     DifferenceNames,
     by_evidence,
     places_of,
+    shortened,
     span,
     verdict_cell,
     verdict_words,
@@ -27,6 +30,7 @@ PRINTED_WHOLE = 80
 PRINTED_CHANGED = 10
 PRINTED_LEAST = 3
 SHOWN_ROWS = 12
+WHOLE_ON_PAGE = 14
 
 
 def rows_chapter(result: DifferenceResult, names: DifferenceNames) -> Chapter:
@@ -42,9 +46,9 @@ def rows_chapter(result: DifferenceResult, names: DifferenceNames) -> Chapter:
             " number is the smallest change that the row would have found with 80% power."
         ),
         _(
-            "Under each row stands its reason and its name. The same row is in {record} under that name: {command}",
+            "Under each row stands its reason and its name. {record} holds the same row under that name; the last"
+            " chapter has the command that looks it up.",
             record=RECORD,
-            command="jq '.rows[] | select(.id == \"NAME\")' diff.json",
         ),
     ]
     if brief:
@@ -76,11 +80,11 @@ def _passage(part: PartDifference, result: DifferenceResult, names: DifferenceNa
     said = _(
         "{verdict}. Reason given: {reason}.",
         verdict=_sentence(verdict_words(part.verdict)),
-        reason=visible(part.reason),
+        reason=shortened(part.reason, REASON_MOST),
     )
     return Passage(
         id=place,
-        heading=visible(part.title),
+        heading=shortened(part.title, 2 * TITLE_MOST),
         missing=said,
         tables=(_table(own, names, table_id=f"{place}-table", brief=brief),) if own else (),
     )
@@ -115,7 +119,8 @@ def _table(rows: Sequence[DifferenceRow], names: DifferenceNames, *, table_id: s
         rows=tuple(_row(row, names) for row in rows),
         printed=tuple(_row(row, names) for row in printed),
         cut=_cut([row for row in rows if row.id not in shown]),
-        layout="rows",
+        # A table that fits on a page begins on one.
+        layout="rows short" if len(printed) <= WHOLE_ON_PAGE else "rows",
         sortable=True,
         shown=SHOWN_ROWS if len(rows) > SHOWN_ROWS else 0,
         record=RECORD,
@@ -158,7 +163,7 @@ def _row(row: DifferenceRow, names: DifferenceNames) -> Row:
             Cell(decimal(row.detectable, places), sort=plain(row.detectable)),
             verdict_cell(row.verdict),
         ),
-        note=_("Reason given: {reason}. Row {id}.", reason=visible(row.reason), id=visible(row.id)),
+        note=_("Reason given: {reason}. Row {id}.", reason=shortened(row.reason, REASON_MOST), id=visible(row.id)),
     )
 
 

@@ -16,7 +16,9 @@ from reports.words import word
 
 RECORD = "diff.json"
 ELSEWHERE = N_("the HTML report and in diff.json, which is attached to this file")
+# Longer texts are whole in the record: one without a break would take pages, and minutes to set.
 TITLE_MOST = 90
+REASON_MOST = 400
 _MARKS = {
     Verdict.CHANGED: "changed",
     Verdict.EQUIVALENT: "equivalent",
@@ -29,8 +31,8 @@ _VERDICTS = {
     Verdict.INCONCLUSIVE: N_("cannot be told"),
     Verdict.NOT_COMPARABLE: N_("not comparable"),
 }
-# Surest evidence first.
-ORDER = tuple(_MARKS)
+# What a reader looks for first.
+ORDER = (Verdict.CHANGED, Verdict.INCONCLUSIVE, Verdict.EQUIVALENT, Verdict.NOT_COMPARABLE)
 _MEASURES = {measure.value: MEASURE_WORDS[measure] for measure in MixMeasure}
 
 

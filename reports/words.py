@@ -127,6 +127,9 @@ STORED = (
     *(N_("synergy"), N_("redundancy"), N_("suppression"), N_("facilitation"), N_("emergent")),
     *(N_("downstream"), N_("co-firing"), N_("error")),
     *(N_("nats"), N_("odds ratio"), N_("activation"), N_("share of scenarios")),
+    *(N_("own standard deviations"), N_("AUROC")),
+    *(N_("answer, concept arm minus control arm"), N_("answer on the concept arm")),
+    N_("AUROC of the difference of means"),
 )
 
 

@@ -108,22 +108,26 @@ def test_no_word_leaves_the_text_area(printed: Printed) -> None:
     width, height = SIZES[printed.size]
     pages = _PAGE.findall(printed.boxes)
     assert {(round(float(w)), round(float(h))) for w, h, _ in pages} == {(round(width), round(height))}
+    assert len(list(printed.words)) > 1000
+    assert outside_text_area(printed) == []
+
+
+def outside_text_area(printed: Printed) -> list[tuple[float, float, float, float, str]]:
+    """Return the words that run over a side margin or off the page."""
+    width, height = SIZES[printed.size]
     margin = SIDE_MARGIN_MM * POINTS_PER_MM
-    words = list(printed.words)
-    assert len(words) > 1000
-    outside = [
+    return [
         word
-        for word in words
+        for word in printed.words
         if word[0] < margin - 1 or word[2] > width - margin + 1 or word[1] < 0 or word[3] > height
     ]
-    assert outside == []
 
 
 def test_no_heading_and_no_caption_ends_a_page(printed: Printed) -> None:
     """What a heading is about begins on the heading's page."""
     with pikepdf.open(io.BytesIO(printed.raw)) as pdf:
         pages = {page.objgen: number for number, page in enumerate(pdf.pages, start=1)}
-        read = list(_in_order(pdf.Root.StructTreeRoot, pages))
+        read = list(in_order(pdf.Root.StructTreeRoot, pages))
     headings = [place for place, (role, _) in enumerate(read) if role in HEADINGS | {"/Caption"}]
     assert len(headings) > 50
     alone = [read[place] for place in headings[:-1] if read[place + 1][1] != read[place][1]]
@@ -184,13 +188,13 @@ def test_strange_text_is_inert_and_fits_the_window(browser: Browser, tmp_path: P
             assert text in said
 
 
-def _in_order(parent: Any, pages: dict[tuple[int, int], int]) -> Iterator[tuple[str, int]]:
+def in_order(parent: Any, pages: dict[tuple[int, int], int]) -> Iterator[tuple[str, int]]:
     """Yield (role, page) of every structure element that holds marked content, in reading order."""
     for kid in _kids(parent):
         if isinstance(kid, pikepdf.Dictionary) and "/S" in kid:
             if any(not isinstance(child, pikepdf.Dictionary) for child in _kids(kid)) and "/Pg" in kid:
                 yield _role(kid), pages[kid.Pg.objgen]
-            yield from _in_order(kid, pages)
+            yield from in_order(kid, pages)
 
 
 def _role(element: Any) -> str:
