@@ -128,6 +128,27 @@ def _base(result: DifferenceResult) -> str:
     return f"{result.base.model}, sealed {result.base.signed_at}, statement {result.base.statement}"
 
 
+def judge_unsealed(folder: Path, policy: Policy, findings: Findings, run: RunInfo, *, today: date) -> GateVerdict:
+    """Return what a policy says of an audit that is about to be sealed; its report prints the answer.
+
+    Rules about the seal and about changes do not apply yet. Texts count as withheld: the answer is printed in redacted
+    copies as well, so that no rule may quote one.
+
+    Args:
+        folder: the bundle, its evidence complete.
+        policy: as it was read for `today`.
+        findings: of the audit.
+        run: its circumstances.
+        today: the day of the judgement.
+
+    Raises:
+        UsageError: see `judge`.
+        EvidenceError: the evidence is damaged.
+    """
+    with _answers(folder, policy, withheld=True) as answers:
+        return judge(policy, Subject(None, findings=findings, run=run, answers=answers), today=today)
+
+
 def require_intact(place: Path, seal: VerifyResult) -> None:
     """Pass if no check of a sealed folder failed.
 

@@ -37,6 +37,7 @@ from audit.records import (
     Certificate,
     FeatureCard,
     Findings,
+    GateVerdict,
     InstrumentResult,
     LabelFile,
     PrecisionResult,
@@ -54,12 +55,13 @@ from reports.pdf import check_pdf_libraries
 
 @dataclass(frozen=True, slots=True)
 class AuditResult:
-    """A sealed bundle."""
+    """A sealed bundle; `policy` is the answer of the policy that its findings were put to, if any."""
 
     folder: Path
     findings: Findings
     findings_digest: str
     statement_digest: str
+    policy: GateVerdict | None = None
 
 
 def run_audit(request: AuditRequest, *, progress: Progress, clock: Callable[[], float] = time.monotonic) -> AuditResult:
@@ -124,7 +126,7 @@ def run_audit(request: AuditRequest, *, progress: Progress, clock: Callable[[], 
             previous=None if request.previous is None else request.previous.digest,
         )
         workspace.publish()
-    return AuditResult(request.out, findings, published.findings_digest, statement.digest)
+    return AuditResult(request.out, findings, published.findings_digest, statement.digest, published.policy)
 
 
 @dataclass(frozen=True, slots=True)

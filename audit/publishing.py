@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -17,14 +17,15 @@ from audit.errors import OutputError
 from audit.evidence.store import ACTIVATIONS, DATABASE
 from audit.exports.formats import make_exports
 from audit.exports.source import ExportSource
+from audit.gate import judge_unsealed
 from audit.gathering import Subject
 from audit.planning import measuring_code, public_config
 from audit.printed import REPORT_CODE
 from audit.printing import Record, html_report, pdf_report
-from audit.records import SEAL_LEVEL, Findings, PlanInfo, RunInfo, SealInfo, as_json, parse_record
+from audit.records import SEAL_LEVEL, Findings, GateVerdict, PlanInfo, RunInfo, SealInfo, as_json, parse_record
 from audit.redaction import claim_of
 from audit.request import AuditRequest
-from audit.signing.bundle_files import EXPORTS, FINDINGS, MANIFEST, PLAN, REPORT_HTML, REPORT_PDF, SALTS
+from audit.signing.bundle_files import EXPORTS, FINDINGS, MANIFEST, PLAN, POLICY, REPORT_HTML, REPORT_PDF, SALTS
 from audit.signing.pdf import sign_pdf
 from audit.signing.plan import MEASURING_CODE, Plan, plan_info
 from audit.signing.texts import SECRET_BYTES, TEXTS_KEY, Salts, TextsClaim
@@ -48,10 +49,14 @@ _VERSIONED = (
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What the signed statement says of the files: the digest of the findings, and the texts by digest."""
+    """What the signed statement says of the files: the digest of the findings, and the texts by digest.
+
+    `policy` is the answer of the policy that the report prints, if one was put.
+    """
 
     findings_digest: str
     texts: TextsClaim
+    policy: GateVerdict | None = None
 
 
 def publish(findings: Findings, subject: Subject, request: AuditRequest, folder: Path) -> Published:
@@ -77,9 +82,14 @@ def publish(findings: Findings, subject: Subject, request: AuditRequest, folder:
         plan=None if request.plan is None else parse_record(PlanInfo, plan_info(request.plan)),
         previous=request.previous,
     )
+    if request.policy is not None:
+        verdict = judge_unsealed(folder, request.policy, findings, run, today=request.created_at.date())
+        run = replace(run, policy=verdict)
     try:
         if request.plan is not None:
             (folder / PLAN).write_bytes(request.plan.data)
+        if request.policy is not None:
+            (folder / POLICY).write_bytes(request.policy.data)
         (folder / FINDINGS).write_bytes(findings_json)
         # Not from the seed: whoever could make the salts again could guess texts. No result depends on it.
         salts = Salts(secrets.token_bytes(SECRET_BYTES))
@@ -109,7 +119,7 @@ def publish(findings: Findings, subject: Subject, request: AuditRequest, folder:
             found=error.strerror or type(error).__name__,
             hint="Free space and run again; captured activations are kept.",
         ) from error
-    return Published(digest, texts)
+    return Published(digest, texts, run.policy)
 
 
 def _manifest(findings: Findings, subject: Subject, run: RunInfo, folder: Path) -> Json:
@@ -118,6 +128,7 @@ def _manifest(findings: Findings, subject: Subject, run: RunInfo, folder: Path) 
         SALTS,
         DATABASE,
         *([PLAN] if run.plan is not None else []),
+        *([POLICY] if run.policy is not None else []),
         *EXPORTS,
         *(f"{ACTIVATIONS}/{path.name}" for path in (folder / ACTIVATIONS).iterdir()),
     ]

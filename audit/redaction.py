@@ -32,6 +32,7 @@ from audit.signing.bundle_files import (
     FINDINGS,
     MANIFEST,
     PLAN,
+    POLICY,
     REDACTION,
     REPORT_HTML,
     REPORT_PDF,
@@ -59,7 +60,7 @@ from audit.signing.verify import verify_bundle
 from audit.workspace import new_folder
 from reports.pdf import check_pdf_libraries
 
-_KEPT = frozenset({CERTIFICATE, MANIFEST, PLAN})
+_KEPT = frozenset({CERTIFICATE, MANIFEST, PLAN, POLICY})
 _SHARDS = "activations/"
 _MADE = frozenset({EVIDENCE, FINDINGS, REPORT_HTML, REPORT_PDF, SALTS}) | EXPORTS
 # What the bytes of a report depend on.

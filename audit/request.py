@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 from audit.config import AuditConfig
+from audit.policy.files import Policy
 from audit.records import Predecessor
 from audit.signing.plan import Plan
 from audit.signing.signer import Signer
@@ -24,6 +25,7 @@ class AuditRequest:
         command: the command line as a reader may repeat it.
         plan: what was promised before; the audit is refused where it would be another one.
         previous: the audit before this one in a series.
+        policy: what the findings are put to before they are sealed; the report prints the answer.
     """
 
     config: AuditConfig
@@ -33,3 +35,4 @@ class AuditRequest:
     command: str
     plan: Plan | None = None
     previous: Predecessor | None = None
+    policy: Policy | None = None

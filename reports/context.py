@@ -38,6 +38,7 @@ from reports.numbers import (
     signed,
     visible,
 )
+from reports.policy import policy_chapter, policy_note, policy_verdict
 from reports.provenance import audited_view, reproducibility_view, verification_view
 from reports.queries import LADDER
 from reports.redacted import COPY_SEAL_NOTE, copy_notice, copy_verification_view
@@ -64,7 +65,6 @@ from reports.words import (
     word,
 )
 
-NO_POLICY = N_("no policy applied")
 DEFAULT_TITLE = N_("Model audit report")
 # More comparisons that a baseline won are counted: a page of names is read by nobody.
 NAMED_BASELINES = 12
@@ -115,7 +115,7 @@ def _view(findings: Findings, run: RunInfo, *, withheld: Withheld | None) -> Rep
         created=run.created_at,
         running=_running(short_digest(visible(run.findings_digest)), copy=withheld is not None),
         cover=_cover(findings, run, title, instruments, withheld=withheld),
-        summary=summary_view(findings, instruments),
+        summary=summary_view(findings, run, instruments),
         guide=_guide(),
         audited=audited_view(findings, instruments),
         fidelity=fidelity_view(findings, run, instruments),
@@ -132,6 +132,7 @@ def _view(findings: Findings, run: RunInfo, *, withheld: Withheld | None) -> Rep
         controls=controls_view(findings, instruments),
         not_tested=tuple(visible(item) for item in findings.not_tested),
         limitations=_limitations(findings, instruments),
+        policy=policy_chapter(run),
         frameworks=frameworks_view(findings, shipped_frameworks(), instruments),
         method=method_view(run),
         reproducibility=reproducibility_view(findings, run, instruments),
@@ -232,10 +233,8 @@ def _cover(
         if withheld is None
         else _(COPY_SEAL_NOTE),
         redacted=() if withheld is None else copy_notice(withheld),
-        verdict=_(NO_POLICY),
-        verdict_note=_(
-            "This report states what was measured. It passes no judgement on the model and grants no approval."
-        ),
+        verdict=policy_verdict(run),
+        verdict_note=policy_note(run),
     )
 
 

@@ -11,10 +11,9 @@ from markupsafe import Markup
 from audit.errors import EvidenceError
 from audit.packing import pack
 from reports.language import _, speaking
-from reports.rendering import MESSAGE, asset, asset_text, environment
-from reports.view import ReportView
+from reports.rendering import AUDIT, MESSAGE, Layout, asset, asset_text, environment
+from reports.view import Printable
 
-TEMPLATE = "report/screen.html.j2"
 _FONTS = (
     ("Affidavit Sans", "400", "normal", "NotoSans-Regular.woff2"),
     ("Affidavit Sans", "600", "normal", "NotoSans-SemiBold.woff2"),
@@ -23,22 +22,25 @@ _FONTS = (
 )
 
 
-def render_html(view: ReportView, *, findings_json: bytes) -> bytes:
-    """Return the report as one UTF-8 file that needs no network and embeds the findings.
+def render_html(view: Printable, *, findings_json: bytes, layout: Layout = AUDIT) -> bytes:
+    """Return the report as one UTF-8 file that needs no network and embeds the record that it prints.
 
     Args:
         view: what to print.
-        findings_json: the bytes of findings.json. They are embedded packed (`audit.packing`).
+        findings_json: the bytes of findings.json, or of the layout's other record. They are embedded packed
+            (`audit.packing`), in the one element that a reader of any report looks for.
+        layout: which kind of record is printed.
 
     Raises:
         EvidenceError: the bytes are not UTF-8 JSON.
     """
-    style = Markup(f"{_font_faces()}{asset_text('css', 'base.css')}{asset_text('css', 'screen.css')}")  # noqa: S704 - package data
+    sheets = "".join(asset_text("css", name) for name in ("base.css", "screen.css", *layout.style))
+    style = Markup(f"{_font_faces()}{sheets}")  # noqa: S704 - package data
     script = Markup(asset_text("report", "screen.js"))  # noqa: S704 - package data
     with speaking(view.language):
         page = (
             environment()
-            .get_template(TEMPLATE)
+            .get_template(layout.screen)
             .render(
                 view=view,
                 medium="html",
@@ -46,7 +48,7 @@ def render_html(view: ReportView, *, findings_json: bytes) -> bytes:
                 style=style,
                 script=script,
                 words=_script_words(script),
-                findings=_packed(findings_json),
+                findings=_packed(findings_json, item=layout.record),
             )
         )
     return page.encode("utf-8")
@@ -80,12 +82,12 @@ def _font_faces() -> str:
     )
 
 
-def _packed(findings_json: bytes) -> str:
+def _packed(findings_json: bytes, *, item: str) -> str:
     try:
         json.loads(findings_json.decode("utf-8"))
     except ValueError as error:
         raise EvidenceError(
-            item="findings.json",
+            item=item,
             expected="UTF-8 JSON",
             found=str(error),
             hint="Pass the bytes that the pipeline wrote.",

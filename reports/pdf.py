@@ -16,17 +16,18 @@ from fontTools.ttLib import TTFont  # type: ignore[import-untyped] # it comes wi
 
 from audit.errors import AffidavitError, EnvironmentProblem
 from reports.finish import finish_pdf
-from reports.language import N_, _, speaking
+from reports.language import _, speaking
 from reports.numbers import CLOSE, OPEN, spelt_out
-from reports.rendering import MESSAGE, asset, environment
-from reports.view import ReportView
+from reports.rendering import AUDIT, MESSAGE, Layout, asset, environment
+from reports.view import Printable
 
-TEMPLATE = "report/pdf.html.j2"
 SCHEME = "affidavit:"
 INSTALL = "apt-get install -y libpango-1.0-0 libpangoft2-1.0-0 libharfbuzz-subset0 fontconfig"
 _ASSETS = {
     "css/base.css": "text/css",
     "css/pdf.css": "text/css",
+    "css/difference.css": "text/css",
+    "css/difference_pdf.css": "text/css",
     "fonts/NotoSans-Regular.ttf": "font/ttf",
     "fonts/NotoSans-SemiBold.ttf": "font/ttf",
     "fonts/NotoSans-Italic.ttf": "font/ttf",
@@ -34,15 +35,12 @@ _ASSETS = {
 }
 ASCII_LAST = 0x7F
 BOX = "\N{WHITE SQUARE}"
-_PAGES = "css/pdf.css"
+# Style sheets with words in them.
+_WORDED = frozenset({"css/pdf.css", "css/difference_pdf.css"})
 _CSS_MESSAGE = re.compile(MESSAGE.pattern + r"\)")
 _COUNTERS = {"page": "counter(page)", "pages": "counter(pages)"}
 _CHART_TEXT = re.compile(r"<text\b[^>]*>[^<]*</text>")
-_RELATIONSHIPS = {"findings.json": "Data", "manifest.json": "Supplement"}
-_DESCRIPTIONS = {
-    "findings.json": N_("The machine-readable findings that this report prints"),
-    "manifest.json": N_("The manifest of the evidence bundle"),
-}
+_RELATIONSHIPS = {"findings.json": "Data", "diff.json": "Data", "manifest.json": "Supplement"}
 
 
 def check_pdf_libraries() -> None:
@@ -54,13 +52,16 @@ def check_pdf_libraries() -> None:
     _weasyprint()
 
 
-def render_pdf(view: ReportView, *, attachments: Mapping[str, bytes], created_at: datetime) -> bytes:
+def render_pdf(
+    view: Printable, *, attachments: Mapping[str, bytes], created_at: datetime, layout: Layout = AUDIT
+) -> bytes:
     """Return the report, built to PDF/A-3a and PDF/UA-1. Equal arguments give equal bytes.
 
     Args:
         view: what to print.
         attachments: file name -> bytes, embedded in the order of their names.
         created_at: the moment written into the file; a moment without a zone is refused.
+        layout: which kind of record is printed.
 
     Raises:
         EnvironmentProblem: a library is missing.
@@ -77,17 +78,24 @@ def render_pdf(view: ReportView, *, attachments: Mapping[str, bytes], created_at
     moment = created_at.astimezone(UTC).replace(microsecond=0)
     stamp = f"{moment:%Y-%m-%dT%H:%M:%S}+00:00"
     with speaking(view.language):
-        return _render(weasyprint, view, attachments, moment, stamp)
+        page = environment().get_template(layout.paper)
+        text = page.render(
+            view=view,
+            medium="pdf",
+            created=stamp,
+            author=view.author,
+            sheets=("base.css", "pdf.css", *layout.paper_style),
+        )
+        return _render(weasyprint, text, attachments, moment, layout.attached)
 
 
 def _render(
     weasyprint: Any,  # noqa: ANN401 - see `_weasyprint`
-    view: ReportView,
+    page: str,
     attachments: Mapping[str, bytes],
     moment: datetime,
-    stamp: str,
+    described: Mapping[str, str],
 ) -> bytes:
-    page = environment().get_template(TEMPLATE).render(view=view, medium="pdf", created=stamp, author=view.author)
     document = weasyprint.HTML(string=_drawable(page), base_url=SCHEME, url_fetcher=_fetch)
     with warnings.catch_warnings():
         # WeasyPrint 70 leaves the ICC profile's file to the garbage collector.
@@ -95,12 +103,12 @@ def _render(
         raw: bytes = document.write_pdf(
             pdf_variant="pdf/a-3a",
             pdf_tags=True,
-            pdf_identifier=_identifier(page, attachments, stamp),
+            pdf_identifier=_identifier(page, attachments),
             attachments=[
                 weasyprint.Attachment(
                     string=attachments[name],
                     name=name,
-                    description=_(_DESCRIPTIONS[name]) if name in _DESCRIPTIONS else name,
+                    description=_(described[name]) if name in described else name,
                     created=moment,
                     modified=moment,
                     relationship=_RELATIONSHIPS.get(name, "Data"),
@@ -112,10 +120,12 @@ def _render(
     return finish_pdf(raw)
 
 
-def _identifier(page: str, attachments: Mapping[str, bytes], stamp: str) -> bytes:
-    """Return the file identifier: a digest of everything that goes in, so that it changes with the content alone."""
+def _identifier(page: str, attachments: Mapping[str, bytes]) -> bytes:
+    """Return the file identifier: a digest of everything that goes in, so that it changes with the content alone.
+
+    The moment of creation stands in the page.
+    """
     state = hashlib.sha256(page.encode("utf-8"))
-    state.update(stamp.encode("ascii"))
     for name in sorted(attachments):
         state.update(hashlib.sha256(name.encode("utf-8")).digest())
         state.update(hashlib.sha256(attachments[name]).digest())
@@ -144,7 +154,7 @@ def _fetch(url: str) -> Any:  # noqa: ANN401 - WeasyPrint's response class
     if not url.startswith(SCHEME) or name not in _ASSETS:
         raise FatalURLFetchingError(f"The report may not load {url}")
     content = asset(*name.split("/"))
-    if name == _PAGES:
+    if name in _WORDED:
         content = _CSS_MESSAGE.sub(lambda message: _css_string(_(message[1])), content.decode("utf-8")).encode("utf-8")
     return URLFetcherResponse(url, content, {"Content-Type": _ASSETS[name]})
 

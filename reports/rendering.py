@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 
@@ -10,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from audit.digests import digest_code
 from audit.packing import PACKED_TYPE, pack
-from reports.language import _, ngettext
+from reports.language import N_, _, ngettext
 
 PACKAGE = "templates"
 # A message in a style sheet or a script, as gettext's extractors find it there too.
@@ -20,6 +22,48 @@ _PRINTING = ("reports", PACKAGE, "audit.exports", "audit.frameworks", "audit.rec
 _PRINTING_FILES = ("graph.py", "packing.py")
 # What a link can lead to; the inner parts of a drawing are no such thing.
 _TARGET = re.compile(r'<(?:div|section|article|table|p|h[1-6]|svg)\b[^>]* id="([^"]+)"')
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How one kind of record is printed, on a screen and on paper.
+
+    Args:
+        record: the file that holds what is printed; it is attached to the PDF and embedded into the page.
+        screen, paper: templates.
+        style: style sheets of this kind, after the ones that every kind shares; those of the screen.
+        paper_style: and those of the PDF.
+        attached: file name -> what a reader of the PDF is told of it.
+    """
+
+    record: str
+    screen: str
+    paper: str
+    style: tuple[str, ...] = ()
+    paper_style: tuple[str, ...] = ()
+    attached: Mapping[str, str] = field(default_factory=dict)
+
+
+AUDIT = Layout(
+    record="findings.json",
+    screen="report/screen.html.j2",
+    paper="report/pdf.html.j2",
+    attached={
+        "findings.json": N_("The machine-readable findings that this report prints"),
+        "manifest.json": N_("The manifest of the evidence bundle"),
+    },
+)
+DIFFERENCE = Layout(
+    record="diff.json",
+    screen="report/difference_screen.html.j2",
+    paper="report/difference_pdf.html.j2",
+    style=("difference.css",),
+    paper_style=("difference.css", "difference_pdf.css"),
+    attached={
+        "diff.json": N_("The machine-readable difference that this report prints"),
+        "manifest.json": N_("The manifest of the difference: its circumstances and the digests of its files"),
+    },
+)
 
 
 def environment() -> Environment:

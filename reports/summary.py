@@ -12,6 +12,7 @@ from audit.records import (
     PermutationControl,
     Reading,
     Rung,
+    RunInfo,
 )
 from reports.concepts import outcome_words
 from reports.instruments import Instrument, contrast_of, fidelity_of, instrument_words, slug
@@ -20,6 +21,7 @@ from reports.interventions import causal_sentence
 from reports.language import _, ngettext
 from reports.numbers import NOT_MEASURED, count, listed, plural, share, visible
 from reports.overview import overview_charts, overview_table
+from reports.policy import policy_sentence
 from reports.view import Cell, Summary, SummaryRow
 from reports.words import COLOUR_OVERALL, COLOUR_SHORT, COLOURS, reading_words, word
 
@@ -27,7 +29,7 @@ from reports.words import COLOUR_OVERALL, COLOUR_SHORT, COLOURS, reading_words, 
 NAMED_CONCEPTS = 6
 
 
-def summary_view(findings: Findings, instruments: Sequence[Instrument]) -> Summary:
+def summary_view(findings: Findings, run: RunInfo, instruments: Sequence[Instrument]) -> Summary:
     """Return the summary: a row a concept, plain sentences, and the overview charts with their table."""
     return Summary(
         lead=_(
@@ -37,7 +39,7 @@ def summary_view(findings: Findings, instruments: Sequence[Instrument]) -> Summa
         ),
         rows=tuple(_summary_row(concept, instruments) for concept in findings.concepts),
         note=_table_note(instruments),
-        sentences=_sentences(findings, instruments),
+        sentences=_sentences(findings, run, instruments),
         charts=overview_charts(findings, instruments),
         chart_table=overview_table(findings, instruments),
     )
@@ -126,7 +128,7 @@ def _colour_cell(concept: ConceptResult, instruments: Sequence[Instrument]) -> C
     return Cell(_(COLOUR_SHORT[colour]), detail="\n".join(remarks), mark=colour.value)
 
 
-def _sentences(findings: Findings, instruments: Sequence[Instrument]) -> tuple[str, ...]:
+def _sentences(findings: Findings, run: RunInfo, instruments: Sequence[Instrument]) -> tuple[str, ...]:
     """Return what the results mean and what they do not, in plain sentences."""
     several = len(instruments) > 1
     others = _others_sentence(findings, instruments)
@@ -168,11 +170,7 @@ def _sentences(findings: Findings, instruments: Sequence[Instrument]) -> tuple[s
             )
         ),
         permutation_sentence(findings.permutation_control),
-        _(
-            "No policy was applied: this report does not say whether the model may be used. A seal shows that"
-            " nothing was changed since sealing, not that the content is right, and it is not a determination of"
-            " compliance."
-        ),
+        policy_sentence(run),
     )
 
 

@@ -5,11 +5,24 @@ from __future__ import annotations
 import re
 import shlex
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from markupsafe import Markup
 
 # Names of SAEs and models have hyphens and points, and stay below this between two of them.
 _LONG_WORD = re.compile(r"[^\s-]{25}")
+
+
+class Printable(Protocol):
+    """What both renderers take of any view; the rest is between the view and its templates."""
+
+    @property
+    def language(self) -> str:
+        """Return the code of the language that the view is written in."""
+
+    @property
+    def author(self) -> str:
+        """Return who made it, as the document's properties say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +90,7 @@ class Table:
 
     `rows` holds everything and is what HTML shows; of a long table the first `shown` (0: all), and the others when they
     are asked for. `printed` is what fits on paper, and `cut` says what it leaves out (empty when nothing is left out).
-    `query` names the queries that produced the figures.
+    `query` names the queries that produced the figures, `record` the file that holds all rows.
     """
 
     id: str
@@ -92,6 +105,7 @@ class Table:
     sortable: bool = False
     shown: int = 0
     layout: str = ""
+    record: str = "findings.json"
 
     @property
     def first(self) -> tuple[Row, ...]:
@@ -443,8 +457,9 @@ class Verification:
 class ReportView:
     """Everything that is printed, in order.
 
-    `printed_lead` says what paper leaves out of the findings, and is empty where it leaves out nothing. Of a `folded`
-    report HTML shows each concept's answers, and what was measured when it is asked for.
+    `policy` is None where none was put to the findings. `printed_lead` says what paper leaves out of the findings, and
+    is empty where it leaves out nothing. Of a `folded` report HTML shows each concept's answers, and what was measured
+    when it is asked for.
     """
 
     language: str
@@ -458,6 +473,7 @@ class ReportView:
     running: str
     cover: Cover
     summary: Summary
+    policy: Chapter | None
     guide: Guide
     audited: Audited
     fidelity: FidelitySection

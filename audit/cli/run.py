@@ -41,6 +41,13 @@ if TYPE_CHECKING:
     default=None,
     help="The sealed bundle of the audit before this one: the new one is linked to it.",
 )
+@click.option(
+    "--policy",
+    "policy_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=None,
+    help="A policy.toml: its answer is printed in the report. Exit 1 if it does not pass; the bundle is sealed anyway.",
+)
 @click.option("--tsa", default=None, metavar="URL", help="Instead of seal.tsa; with level B-B it asks for B-T.")
 @click.option("--model", default=None, metavar="SOURCE", help="Instead of model.source.")
 @click.option(
@@ -83,6 +90,7 @@ def run(
     passphrase_env: str | None,
     plan: Path | None,
     previous: Path | None,
+    policy_file: Path | None,
     tsa: str | None,
     model: str | None,
     against: Path | None,
@@ -91,16 +99,18 @@ def run(
     trust: Path | None,
     as_json: bool,
     quiet: bool,
-) -> None:
+) -> int:
     """Audit a model and seal the evidence.
 
     A killed run resumes: give the same --out again and finished parts are not run twice. With --against BASE the
-    base's suites and settings are used, and the difference is written and sealed beside the bundle; exit 0 when both
-    were made, whatever the difference says.
+    base's suites and settings are used, and the difference is written and sealed beside the bundle; whatever it says,
+    the exit code is that of an audit alone.
     """
     from datetime import UTC, datetime
 
     from audit.cli.sealing_key import open_signer
+    from audit.errors import ExitCode
+    from audit.policy.files import read_policy
     from audit.workspace import refuse_taken
     from probes.loader import load_suites
 
@@ -122,6 +132,7 @@ def run(
     load_suites(settings.probes.suites)
     signer = open_signer(key, cert, passphrase_env=passphrase_env, pkcs11_module=pkcs11_module, at=now)
     promised = _read_plan(plan, now) if plan is not None else None
+    policy = read_policy(policy_file, today=now.date()) if policy_file is not None else None
     before = _predecessor(previous, now) if previous is not None else None
     if against is not None:
         from audit.against import require_same_trust
@@ -140,18 +151,20 @@ def run(
         "--causal-budget": causal_budget and f'"{causal_budget}"',
         "--plan": plan and plan.name,
         "--previous": previous and previous.name,
+        "--policy": policy_file and policy_file.name,
         "--tsa": tsa,
         "--model": model and Path(model).name,
         "--against": against and against.name,
         "--out": out.name,
     }
     command = " ".join(["affidavit run", *(f"{name} {value}" for name, value in options.items() if value is not None)])
-    request = AuditRequest(settings, out, signer, now, command, plan=promised, previous=before)
+    request = AuditRequest(settings, out, signer, now, command, plan=promised, previous=before, policy=policy)
     listener = progress(quiet=quiet)
     result = run_audit(request, progress=listener)
+    code = int(ExitCode.PASS if result.policy is None or result.policy.passed else ExitCode.GATE_FAILED)
     if against is None or target is None:
         print_result(result, as_json=as_json)
-        return
+        return code
     from audit.cli.diff import print_difference
     from audit.differences.publishing import Parents, write_difference
 
@@ -168,6 +181,7 @@ def run(
     print_result(result, as_json=as_json, difference=(target, difference))
     if not as_json:
         print_difference(difference, target)
+    return code
 
 
 def _settings(

@@ -10,6 +10,7 @@ import click
 from audit.pipeline import AuditResult
 from audit.records import DifferenceResult
 from audit.records import as_json as to_json
+from audit.signing.checks import printable
 
 
 def print_result(
@@ -43,6 +44,7 @@ def print_result(
             },
             "ladder": findings.ladder,
             "readings": readings,
+            "policy": None if result.policy is None else result.policy.conclusion,
         }
         if difference is not None:
             folder, changes = difference
@@ -65,5 +67,7 @@ def print_result(
     for name, reading in readings.items():
         click.echo(f"          {name:<{width}}  {reading}")
     click.echo(f"findings  {result.findings_digest}")
+    if result.policy is not None:
+        click.echo(printable(f"policy    {result.policy.policy}: {result.policy.conclusion}"))
     click.echo(f"report    {result.folder / 'report.pdf'}")
     click.echo(f"          {result.folder / 'report.html'}")

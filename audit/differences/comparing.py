@@ -12,6 +12,7 @@ from statistics import median
 from audit import __version__
 from audit.analysis.difference import Compared, PairedValues, compare_rows, excess_shift
 from audit.differences.asking import AskedRow, asked_latents, asked_rows
+from audit.differences.contexts import paired_contexts
 from audit.differences.instruments import Instruments, pair_instruments, read_instruments
 from audit.differences.parents import Opened
 from audit.differences.setup import require_comparable, setup_checks
@@ -85,13 +86,14 @@ def compare_bundles(
             _floors(store, one, opened.record.findings, [row for row, _ in rows], first)
             for opened, store in zip(noise, stores[2:], strict=True)
         ]
-    largest = [_largest([floor[n] for floor in floors]) for n in range(len(rows))]
-    values = [paired for _, paired in rows]
-    compared = compare_rows(values, margins, floors=largest)
-    records = tuple(
-        _record(row, paired, result, floor)
-        for (row, paired), result, floor in zip(rows, compared, largest, strict=True)
-    )
+        largest = [_largest([floor[n] for floor in floors]) for n in range(len(rows))]
+        values = [paired for _, paired in rows]
+        compared = compare_rows(values, margins, floors=largest)
+        records = tuple(
+            _record(row, paired, result, floor)
+            for (row, paired), result, floor in zip(rows, compared, largest, strict=True)
+        )
+        contexts = paired_contexts((stores[0], stores[1]), records, [pair.record for pair in instruments])
     counts = Counter(row.verdict.value for row in records)
     return DifferenceResult(
         schema=DIFFERENCE_SCHEMA,
@@ -108,6 +110,7 @@ def compare_bundles(
         tests=len(records),
         rows=records,
         counts={verdict.value: counts[verdict.value] for verdict in Verdict if verdict is not Verdict.NOT_COMPARABLE},
+        contexts=contexts,
         not_measured=(*_unmeasured(len(asked) - len(records), noise), *_ALWAYS_UNMEASURED),
     )
 

@@ -49,7 +49,7 @@ def open_parent(folder: Path, *, trusted: Path | None, now: datetime) -> Opened:
             item=str(folder),
             expected="an original bundle",
             found="a redacted copy: its tokens are withheld, so that nobody can see whether both models read the same",
-            hint="Compare the original bundles where they lie; the result quotes no prompt.",
+            hint="Compare the original bundles where they lie. The result quotes prompts of the features that changed.",
         )
     result = verify_bundle(folder, trusted=trusted, now=now)
     failed = [check for check in result.checks if check.status is CheckStatus.FAIL]

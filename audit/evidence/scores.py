@@ -17,8 +17,9 @@ from audit.arrays import (
     ScenarioScores,
     TokenCounts,
 )
+from audit.evidence.activations import read_activations
 from audit.evidence.store import Store, Value
-from audit.records import Context, Quantile, TokenActivation
+from audit.records import Context, Quantile
 from probes.schema import Arm, Split
 
 
@@ -174,19 +175,9 @@ def read_contexts(store: Store, *, sae: str, latents: Sequence[int], most: int) 
     if not found:
         return found
     tops = store.query("card_contexts", {"sae": sae, "latents": list(latents), "most": most})
-    tokens = store.query(
-        "context_tokens",
-        {
-            "sae": sae,
-            "latents": tops["latent"].tolist(),
-            "prompts": tops["prompt"].tolist(),
-            "rows": store.row_shards,
-        },
+    activations = read_activations(
+        store, sae=sae, wanted=list(zip(tops["latent"].tolist(), tops["prompt"].tolist(), strict=True))
     )
-    activations = {
-        key: tuple(TokenActivation(str(p), float(a)) for p, a in zip(part["piece"], part["activation"], strict=True))
-        for key, part in tokens.groupby(["latent", "prompt"], sort=False)
-    }
     for latent, prompt, concept, arm, quantile in tops.itertuples(index=False):
         context = Context(str(prompt), str(concept), str(arm), Quantile(quantile), activations[latent, prompt])
         found[int(latent)] = (*found[int(latent)], context)

@@ -14,7 +14,7 @@ from urllib.parse import quote
 from audit.digests import Json, canonical_json
 from audit.exports.answers import Answer, Standing
 from audit.exports.questions import answers, control_words
-from audit.exports.source import NO_POLICY, ExportSource, hex_of, line, stable_uuid
+from audit.exports.source import ExportSource, hex_of, line, stable_uuid
 from audit.records import Estimate, InstrumentResult, OutcomeResult, SuiteRecord
 from reports.glossary import LIMITATIONS
 
@@ -64,7 +64,7 @@ def cyclonedx(source: ExportSource) -> bytes:
 def _circumstances(source: ExportSource) -> dict[str, str]:
     findings, run = source.findings, source.run
     said = {
-        "policy": NO_POLICY,
+        "policy": source.policy,
         "findings-digest": run.findings_digest,
         "permutation-control": control_words(findings.permutation_control),
         "python": run.environment.get("python", "unknown"),
@@ -115,7 +115,7 @@ def _model(source: ExportSource, asked: Sequence[Answer]) -> Json:
             },
             "quantitativeAnalysis": {"performanceMetrics": list(_metrics(source, asked))},
             "considerations": {"technicalLimitations": list(_limitations(source, asked))},
-            "properties": _properties({"policy": NO_POLICY}),
+            "properties": _properties({"policy": source.policy}),
         },
         "properties": _properties(
             {
@@ -159,7 +159,7 @@ def _metric(kind: str, estimate: Estimate, slices: str) -> Json:
 
 
 def _limitations(source: ExportSource, asked: Sequence[Answer]) -> Iterator[str]:
-    yield NO_POLICY
+    yield source.policy
     for title, text in LIMITATIONS:
         yield f"{title} {text}"
     for text in sorted(source.findings.not_tested):

@@ -14,7 +14,7 @@ from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from audit.exports.answers import Answer, Kind, Standing
 from audit.exports.questions import answers, control_holds, control_words
-from audit.exports.source import NO_POLICY, ExportSource, line
+from audit.exports.source import ExportSource, line
 from audit.records import InstrumentResult
 
 MEANING = (
@@ -96,7 +96,7 @@ def _opened(root: Element, source: ExportSource, *, name: str, tests: int, error
 def _properties(suite: Element, source: ExportSource, own: dict[str, str]) -> None:
     findings = source.findings
     said = {
-        "affidavit.policy": NO_POLICY,
+        "affidavit.policy": source.policy,
         "affidavit.meaning": MEANING,
         "affidavit.version": line(source.run.tool_version),
         "affidavit.model": line(findings.model.name),

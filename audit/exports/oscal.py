@@ -12,14 +12,14 @@ from collections.abc import Iterator, Mapping
 from audit.digests import Json, canonical_json
 from audit.exports.answers import Answer
 from audit.exports.questions import answers, control_words
-from audit.exports.source import NAMESPACE, NO_POLICY, ExportSource, hex_of, line, stable_uuid
+from audit.exports.source import NAMESPACE, ExportSource, hex_of, line, stable_uuid
 from audit.records import InstrumentResult
 from audit.signing.bundle_files import EVIDENCE, FINDINGS, MANIFEST, REPORT_PDF
 
 OSCAL_VERSION = "1.1.3"
 _NO_CONTROL = (
-    "No control of any catalog was selected or assessed: the audit tests what a model tells apart, and no policy was"
-    " applied. The observations may be cited as evidence in an assessment that does."
+    "No control of any catalog was selected or assessed: the audit tests what a model tells apart, and no catalog was"
+    " put to it. The observations may be cited as evidence in an assessment that does."
 )
 
 
@@ -46,7 +46,7 @@ def oscal(source: ExportSource) -> bytes:
 def _metadata(source: ExportSource) -> Json:
     run, party = source.run, source.uuid("oscal", "party")
     props = {
-        "policy": NO_POLICY,
+        "policy": source.policy,
         "findings-digest": run.findings_digest,
         "tool-version": run.tool_version,
         "seal-fingerprint": run.seal.fingerprint,
@@ -74,7 +74,7 @@ def _result(source: ExportSource) -> Json:
     result: dict[str, Json] = {
         "uuid": source.uuid("oscal", "result"),
         "title": f"Audit of {line(findings.model.name)}",
-        "description": f"{NO_POLICY} {control_words(findings.permutation_control)}{limits}",
+        "description": f"{source.policy} {control_words(findings.permutation_control)}{limits}",
         "start": source.stamp,
         "props": _props({f"ladder-{rung}": str(number) for rung, number in source.ladder.items()}),
         "local-definitions": {"components": list(_components(source))},

@@ -13,7 +13,7 @@ from audit.digests import Json, canonical_json, digest_json
 from audit.exports.answers import Answer, Claim, Standing
 from audit.exports.questions import answers, control_holds, control_words
 from audit.exports.sarif_terms import SCHEMA, message_text
-from audit.exports.source import NAMESPACE, NO_POLICY, ExportSource, hex_of, line, stable_uuid
+from audit.exports.source import NAMESPACE, ExportSource, hex_of, line, stable_uuid
 from audit.records import Colour
 from audit.signing.bundle_files import EVIDENCE, FINDINGS
 
@@ -43,7 +43,7 @@ def _run(source: ExportSource, asked: Sequence[Answer]) -> Json:
     not_tested = sorted(line(text) for text in findings.not_tested)
     standings = Counter(answer.standing for answer in asked)
     properties: dict[str, Json] = {
-        "policy": NO_POLICY,
+        "policy": source.policy,
         "createdAt": source.stamp,
         "findingsDigest": run.findings_digest,
         "bundle": line(run.bundle_name),
@@ -61,7 +61,7 @@ def _run(source: ExportSource, asked: Sequence[Answer]) -> Json:
         "automationDetails": {
             "id": f"affidavit/{line(findings.model.name)}/",
             "guid": source.uuid("sarif"),
-            "description": {"text": message_text(f"Audit of {line(findings.model.name)}. {NO_POLICY}")},
+            "description": {"text": message_text(f"Audit of {line(findings.model.name)}. {source.policy}")},
         },
         "invocations": [
             {
@@ -92,7 +92,7 @@ def _driver(source: ExportSource, asked: Sequence[Answer]) -> Json:
                 "name": answer.heading,
                 "shortDescription": {"text": message_text(answer.heading)},
                 "fullDescription": {"text": message_text(f"{answer.heading}. {answer.asks}")},
-                "help": {"text": message_text(f"{answer.asks} {NO_POLICY}")},
+                "help": {"text": message_text(f"{answer.asks} {source.policy}")},
                 "defaultConfiguration": {"level": "none"},
                 "properties": {"tags": ["model-audit", answer.kind.value], "domain": line(answer.domain)},
             }

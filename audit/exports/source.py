@@ -13,9 +13,10 @@ from reports.numbers import visible
 
 # Names of this project in formats that ask for a namespace; nothing is fetched from there.
 NAMESPACE = "https://affidavit.dev/exports/v1"
+_OPEN = "A question without an answer is open, never passed."
 NO_POLICY = (
-    "No policy was applied: nothing here says whether the model may be used, or that it complies with anything. A"
-    " question without an answer is open, never passed."
+    "No policy was applied: nothing here says whether the model may be used, or that it complies with anything. "
+    + _OPEN
 )
 _IDS = uuid5(NAMESPACE_URL, NAMESPACE)
 
@@ -35,6 +36,18 @@ class ExportSource:
     run: RunInfo
     evidence: str | None
     withheld: Withheld | None = None
+
+    @property
+    def policy(self) -> str:
+        """Return what is said of a policy; the outcomes of this file are the audit's, never the policy's."""
+        verdict = self.run.policy
+        if verdict is None:
+            return NO_POLICY
+        return (
+            f"A policy was put to the findings before they were sealed: {line(verdict.policy)}"
+            f" ({verdict.policy_digest}), {verdict.conclusion}. Its rules stand in manifest.json and in the report, not"
+            f" here; `affidavit gate` puts one to the sealed bundle. {_OPEN}"
+        )
 
     @property
     def created_at(self) -> datetime:

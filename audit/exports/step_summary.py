@@ -12,7 +12,7 @@ from audit.exports.answers import Answer, Kind, Standing
 from audit.exports.english import counted
 from audit.exports.markdown import as_text
 from audit.exports.questions import answers, control_words
-from audit.exports.source import NO_POLICY, ExportSource, hex_of
+from audit.exports.source import ExportSource, hex_of
 from audit.records import ConceptResult, Fidelity, Findings
 from reports.concepts import outcome_words
 from reports.numbers import NOT_MEASURED, count
@@ -63,7 +63,7 @@ def _head(source: ExportSource) -> list[str]:
     return [
         f"# Model audit: {as_text(findings.model.name)}",
         "",
-        f"**{NO_POLICY}**",
+        f"**{source.policy}**" if run.policy is None else as_text(source.policy),
         *copy,
         "",
         f"- Model digest {_digest(findings.model.digest)}",

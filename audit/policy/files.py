@@ -115,11 +115,16 @@ class PolicyFile:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """A policy that was read: its rules and waivers, where it lies, and the digest of its bytes."""
+    """A policy that was read: its rules and waivers, where it lies, its bytes."""
 
     file: str
-    digest: str
+    data: bytes
     content: PolicyFile
+
+    @property
+    def digest(self) -> str:
+        """Return the digest of the bytes."""
+        return digest_bytes(self.data)
 
     @property
     def rules(self) -> tuple[Rule, ...]:
@@ -168,7 +173,7 @@ def read_policy(path: Path, *, today: date) -> Policy:
     problems = [f"{path}:{lines.of(place)}: {said}" for place, said in _problems(content, today)]
     if problems:
         raise _refused(path, problems)
-    return Policy(str(path), digest_bytes(data), content)
+    return Policy(str(path), data, content)
 
 
 def _read(path: Path) -> bytes:

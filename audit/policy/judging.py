@@ -6,10 +6,12 @@ from datetime import date
 
 from audit.errors import UsageError
 from audit.policy.files import Baseline, Policy, Rule
+from audit.policy.sealing import SealAsk
 from audit.policy.subjects import Subject, SubjectKind
 from audit.records import GATE_SCHEMA, GateVerdict, RuleOutcome, RulePoint, RuleVerdict, WaiverRecord
 
 _NAMED = 3
+BEFORE_THE_SEAL = "not asked before the seal: what changed against a base, `affidavit gate` says of the sealed bundle"
 
 
 def judge(policy: Policy, subject: Subject, *, today: date, base: str | None = None) -> GateVerdict:
@@ -17,7 +19,7 @@ def judge(policy: Policy, subject: Subject, *, today: date, base: str | None = N
 
     Args:
         policy: its waivers hold on `today`.
-        subject: verified before.
+        subject: verified before, or about to be sealed.
         today: the day of the judgement.
         base: what the release is compared with, in words; None where there is no base.
 
@@ -26,7 +28,7 @@ def judge(policy: Policy, subject: Subject, *, today: date, base: str | None = N
         ConfigError: a rule's SQL does not give what its bounds ask for.
         EvidenceError: the evidence is damaged.
     """
-    baseline = _baseline(policy, base)
+    baseline = _baseline(policy, base) if subject.seal is not None else BEFORE_THE_SEAL
     rules = tuple(_judged(policy, rule, subject, compared=base is not None) for rule in policy.rules)
     if all(rule.outcome is RuleOutcome.NOT_APPLICABLE for rule in rules):
         raise UsageError(
@@ -35,14 +37,14 @@ def judge(policy: Policy, subject: Subject, *, today: date, base: str | None = N
             found=f"none of its {len(rules)} rules is",
             hint="A policy that asks nothing passes nothing. Add a rule, or give what its rules are about.",
         )
-    statement = subject.seal.statement
+    statement = subject.seal.statement if subject.seal is not None else None
     return GateVerdict(
         schema=GATE_SCHEMA,
         policy=policy.content.title,
         policy_digest=policy.digest,
         subject=subject.name,
         subject_digest=statement.digest if statement is not None else "",
-        seal=subject.seal.verdict,
+        seal=subject.seal.verdict if subject.seal is not None else "not sealed yet",
         judged_on=today.isoformat(),
         baseline=baseline,
         rules=rules,
@@ -71,6 +73,8 @@ def _judged(policy: Policy, rule: Rule, subject: Subject, *, compared: bool) -> 
     if lacks_difference and subject.kind is SubjectKind.BUNDLE and compared:
         # There is a base, so that something may have changed: a bundle alone does not tell, and silence is no pass.
         outcome, said = RuleOutcome.UNRESOLVED, "A bundle does not tell what changed against the base."
+    elif subject.seal is None and isinstance(ask, SealAsk):
+        outcome, said = RuleOutcome.NOT_APPLICABLE, "asks about the seal, which was put on after this was judged"
     elif lacks_difference or (ask.about is SubjectKind.BUNDLE and subject.kind is SubjectKind.DIFFERENCE):
         outcome = RuleOutcome.NOT_APPLICABLE
         said = f"asks about a {ask.about.value if ask.about is not None else ''}, and this is a {subject.kind.value}"

@@ -40,6 +40,9 @@ class PlanAsk:
 
     def look(self, subject: Subject) -> Iterator[RulePoint]:
         """Yield the check of the plan."""
+        if subject.seal is None:
+            yield self._unsealed(subject)
+            return
         check = subject.seal[CheckName.PLAN]
         if check.status is CheckStatus.PASS:
             yield passed("plan", check.detail)
@@ -47,6 +50,14 @@ class PlanAsk:
             yield failed("plan", check.detail)
         else:
             yield unresolved("plan", check.detail)
+
+    def _unsealed(self, subject: Subject) -> RulePoint:
+        """Return the answer before the seal: an audit with a plan was refused where it was another."""
+        run = subject.run
+        if run is None or run.plan is None:
+            return failed("plan", "no plan was sealed before this audit")
+        make = passed if run.plan.fingerprint == run.seal.fingerprint else unresolved
+        return make("plan", f"sealed at {run.plan.signed_at} by {run.plan.fingerprint}, and kept")
 
 
 @dataclass(frozen=True, slots=True, config=STRICT, kw_only=True)
@@ -77,8 +88,10 @@ class SealAsk:
         return f"Of the seal: {'; '.join(parts)}. Without the pin nobody can tell: unresolved."
 
     def look(self, subject: Subject) -> Iterator[RulePoint]:
-        """Yield each demand."""
+        """Yield each demand; of what is not sealed yet, none."""
         seal = subject.seal
+        if seal is None:
+            return
         if self.pinned:
             check = seal[CheckName.SIGNER_TRUSTED]
             make = passed if check.status is CheckStatus.PASS else unresolved

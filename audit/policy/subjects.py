@@ -58,9 +58,12 @@ class Answers:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A verified folder as rules see it. A bundle has findings, run and answers, and may have its own difference."""
+    """A folder as rules see it. A bundle has findings, run and answers, and may have its own difference.
 
-    seal: VerifyResult
+    Every folder that is judged was verified, but for the one that is about to be sealed: it has no `seal`.
+    """
+
+    seal: VerifyResult | None
     findings: Findings | None = None
     run: RunInfo | None = None
     answers: Answers | None = None

@@ -15,6 +15,7 @@ from audit.printed import Reports, check_printed, made_by_this_code
 from audit.printing import Record, export_of, html_report, pdf_report, read_record
 from audit.progress import Progress
 from audit.recomputation.findings import TAKEN, recompute
+from audit.recomputation.policy import policy_problem
 from audit.signing.attested import VerifyResult
 from audit.signing.bundle_files import (
     EVIDENCE,
@@ -107,6 +108,9 @@ def _recomputed(folder: Path, record: Record, suites: Sequence[str], progress: P
         return not_checked(name, f"{one_line(error)}; {printable(error.hint)}")
     except AffidavitError as error:
         return failed(name, one_line(error), files=[EVIDENCE])
+    problem = policy_problem(folder, record)
+    if problem:
+        return failed(name, problem, files=[MANIFEST])
     if found.differences:
         shown = "; ".join(map(str, found.differences[:_SHOWN]))
         more = len(found.differences) - _SHOWN

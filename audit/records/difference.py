@@ -210,11 +210,53 @@ class PartDifference:
 
 
 @dataclass(frozen=True, slots=True)
+class PairedToken:
+    """One token of a prompt with a feature's activation on it in both models; 0 where silent or excluded."""
+
+    text: str
+    base: float
+    new: float
+
+
+@dataclass(frozen=True, slots=True)
+class PairedContext:
+    """A held-out prompt, read by both models.
+
+    `base_place` and `new_place` are its rank among the scenarios in which the feature fires most on that model, 1
+    first; None where it is none of the strongest there. A text that a bundle withholds is withheld here too.
+    """
+
+    prompt: str
+    concept: str
+    arm: str
+    base_place: int | None
+    new_place: int | None
+    tokens: tuple[PairedToken, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureContexts:
+    """Where a feature fires most on each model, side by side; `rows` are the ids of the rows that it was shown for.
+
+    The two latents are partners by number or by matching. Activations are in each SAE's own unit: of different SAEs
+    they need not share a scale.
+    """
+
+    sae: str
+    new_sae: str
+    base_latent: int
+    new_latent: int
+    rows: tuple[str, ...]
+    contexts: tuple[PairedContext, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class DifferenceResult:
     """The result of a comparison. It holds no clock and no path: equal bundles give equal bytes.
 
     `tests` is the size of the family that the false discovery rate is controlled over. `noise` are the further bundles
-    of the base model that set the noise floor; none: it was not measured.
+    of the base model that set the noise floor; none: it was not measured. `contexts` shows the features of the first
+    changed rows; where none changed, those that moved most.
     """
 
     schema: str
@@ -231,6 +273,7 @@ class DifferenceResult:
     tests: int
     rows: tuple[DifferenceRow, ...]
     counts: dict[str, int]
+    contexts: tuple[FeatureContexts, ...]
     not_measured: tuple[str, ...]
 
 
@@ -245,6 +288,8 @@ class DiffRun:
         difference_digest: of diff.json.
         folder_name: the last part of where it was written.
         seal: whose seal it is.
+        language: of the pages, as `report.language` names it.
+        page_size: the paper, as `report.page_size` names it.
     """
 
     created_at: str
@@ -254,3 +299,5 @@ class DiffRun:
     difference_digest: str
     folder_name: str
     seal: SealInfo
+    language: str = "en"
+    page_size: str = "A4"

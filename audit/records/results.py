@@ -9,6 +9,7 @@ from audit.records.association import ConceptResult, PermutationControl
 from audit.records.cards import FeatureCard
 from audit.records.causal import CausalResult
 from audit.records.fidelity import Certificate, Exclusions, Fidelity, PrecisionResult
+from audit.records.gate import GateVerdict
 from audit.records.interaction import CoFiring, MixResult
 from audit.records.subjects import ModelRecord, SaeRecord, SuiteRecord
 
@@ -86,7 +87,10 @@ class Predecessor:
 
 @dataclass(frozen=True, slots=True)
 class RunInfo:
-    """The circumstances of a run: everything that may differ between two runs with equal findings."""
+    """The circumstances of a run: everything that may differ between two runs with equal findings.
+
+    `policy` is what a policy said of the findings before they were sealed; None where none was put.
+    """
 
     created_at: str
     tool_version: str
@@ -98,3 +102,4 @@ class RunInfo:
     seal: SealInfo
     plan: PlanInfo | None = None
     previous: Predecessor | None = None
+    policy: GateVerdict | None = None

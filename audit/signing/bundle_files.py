@@ -27,6 +27,8 @@ EXPORTS = frozenset({EXPORT_CYCLONEDX, EXPORT_JUNIT, EXPORT_OSCAL, EXPORT_SARIF,
 FINDINGS = "findings.json"
 MANIFEST = "manifest.json"
 PLAN = "plan.sigstore.json"
+# The policy whose answer the report prints.
+POLICY = "policy.toml"
 REDACTION = "redaction.json"
 REPORT_HTML = "report.html"
 REPORT_PDF = "report.pdf"

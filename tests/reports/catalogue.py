@@ -28,7 +28,8 @@ def messages() -> polib.POFile:
         _note(found, path, _in_python(path))
     for path in sorted((ROOT / "templates" / "report").rglob("*.j2")):
         _note(found, path, _in_template(path))
-    for path in (ROOT / "templates" / "report" / "screen.js", ROOT / "templates" / "css" / "pdf.css"):
+    styles = (ROOT / "templates" / "css" / name for name in ("difference_pdf.css", "pdf.css"))
+    for path in (ROOT / "templates" / "report" / "screen.js", *styles):
         _note(found, path, ((message, "") for message in MESSAGE.findall(path.read_text(encoding="utf-8"))))
     template = polib.POFile(wrapwidth=_WIDTH)
     template.metadata = {

@@ -1,4 +1,4 @@
--- Caller: scores.read_contexts. One row a wanted context and content token of its prompt, with the latent's activation (0 where
+-- Caller: activations.read_activations. One row a wanted context and content token of its prompt, with the latent's activation (0 where
 -- silent). A context is a latent in a prompt: the lists latents and prompts are of equal length.
 WITH wanted AS (SELECT unnest($latents) AS latent, unnest($prompts) AS prompt),
 fired AS (

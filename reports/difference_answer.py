@@ -1,0 +1,196 @@
+"""Page one of a difference: which two models, what changed, what is shown to be equivalent, what cannot be told."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from audit.records import DifferenceResult, DiffParent, DiffRun, PartDifference, Verdict
+from reports.difference_view import Answer
+from reports.difference_words import RECORD, DifferenceNames, in_sd, shortened, verdict_cell
+from reports.language import _
+from reports.numbers import count, date_text, listed, plain, plural, short_digest, visible
+from reports.view import Cell, Column, Row, Table, whole
+from reports.words import word
+
+NAMED_CHANGES = 3
+
+
+def answer_view(result: DifferenceResult, run: DiffRun, names: DifferenceNames) -> Answer:
+    """Return the page."""
+    return Answer(
+        models=models_table(result.base, result.new),
+        sentences=tuple(_sentences(result, names)),
+        seal=_seal(run),
+        concepts=_parts(
+            result.concepts,
+            names,
+            table_id="answer-concepts",
+            caption=_("Concepts, those with the most evidence of change first"),
+            empty=_("No concept was compared. An empty comparison is no pass."),
+        ),
+        mixes=_parts(
+            result.mixes,
+            names,
+            table_id="answer-mixes",
+            caption=_("Mixes of two concepts: how features react to both together"),
+            empty=_("No mix was compared: the audits have none."),
+        ),
+        unsaid=tuple(_unsaid(result)),
+    )
+
+
+def gist(parts: Sequence[PartDifference], *, mixes: bool = False) -> str:
+    """Return the answer in one sentence."""
+    found = Counter(part.verdict for part in parts)
+    numbers = {
+        "changed": count(found[Verdict.CHANGED]),
+        "equivalent": count(found[Verdict.EQUIVALENT]),
+        "inconclusive": count(found[Verdict.INCONCLUSIVE]),
+        "incomparable": count(found[Verdict.NOT_COMPARABLE]),
+    }
+    if mixes:
+        return plural(
+            len(parts),
+            "Of {count} mix of two concepts, {changed} changed, {equivalent} shown to be equivalent, {inconclusive}"
+            " cannot be told, {incomparable} not comparable.",
+            "Of {count} mixes of two concepts, {changed} changed, {equivalent} are shown to be equivalent,"
+            " {inconclusive} cannot be told, {incomparable} are not comparable.",
+            **numbers,
+        )
+    return plural(
+        len(parts),
+        "Of {count} concept, {changed} changed, {equivalent} shown to be equivalent, {inconclusive} cannot be told,"
+        " {incomparable} not comparable.",
+        "Of {count} concepts, {changed} changed, {equivalent} are shown to be equivalent, {inconclusive} cannot be"
+        " told, {incomparable} are not comparable.",
+        **numbers,
+    )
+
+
+def _sentences(result: DifferenceResult, names: DifferenceNames) -> list[str]:
+    found = [gist(result.concepts)]
+    changed = [part for part in result.concepts if part.verdict is Verdict.CHANGED]
+    if changed:
+        first = listed([names.title(part.id) for part in changed[:NAMED_CHANGES]])
+        if len(changed) <= NAMED_CHANGES:
+            found.append(_("Changed, the surest first: {concepts}.", concepts=first))
+        else:
+            found.append(_("The surest changes: {concepts}.", concepts=first))
+    if result.mixes:
+        found.append(gist(result.mixes, mixes=True))
+    return found
+
+
+def _seal(run: DiffRun) -> str:
+    return _(
+        "Compared and sealed {when} by {who} (organisation: {organisation}; {algorithm}, certificate {fingerprint})."
+        " That is a claim until the seal is verified; the last chapter says how. It is the seal of an organisation,"
+        " made by a machine: no person's signature and no approval.",
+        when=date_text(run.created_at),
+        who=shortened(run.seal.common_name),
+        organisation=shortened(run.seal.organisation) or _("not named"),
+        algorithm=visible(run.seal.algorithm),
+        fingerprint=short_digest(visible(run.seal.fingerprint)),
+    )
+
+
+def models_table(base: DiffParent, new: DiffParent) -> Table:
+    """Return the two audits side by side: model, arithmetic, and whose seal each has."""
+    pairs = (
+        (_("Model"), [Cell(shortened(own.model)) for own in (base, new)]),
+        (_("Model digest"), [Cell(short_digest(visible(own.model_digest)), code=True) for own in (base, new)]),
+        (_("Arithmetic"), [Cell(visible(own.dtype)) for own in (base, new)]),
+        (
+            _("Audit sealed"),
+            [
+                Cell(_("{when} by {who}", when=date_text(own.signed_at), who=shortened(own.signer)), detail=_trust(own))
+                for own in (base, new)
+            ],
+        ),
+        (_("Signed statement"), [Cell(short_digest(visible(own.statement)), code=True) for own in (base, new)]),
+    )
+    return whole(
+        Table(
+            id="models",
+            caption=_("The two audits that were compared"),
+            columns=(Column(_("Property")), Column(_("Base")), Column(_("New"))),
+            rows=tuple(Row((Cell(name), *cells)) for name, cells in pairs),
+            layout="models",
+            record=RECORD,
+        )
+    )
+
+
+def _trust(parent: DiffParent) -> str:
+    number = _("number {number} of its series", number=count(parent.sequence))
+    if parent.trusted:
+        return _("signer checked against the certificate that was given; {number}", number=number)
+    return _("signer not trusted: intact, but nobody named this signer beforehand; {number}", number=number)
+
+
+def _parts(
+    parts: Sequence[PartDifference], names: DifferenceNames, *, table_id: str, caption: str, empty: str
+) -> Table:
+    return whole(
+        Table(
+            id=table_id,
+            caption=caption,
+            columns=(
+                Column(_("Rank"), numeric=True),
+                Column(_("Concept") if table_id == "answer-concepts" else _("Mix")),
+                Column(_("Verdict")),
+                Column(_("Why")),
+                Column(_("Shift"), numeric=True, detail=_("beyond sampling")),
+                Column(_("Smallest change that could be seen"), numeric=True),
+            ),
+            rows=tuple(_part(part, names) for part in sorted(parts, key=lambda part: part.rank)),
+            empty=empty,
+            layout="answer",
+            sortable=True,
+            record=RECORD,
+        )
+    )
+
+
+def _part(part: PartDifference, names: DifferenceNames) -> Row:
+    return Row(
+        (
+            Cell(count(part.rank), sort=str(part.rank)),
+            Cell(names.title(part.id), detail=shortened(word(part.domain)), href=names.places[part.id]),
+            verdict_cell(part.verdict),
+            Cell(shortened(part.reason, 300)),
+            Cell(in_sd(part.shift), sort=plain(part.shift)),
+            Cell(in_sd(part.detectable), sort=plain(part.detectable)),
+        )
+    )
+
+
+def _unsaid(result: DifferenceResult) -> list[str]:
+    found = [
+        _(
+            "“Cannot be told” is no pass: neither a change nor its absence was shown. The last column says how large a"
+            " change would have had to be."
+        ),
+        _("“Changed” does not say better or worse, and not why. “Equivalent” holds inside the printed margin only."),
+        _(
+            "Nothing is said of concepts that were not audited, nor of features that neither audit chose. This"
+            " comparison passes no judgement on a model and grants no approval."
+        ),
+    ]
+    if result.noise:
+        found.append(
+            plural(
+                len(result.noise),
+                "A change had to exceed what {count} further audit of the base's own model differed by.",
+                "A change had to exceed what {count} further audits of the base's own model differed by.",
+            )
+        )
+    else:
+        found.append(
+            _(
+                "By how much two audits of one and the same model differ, in another batch order or arithmetic, was"
+                " not measured here: a small change may be no more than that."
+            )
+        )
+    return found
