@@ -30,7 +30,7 @@ def print_result(
         for contrast in concept.contrasts
     }
     if as_json:
-        record = {
+        record: dict[str, object] = {
             "bundle": str(result.folder),
             "findings_digest": result.findings_digest,
             "statement_digest": result.statement_digest,
