@@ -7,7 +7,6 @@ from pathlib import Path
 
 import click
 
-from audit.digests import Json
 from audit.pipeline import AuditResult
 from audit.records import DifferenceResult
 from audit.records import as_json as to_json
@@ -31,7 +30,7 @@ def print_result(
         for contrast in concept.contrasts
     }
     if as_json:
-        record: dict[str, Json] = {
+        record: dict[str, object] = {
             "bundle": str(result.folder),
             "findings_digest": result.findings_digest,
             "statement_digest": result.statement_digest,
@@ -43,15 +42,15 @@ def print_result(
                 }
                 for sae in findings.saes
             },
-            "ladder": dict(findings.ladder),
-            "readings": dict(readings),
+            "ladder": findings.ladder,
+            "readings": readings,
             "policy": None if result.policy is None else result.policy.conclusion,
         }
         if difference is not None:
             folder, changes = difference
             record["difference"] = {
                 "folder": str(folder),
-                "counts": dict(changes.counts),
+                "counts": changes.counts,
                 "concepts": {part.id: part.verdict.value for part in changes.concepts},
                 "mixes": {part.id: part.verdict.value for part in changes.mixes},
             }
