@@ -34,8 +34,9 @@ _WORDS = (
     (
         N_("Rank and shift"),
         N_(
-            "Concepts with a changed row come first, then those whose features moved most: the root mean square effect,"
-            " less what sampling alone explains. The order is this project's convention."
+            "Concepts with a changed row come first, then those whose features or answers moved most: the root mean"
+            " square effect, whichever of the two is larger, less what sampling alone explains. The order is this"
+            " project's convention."
         ),
     ),
     (

@@ -41,6 +41,8 @@ _ALWAYS_UNMEASURED = (
     "Causal effects: they are of interventions on one model, and are not paired by scenario.",
 )
 
+_ANSWERS = frozenset({RowKind.OUTCOME, RowKind.ANSWER})
+
 
 def compare_bundles(
     base: Opened, new: Opened, *, noise: Sequence[Opened] = (), margins: DiffMargins, progress: Progress
@@ -105,8 +107,8 @@ def compare_bundles(
         noise=tuple(opened.parent for opened in noise),
         setup=setup,
         instruments=tuple(pair.record for pair in instruments),
-        concepts=_parts(one.concepts, records, values, instruments, RowKind.FEATURE),
-        mixes=_parts(one.mixes, records, values, instruments, RowKind.INTERACTION),
+        concepts=_parts(one.concepts, records, values, instruments, kind=RowKind.FEATURE, behaviour=_ANSWERS),
+        mixes=_parts(one.mixes, records, values, instruments, kind=RowKind.INTERACTION),
         tests=len(records),
         rows=records,
         counts={verdict.value: counts[verdict.value] for verdict in Verdict if verdict is not Verdict.NOT_COMPARABLE},
@@ -205,13 +207,24 @@ def _parts(
     rows: Sequence[DifferenceRow],
     values: Sequence[PairedValues],
     instruments: Sequence[Instruments],
+    *,
     kind: RowKind,
+    behaviour: frozenset[RowKind] = frozenset(),
 ) -> tuple[PartDifference, ...]:
-    """Return the answers for some concepts or mixes, those with the most evidence of change first."""
+    """Return the verdicts on some concepts or mixes, those with the most evidence of change first.
+
+    Rows of features (`kind`) and of behaviour are each summed up alone, and the larger speaks: few answers would not be
+    heard among many features, and where no feature can be compared the answers still are.
+    """
     found = []
+    pairs = list(zip(rows, values, strict=True))
     for part in parts:
         own = [row for row in rows if row.part == part.id]
         counts = Counter(row.verdict for row in own)
+        shifts = [
+            excess_shift([value for row, value in pairs if row.part == part.id and row.kind in kinds])
+            for kinds in (frozenset({kind}), behaviour)
+        ]
         unread = [pair.record.base for pair in instruments if not pair.comparable(part.id)]
         verdict, reason = _verdict(own, unread)
         found.append(
@@ -222,9 +235,7 @@ def _parts(
                 verdict=verdict,
                 reason=reason,
                 rank=0,
-                shift=excess_shift(
-                    [own for row, own in zip(rows, values, strict=True) if (row.part, row.kind) == (part.id, kind)]
-                ),
+                shift=max((found for found in shifts if found is not None), default=None),
                 detectable=_detectable([row for row in own if row.kind is kind]),
                 rows=len(own),
                 changed=counts[Verdict.CHANGED],

@@ -190,9 +190,9 @@ class PartDifference:
     """The answer for one concept or mix; `rows` of an AUROC may be inconclusive where it is equivalent.
 
     `rank` orders them by evidence of change, 1 first: those with a changed row before the others, then by `shift`, the
-    root mean square effect of their feature rows (interactions, of a mix) with the part that sampling alone explains
-    taken off; None where there is no such row. `detectable` is the median of the smallest changes that these rows would
-    have found, in standard deviations.
+    root mean square effect of their feature rows (interactions, of a mix) or of their answers, whichever is larger,
+    with the part that sampling alone explains taken off; None where there is no such row. `detectable` is the median of
+    the smallest changes that the rows of features would have found, in standard deviations.
     """
 
     id: str
