@@ -18,6 +18,8 @@ _GAP = 26.0
 _LABEL = 7.0
 _LABEL_STEP = 8.0
 _MARKED = 40
+# Paler than the marks: hundreds of rows that did not change are the ground for those that did, in grey too.
+_LINES = {Verdict.EQUIVALENT: "#9cc3dc", Verdict.INCONCLUSIVE: "#b9bec3", Verdict.CHANGED: VERMILION}
 _LOOKS: dict[Verdict, tuple[Shape, str, bool]] = {
     Verdict.EQUIVALENT: (Shape.CIRCLE, BLUE, False),
     Verdict.INCONCLUSIVE: (Shape.CROSS, GREY, True),
@@ -86,10 +88,10 @@ def _slopes(drawing: Drawing, panel: SlopePanel, *, left: float, room: float) ->
         drawing.text(start - 6, height(tick) + 2.5, _tick(tick, ticks), size=_LABEL, colour=QUIET, anchor="end")
     for verdict, (shape, colour, filled) in _LOOKS.items():
         own = [slope for slope in panel.slopes if slope.verdict is verdict]
-        width, dashes = (1.4, "") if verdict is Verdict.CHANGED else (0.5, "")
+        width = 1.4 if verdict is Verdict.CHANGED else 0.5
         # Lines that fall onto one place at a tenth of a point are one line.
         drawn = dict.fromkeys((round(height(slope.base), 1), round(height(slope.new), 1)) for slope in own)
-        drawing.lines([(start, base, end, new) for base, new in drawn], colour=colour, width=width, dashes=dashes)
+        drawing.lines([(start, base, end, new) for base, new in drawn], colour=_LINES[verdict], width=width)
         ends = dict.fromkeys(
             place for base, new in drawn for place in ((start, float(round(base))), (end, float(round(new))))
         )
@@ -168,7 +170,7 @@ def _labels(drawing: Drawing, labels: Sequence[tuple[float, str]], *, x: float) 
     """Write labels beside their heights, moved apart where they would cover each other."""
     below = _BOTTOM + 3
     placed: list[tuple[float, str]] = []
-    for y, label in sorted(labels, reverse=True):
+    for y, label in sorted(labels, key=lambda one: (-one[0], -int(one[1]))):
         below = min(y, below - _LABEL_STEP)
         placed.append((below, label))
     # What was pushed above the panel moves down together.

@@ -129,6 +129,15 @@ def _volcano(result: DifferenceResult, numbers: dict[str, str]) -> Chart | None:
                 most=in_sd(WIDEST_EFFECT),
             )
         )
+    if sure := sum(row.q_value < LEAST_Q for row, _effect in drawn):
+        parts.append(
+            plural(
+                sure,
+                "{count} row with a q below {least} stands at the height of that.",
+                "{count} rows with a q below {least} stand at the height of that.",
+                least=probability(LEAST_Q),
+            )
+        )
     if len({(round(p.effect, 2), round(p.sureness, 2)) for p in points}) < len(points):
         parts.append(_("Rows that fall onto one place share a mark."))
     largest = max(drawn, key=lambda one: abs(one[1]))

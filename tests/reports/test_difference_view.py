@@ -16,7 +16,7 @@ from audit.records import DifferenceResult, RowKind, Verdict
 from audit.signing.html_findings import findings_in_html
 from reports import language
 from reports.difference import build_difference_view, render_difference_html
-from reports.difference_figures import DRAWN_UNCHANGED, NUMBERED
+from reports.difference_figures import DRAWN_UNCHANGED, LEAST_Q, NUMBERED
 from reports.difference_rows import PRINTED_WHOLE
 from reports.difference_view import DifferenceView
 from reports.numbers import NOT_MEASURED, decimal, probability, signed
@@ -240,6 +240,8 @@ def test_a_row_far_out_stands_at_the_edge_and_is_counted() -> None:
     view = view_of(replace(result, rows=(far, *(row for row in result.rows if row.id != far.id))))
     figures = next(chapter for chapter in view.chapters if chapter.id == "figures").passages[0]
     assert "1 row beyond 5.00 SD stands at the edge" in figures.charts[1].caption
+    below = sum(row.q_value < LEAST_Q for row in result.rows if row.effect is not None and row.id != far.id) + 1
+    assert f"{below} rows with a q below" in figures.charts[1].caption
 
 
 def test_a_comparison_of_nothing_is_no_pass() -> None:
