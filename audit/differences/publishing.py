@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import version
@@ -11,9 +12,9 @@ from pathlib import Path
 from audit import __version__
 from audit.config import SealConfig
 from audit.differences.comparing import compare_bundles
-from audit.differences.parents import open_parent
+from audit.differences.parents import Opened, open_parent
 from audit.differences.printing import DifferenceRecord
-from audit.digests import canonical_json, digest_bytes
+from audit.digests import Json, canonical_json, digest_bytes
 from audit.printed import REPORT_CODE
 from audit.progress import Progress
 from audit.records import SEAL_LEVEL, DifferenceResult, DiffMargins, DiffRun, SealInfo, as_json
@@ -84,7 +85,10 @@ def write_difference(
     signer.require_valid_at(moment)
     level = attainable_level(wanted)
     with new_folder(out) as folder:
-        result = compare(parents, now=now, margins=margins, progress=progress)
+        opened = _open(parents, now=now, progress=progress)
+        result = compare_bundles(
+            opened[0], opened[1], noise=opened[2:], margins=margins or DiffMargins(), progress=progress
+        )
         progress.say("writing and sealing the report")
         difference_json = canonical_json(as_json(result))
         certificate = signer.certificate
@@ -101,6 +105,7 @@ def write_difference(
                 fingerprint=certificate.fingerprint,
                 algorithm=certificate.algorithm.value,
             ),
+            **_look(opened[1].record.run.config.get("report")),
         )
         record = DifferenceRecord.of(result, run, difference_json)
         sealed = sign_pdf(
@@ -130,15 +135,17 @@ def write_difference(
     return result
 
 
-def compare(
-    parents: Parents, *, now: datetime, margins: DiffMargins | None = None, progress: Progress
-) -> DifferenceResult:
-    """Verify and compare bundles; arguments and errors are those of `write_difference`."""
+def _open(parents: Parents, *, now: datetime, progress: Progress) -> list[Opened]:
     progress.say("verifying the bundles")
-    opened = [
+    return [
         open_parent(place, trusted=parents.trusted, now=now) for place in (parents.base, parents.new, *parents.noise)
     ]
-    return compare_bundles(opened[0], opened[1], noise=opened[2:], margins=margins or DiffMargins(), progress=progress)
+
+
+def _look(report: Json) -> dict[str, str]:
+    """Return language and paper of the new audit's report: the difference is printed alike."""
+    recorded = report if isinstance(report, Mapping) else {}
+    return {key: value for key in ("language", "page_size") if isinstance(value := recorded.get(key), str)}
 
 
 def _environment() -> dict[str, str]:
