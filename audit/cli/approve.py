@@ -1,7 +1,8 @@
-"""`affidavit approve`: a person's signed statement about a sealed bundle, beside it."""
+"""`affidavit approve`: a person's signed statement about a sealed bundle or difference, beside it."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -10,7 +11,7 @@ from audit.cli.sealing_key import signing_options
 
 
 @click.command()
-@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("bundle", metavar="BUNDLE|DIFF", type=click.Path(path_type=Path))
 @click.option("--name", required=True, help="The person's printed name.")
 @click.option("--meaning", required=True, help="What the signature means, such as: review, approval.")
 @signing_options
@@ -38,9 +39,9 @@ def approve(
     trust: Path | None,
     out: Path | None,
 ) -> None:
-    """Approve a sealed bundle with a person's own key: name, time and meaning, linked by digest (21 CFR 11.50, 11.70).
+    """Approve a sealed bundle or difference with a person's own key: name, time and meaning (21 CFR 11.50, 11.70).
 
-    The bundle is checked first and stays as it is. `affidavit verify` lists its approvals.
+    The statement is linked by digest. The bundle is checked first and stays as it is. `affidavit verify` lists its approvals.
     """
     from datetime import UTC, datetime
 
@@ -48,12 +49,14 @@ def approve(
     from audit.cli.sealing_key import open_signer
     from audit.errors import EvidenceError, UsageError
     from audit.signing.approvals import approvals_folder, write_approval
+    from audit.signing.bundle_files import DIFFERENCE
     from audit.signing.checks import CheckStatus
-    from audit.signing.verify import verify_bundle
+    from audit.signing.verify import verify_bundle, verify_difference
 
     now = datetime.now(UTC).replace(microsecond=0)
     signer = open_signer(key, cert, passphrase_env=passphrase_env, pkcs11_module=pkcs11_module, at=now)
-    result = verify_bundle(bundle, trusted=trust, now=now)
+    verify = verify_difference if os.path.lexists(bundle / DIFFERENCE) else verify_bundle
+    result = verify(bundle, trusted=trust, now=now)
     if not result.ok or result.statement is None:
         wrong = next(check for check in result.checks if check.status is CheckStatus.FAIL)
         raise EvidenceError(

@@ -253,6 +253,19 @@ def test_a_difference_to_another_bundle_answers_nothing(
     assert run(["gate", str(difference.parents.new), "--difference", str(difference.parents.base), *trust]) == 2
 
 
+def test_a_person_can_approve_a_difference(copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Her statement names the difference's own, and verify lists it; after a change it is refused."""
+    assert run(["keys", "new", "--out", str(tmp_path / "key"), "--name", "A. Reviewer"]) == 0
+    key = str(tmp_path / "key" / "key.pem")
+    asked = ["approve", str(copy), "--name", "A. Reviewer", "--meaning", "review", "--key", key]
+    assert run(asked) == 0
+    assert run(["verify", str(copy)]) == 0
+    assert "A. Reviewer" in capsys.readouterr().out
+    (copy / "diff.json").write_bytes((copy / "diff.json").read_bytes() + b" ")
+    assert run(asked) == 3
+    shutil.rmtree(copy.with_name("copy.approvals"))
+
+
 def test_a_changed_record_is_told_by_its_schema(copy: Path) -> None:
     """A record of another version is refused by name, not read."""
     record = json.loads((copy / "diff.json").read_bytes())
