@@ -41,7 +41,8 @@ def approve(
 ) -> None:
     """Approve a sealed bundle or difference with a person's own key: name, time and meaning (21 CFR 11.50, 11.70).
 
-    The statement is linked by digest. The bundle is checked first and stays as it is. `affidavit verify` lists its approvals.
+    The statement is linked by digest. The bundle is checked first and stays as it is. `affidavit verify` lists its
+    approvals.
     """
     from datetime import UTC, datetime
 
