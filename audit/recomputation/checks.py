@@ -11,6 +11,7 @@ from pathlib import Path
 from audit import __version__
 from audit.errors import AffidavitError, DigestMismatch, UsageError
 from audit.exports.formats import FILES
+from audit.planning import measuring_code
 from audit.printed import Reports, check_printed, made_by_this_code
 from audit.printing import Record, export_of, html_report, pdf_report, read_record
 from audit.progress import Progress
@@ -26,6 +27,7 @@ from audit.signing.bundle_files import (
     read_content,
 )
 from audit.signing.checks import Check, CheckName, failed, not_checked, one_line, passed, printable
+from audit.signing.plan import MEASURING_CODE
 
 _SHOWN = 5
 
@@ -115,5 +117,7 @@ def _recomputed(folder: Path, record: Record, suites: Sequence[str], progress: P
         shown = "; ".join(map(str, found.differences[:_SHOWN]))
         more = len(found.differences) - _SHOWN
         rest = f"; and {more} more" if more > 0 else ""
+        if record.run.environment.get(MEASURING_CODE) != measuring_code():
+            rest += "; the manifest names other measuring code than is installed here"
         return failed(name, printable(f"{FINDINGS} does not follow from {EVIDENCE}: {shown}{rest}"), files=[FINDINGS])
     return passed(name, f"{found.figures:,} figures of {FINDINGS} follow from {EVIDENCE}; taken as recorded: {TAKEN}")

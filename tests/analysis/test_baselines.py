@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
 
 from audit.analysis.baselines import fit_baselines, linear_probe, measure_baselines
 from audit.analysis.effects import Bootstrap
 from audit.analysis.feature_sets import fit_sets, measure_sets, split_or_absorbed
-from audit.analysis.paired_logistic import fit_paired
+from audit.analysis.paired_logistic import FOLDS, PENALTIES, fit_paired
 from audit.analysis.power import detectable_effect
 from audit.arrays import Confirmation, Discovery, Halves, ResidualDifferences, ScenarioScores
 from audit.config import AnalysisConfig
@@ -99,6 +100,28 @@ def test_the_logistic_is_a_conditional_likelihood() -> None:
     turned = fit_paired(Discovery(rows)).weights
     assert fit_paired(Discovery(-rows)).weights == pytest.approx(-turned, abs=1e-3)
     assert fit_paired(Discovery(np.zeros((40, 5)))).weights.tolist() == [0.0] * 5
+
+
+@pytest.mark.parametrize(("pairs", "width"), [(40, 576), (40, 3), (24, 60)])
+def test_the_logistic_is_the_one_of_a_library(pairs: int, width: int) -> None:
+    """The same weights as scikit-learn finds on both orders of each pair, with the penalty that the folds choose."""
+    rows = np.random.default_rng(7).normal(0.1, 1, size=(pairs, width))
+    own = fit_paired(Discovery(rows))
+    scaled = rows / np.linalg.norm(rows, axis=1).mean()
+    both, labels = np.concatenate([scaled, -scaled]), np.repeat([1, 0], pairs)
+    fold = np.arange(pairs) % FOLDS
+
+    def fit(penalty: float, kept: NDArray[np.bool_]) -> FloatArray:
+        model = LogisticRegression(C=penalty, fit_intercept=False, solver="newton-cholesky", tol=1e-12, max_iter=1000)
+        weights: FloatArray = model.fit(both[np.tile(kept, 2)], labels[np.tile(kept, 2)]).coef_[0]
+        return weights
+
+    def likelihood(penalty: float) -> float:
+        held_out = [scaled[fold == n] @ fit(penalty, fold != n) for n in range(FOLDS)]
+        return float(-np.logaddexp(0, -np.concatenate(held_out)).sum())
+
+    expected = fit(max(PENALTIES, key=likelihood), np.ones(pairs, bool))
+    np.testing.assert_allclose(own.weights, expected, rtol=1e-6, atol=1e-8)
 
 
 def sparse(score: FloatArray) -> ScenarioScores:
