@@ -49,8 +49,7 @@ def recheck_difference(
         run = record.run
         reports = Reports(DIFFERENCE, run.environment, run.tool_version, lambda: record.html, lambda: record.pdf)
         made = [check_printed(folder, reports), _recomputed(record.result, parents, now, progress)]
-    by_name = {check.name: check for check in made}
-    return replace(result, checks=tuple(by_name.get(check.name, check) for check in result.checks))
+    return result.with_made(*made)
 
 
 def _recomputed(recorded: DifferenceResult, parents: Sequence[Path], now: datetime, progress: Progress) -> Check:

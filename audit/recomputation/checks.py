@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -50,17 +49,12 @@ def recheck(folder: Path, result: VerifyResult, *, suites: Sequence[str], progre
         record = read_record(folder)
     except AffidavitError as error:
         asked = (CheckName.PRINTED_TEXT, CheckName.EXPORTS_AGREE, CheckName.RECOMPUTED)
-        return _with(result, *(failed(name, one_line(error), files=[FINDINGS, MANIFEST]) for name in asked))
+        return result.with_made(*(failed(name, one_line(error), files=[FINDINGS, MANIFEST]) for name in asked))
     # The one draws, the other counts: two processes take the time of the longer.
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         printing = pool.submit(_printed, folder, record)
         recomputed = _recomputed(folder, record, suites, progress)
-        return _with(result, printing.result(), _exported(folder, record, result), recomputed)
-
-
-def _with(result: VerifyResult, *made: Check) -> VerifyResult:
-    by_name = {check.name: check for check in made}
-    return replace(result, checks=tuple(by_name.get(check.name, check) for check in result.checks))
+        return result.with_made(printing.result(), _exported(folder, record, result), recomputed)
 
 
 def _printed(folder: Path, record: Record) -> Check:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -99,6 +99,11 @@ class VerifyResult:
         return (
             f"{verdict}: sealed by {self.fingerprint}. Anyone's seal gives this answer, an impostor's too: give --trust"
         )
+
+    def with_made(self, *made: Check) -> VerifyResult:
+        """Return the result with checks in the place of those of the same names."""
+        by_name = {check.name: check for check in made}
+        return replace(self, checks=tuple(by_name.get(check.name, check) for check in self.checks))
 
     def __getitem__(self, name: CheckName | CopyCheckName) -> Check:
         return next(check for check in self.checks if check.name is name)
