@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import IntEnum
+from functools import partial
 
 
 class ExitCode(IntEnum):
@@ -33,6 +34,10 @@ class AffidavitError(Exception):
         self.expected = expected
         self.found = found
         self.hint = hint
+
+    def __reduce__(self) -> tuple[partial[AffidavitError], tuple[()]]:
+        """Return how another process gets this error: its fields have names, those of an exception have none."""
+        return partial(type(self), item=self.item, expected=self.expected, found=self.found, hint=self.hint), ()
 
     def __str__(self) -> str:
         """Return the four fields, one a line."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -23,12 +22,29 @@ from audit.records import CoFiring, Fidelity, MixResult, MixScan, Rung
 from probes.schema import Mix, Split, Suite
 
 
-@dataclass(frozen=True, slots=True)
-class Mixing:
-    """Which features fire together, one record an SAE, and what they do in each mix."""
+def assess_co_firing(
+    store: Store,
+    config: AuditConfig,
+    readers: Sequence[Reader],
+    *,
+    cosines: Mapping[str, Cosine],
+    progress: Progress,
+) -> tuple[CoFiring, ...]:
+    """Return which features of each SAE fire together more often than chance, one record an SAE.
 
-    cofiring: tuple[CoFiring, ...]
-    mixes: tuple[MixResult, ...]
+    Args:
+        store: the evidence.
+        config: thresholds, seeds and counts.
+        readers: the SAEs.
+        cosines: SAE name -> cosine of the decoder rows of two of its latents.
+        progress: listener.
+    """
+    with progress.stage("counting joint firings", total=len(readers)) as advance:
+        found = []
+        for reader in readers:
+            found.append(_co_firing(store, reader, cosines[reader.sae.name], config))
+            advance(1)
+    return tuple(found)
 
 
 def assess_mixes(
@@ -38,10 +54,9 @@ def assess_mixes(
     readers: Sequence[Reader],
     *,
     assessment: Assessment,
-    cosines: Mapping[str, Cosine],
     progress: Progress,
-) -> Mixing:
-    """Run the statistics of the first two interaction layers on the evidence in the store.
+) -> tuple[MixResult, ...]:
+    """Return what features do in each mix: the factorial scan of the captured cells.
 
     Args:
         store: evidence with the captured cells of every mix.
@@ -49,18 +64,12 @@ def assess_mixes(
         config: thresholds, seeds and counts.
         readers: the SAEs, each with families of its own; so has each mix.
         assessment: which features are confirmed for which concept, on other texts than the mixes.
-        cosines: SAE name -> cosine of the decoder rows of two of its latents.
         progress: listener.
 
     Returns:
         Results that depend on the evidence and the configuration alone. Mixes have no causal pairs yet.
     """
     mixes = [(suite, mix) for suite in suites for mix in suite.mixes]
-    with progress.stage("counting joint firings", total=len(readers)) as advance:
-        cofiring = []
-        for reader in readers:
-            cofiring.append(_co_firing(store, reader, cosines[reader.sae.name], config))
-            advance(1)
     with progress.stage("testing mixes", total=len(mixes) * len(readers)) as advance:
         results = []
         for number, (suite, mix) in enumerate(mixes):
@@ -73,7 +82,7 @@ def assess_mixes(
                 advance(1)
             silent = _silent(mix, assessment, scans, config)
             results.append(_result(suite, mix, tuple(fidelity.values()), tuple(scans), silent))
-    return Mixing(tuple(cofiring), tuple(results))
+    return tuple(results)
 
 
 def _co_firing(store: Store, reader: Reader, cosine: Cosine, config: AuditConfig) -> CoFiring:

@@ -26,7 +26,7 @@ from audit.inputs import read_inputs
 from audit.labels import read_labels
 from audit.limits import not_tested
 from audit.memory import give_back
-from audit.mixing import Mixing, assess_mixes
+from audit.mixing import assess_co_firing, assess_mixes
 from audit.planning import require_planned
 from audit.precision import compare_precision
 from audit.progress import Progress
@@ -35,11 +35,13 @@ from audit.recording import record_findings
 from audit.records import (
     FINDINGS_SCHEMA,
     Certificate,
+    CoFiring,
     FeatureCard,
     Findings,
     GateVerdict,
     InstrumentResult,
     LabelFile,
+    MixResult,
     PrecisionResult,
     SeedStability,
 )
@@ -134,7 +136,8 @@ class _Results:
     """What every analysis found; the concepts of the assessment have the rungs that the causal tests gave them."""
 
     assessment: Assessment
-    mixing: Mixing
+    cofiring: tuple[CoFiring, ...]
+    mixes: tuple[MixResult, ...]
     causes: Causes
 
 
@@ -156,17 +159,16 @@ def _analyse(
         )
         for i in subject.instruments
     }
-    mixing = assess_mixes(
-        store, subject.suites, config, readers, assessment=assessment, cosines=cosines, progress=progress
-    )
+    cofiring = assess_co_firing(store, config, readers, cosines=cosines, progress=progress)
+    mixes = assess_mixes(store, subject.suites, config, readers, assessment=assessment, progress=progress)
     store.rest()
     give_back()
-    causes = find_causes(subject, assessment.concepts, mixing.mixes, config, progress=progress, clock=clock)
+    causes = find_causes(subject, assessment.concepts, mixes, config, progress=progress, clock=clock)
     record_causes(store, causes.ledger)
     held = suppress_causes(store, subject, causes.concepts, config, progress)
     result = replace(causes.result, suppressions=held.found, untested=(*causes.result.untested, *held.untested))
     causes = replace(causes, result=result)
-    return _Results(replace(assessment, concepts=causes.concepts), mixing, causes)
+    return _Results(replace(assessment, concepts=causes.concepts), cofiring, mixes, causes)
 
 
 def _readers(subject: Subject, gathered: Gathered) -> tuple[Reader, ...]:
@@ -224,10 +226,10 @@ def _conclude(
         format=subject.prompt_format.value,
         permutation_control=assessment.permutation_control,
         concepts=assessment.concepts,
-        cofiring=results.mixing.cofiring,
+        cofiring=results.cofiring,
         mixes=tuple(
             replace(mix, pairs=causes.pairs.get(mix.id, ()), untested=(*mix.untested, *causes.untested.get(mix.id, ())))
-            for mix in results.mixing.mixes
+            for mix in results.mixes
         ),
         causal=causes.result,
         cards=tuple(cards),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
+
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from audit import __version__
 from audit.errors import AffidavitError, DigestMismatch, UsageError
@@ -14,8 +16,9 @@ from audit.planning import measuring_code
 from audit.printed import Reports, check_printed, made_by_this_code
 from audit.printing import Record, export_of, html_report, pdf_report, read_record
 from audit.progress import Progress
-from audit.recomputation.findings import TAKEN, recompute
+from audit.recomputation.findings import TAKEN, recompute, recompute_co_firing
 from audit.recomputation.policy import policy_problem
+from audit.records import CoFiring
 from audit.signing.attested import VerifyResult
 from audit.signing.bundle_files import (
     EVIDENCE,
@@ -50,10 +53,13 @@ def recheck(folder: Path, result: VerifyResult, *, suites: Sequence[str], progre
     except AffidavitError as error:
         asked = (CheckName.PRINTED_TEXT, CheckName.EXPORTS_AGREE, CheckName.RECOMPUTED)
         return result.with_made(*(failed(name, one_line(error), files=[FINDINGS, MANIFEST]) for name in asked))
-    # The one draws, the other counts: two processes take the time of the longer.
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        printing = pool.submit(_printed, folder, record)
-        recomputed = _recomputed(folder, record, suites, progress)
+    # Two processes with about as much to do, each on one thread: threads of arrays so small wait for one another.
+    with (
+        ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=threadpool_limits, initargs=(1,)) as pool,
+        threadpool_limits(1),
+    ):
+        printing, counting = pool.submit(_printed, folder, record), pool.submit(recompute_co_firing, folder, record)
+        recomputed = _recomputed(folder, record, suites, counting.result, progress)
         return result.with_made(printing.result(), _exported(folder, record, result), recomputed)
 
 
@@ -92,13 +98,19 @@ def _exported(folder: Path, record: Record, result: VerifyResult) -> Check:
     return passed(name, f"{len(sealed)} exports are, byte for byte, what {FINDINGS} and {MANIFEST} give")
 
 
-def _recomputed(folder: Path, record: Record, suites: Sequence[str], progress: Progress) -> Check:
+def _recomputed(
+    folder: Path,
+    record: Record,
+    suites: Sequence[str],
+    co_fired: Callable[[], tuple[CoFiring, ...]],
+    progress: Progress,
+) -> Check:
     name = CheckName.RECOMPUTED
     if record.run.tool_version != __version__:
         detail = f"this is affidavit {__version__}, and the figures were computed by {record.run.tool_version}"
         return not_checked(name, printable(f"{detail}: only that version can compute them again"))
     try:
-        found = recompute(folder, record, suites=suites, progress=progress)
+        found = recompute(folder, record, suites=suites, co_fired=co_fired, progress=progress)
     except (UsageError, DigestMismatch) as error:
         # The texts are needed to count words, and a bundle does not hold them.
         return not_checked(name, f"{one_line(error)}; {printable(error.hint)}")

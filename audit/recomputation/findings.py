@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TypeVar
@@ -18,14 +18,24 @@ from audit.errors import EvidenceError
 from audit.evidence.causal_rows import read_causal_rows
 from audit.evidence.store import Store
 from audit.limits import not_tested
-from audit.mixing import Mixing, assess_mixes
+from audit.mixing import assess_co_firing, assess_mixes
 from audit.printing import Record
-from audit.progress import Progress
+from audit.progress import Progress, Silent
 from audit.recomputation.causes import RecomputedCauses, recompute_causes
 from audit.recomputation.differences import Difference, differences
 from audit.recorded_suites import recorded_suites
 from audit.recording import result_rows
-from audit.records import CoFiringPair, Findings, LabelSource, SaeRecord, as_json, parse_record, untrained_name
+from audit.records import (
+    CoFiring,
+    CoFiringPair,
+    Findings,
+    LabelSource,
+    MixResult,
+    SaeRecord,
+    as_json,
+    parse_record,
+    untrained_name,
+)
 from audit.signing.bundle_files import MANIFEST
 from probes.schema import Suite
 
@@ -52,13 +62,21 @@ class Recomputed:
     figures: int
 
 
-def recompute(folder: Path, record: Record, *, suites: Sequence[str], progress: Progress) -> Recomputed:
+def recompute(
+    folder: Path,
+    record: Record,
+    *,
+    suites: Sequence[str],
+    co_fired: Callable[[], tuple[CoFiring, ...]],
+    progress: Progress,
+) -> Recomputed:
     """Compute the findings of a bundle again and compare them with findings.json.
 
     Args:
         folder: the bundle.
         record: its findings and its run.
         suites: where the suites of the audit lie, of those that are not shipped; empty: all are.
+        co_fired: gives what `recompute_co_firing` returns, which may run elsewhere meanwhile.
         progress: listener.
 
     Raises:
@@ -71,9 +89,26 @@ def recompute(folder: Path, record: Record, *, suites: Sequence[str], progress: 
     with Store(folder) as store:
         tables = tuple(_table_differences(store, record.findings))
         again = _again(store, loaded, record.findings, config, progress)
-    pairs = list(_compared(record.findings, again))
+        cofiring = co_fired()
+    pairs = list(_compared(record.findings, again, cofiring))
     found = [d for where, one, other in pairs for d in differences(one, other, where=where)]
     return Recomputed((*found, *tables), sum(_figures(one) for _, one, _ in pairs))
+
+
+def recompute_co_firing(folder: Path, record: Record) -> tuple[CoFiring, ...]:
+    """Count again which features fire together; nothing else of the findings is needed.
+
+    Args:
+        folder: the bundle.
+        record: its findings and its run.
+
+    Raises:
+        EvidenceError: a table, a query or a field that is needed is missing.
+    """
+    cosines = {part.sae: _recorded_cosines(part.top) for part in record.findings.cofiring}
+    with Store(folder) as store:
+        readers = _readers(store, record.findings)
+        return assess_co_firing(store, _config(record), readers, cosines=cosines, progress=Silent())
 
 
 def _config(record: Record) -> AuditConfig:
@@ -91,7 +126,7 @@ def _config(record: Record) -> AuditConfig:
 @dataclass(frozen=True, slots=True)
 class _Again:
     assessment: Assessment
-    mixing: Mixing
+    mixes: tuple[MixResult, ...]
     causes: RecomputedCauses
     cards: tuple[dict[str, Json], ...]
 
@@ -102,13 +137,12 @@ def _again(
     # First what is quickly read: a missing table shows at once.
     rows, readers = read_causal_rows(store), _readers(store, findings)
     assessment = assess(store, suites, config, readers, progress=progress)
-    cosines = {part.sae: _recorded_cosines(part.top) for part in findings.cofiring}
-    mixing = assess_mixes(store, suites, config, readers, assessment=assessment, cosines=cosines, progress=progress)
+    mixes = assess_mixes(store, suites, config, readers, assessment=assessment, progress=progress)
     causes = recompute_causes(rows, assessment.concepts, findings, config)
     assessment = replace(assessment, concepts=with_causal_rungs(assessment.concepts, causes.effects))
     progress.say("describing features again")
     cards = [card for reader in readers for card in _cards(store, assessment, reader.sae, config)]
-    return _Again(assessment, mixing, causes, tuple(cards))
+    return _Again(assessment, mixes, causes, tuple(cards))
 
 
 def _readers(store: Store, findings: Findings) -> tuple[Reader, ...]:
@@ -167,7 +201,7 @@ def _of_the_evidence(card: object) -> dict[str, Json]:
     return own
 
 
-def _compared(findings: Findings, again: _Again) -> Iterator[tuple[str, Json, Json]]:
+def _compared(findings: Findings, again: _Again, cofiring: tuple[CoFiring, ...]) -> Iterator[tuple[str, Json, Json]]:
     """Yield each part that the evidence gives again: its name, as recorded, as recomputed."""
     assessment, causes = again.assessment, again.causes
     yield "concepts", as_json(findings.concepts), as_json(assessment.concepts)
@@ -177,10 +211,10 @@ def _compared(findings: Findings, again: _Again) -> Iterator[tuple[str, Json, Js
         yield f"saes/{name}/exclusions", as_json(instrument.exclusions), as_json(assessment.exclusions[name])
     yield "permutation_control", as_json(findings.permutation_control), as_json(assessment.permutation_control)
     yield "ladder", as_json(findings.ladder), as_json(count_rungs(assessment.findings))
-    yield "cofiring", as_json(findings.cofiring), as_json(again.mixing.cofiring)
+    yield "cofiring", as_json(findings.cofiring), as_json(cofiring)
     mixes = tuple(
         replace(mix, pairs=_ordered(causes.pairs.get(mix.id, ()), recorded.pairs), untested=recorded.untested)
-        for mix, recorded in zip(again.mixing.mixes, findings.mixes, strict=False)
+        for mix, recorded in zip(again.mixes, findings.mixes, strict=False)
     )
     yield "mixes", as_json(findings.mixes), as_json(mixes)
     if findings.causal is not None:

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from audit.progress import Silent
 from audit.publishing import Published, predicate
 from audit.recomputation.checks import recheck
 from audit.recomputation.differences import differences
-from audit.recomputation.findings import recompute
+from audit.recomputation.findings import Recomputed, recompute, recompute_co_firing
 from audit.records import Findings, as_json, parse_record
 from audit.redaction import claim_of
 from audit.signing.attested import VerifyResult
@@ -44,6 +45,11 @@ ASKED = (CheckName.PRINTED_TEXT, CheckName.EXPORTS_AGREE, CheckName.RECOMPUTED)
 def made(result: VerifyResult) -> dict[CheckName, Check]:
     """Return the three checks that --recompute makes."""
     return {check.name: check for check in result.checks if check.name in ASKED}
+
+
+def _recompute(folder: Path, record: Record, *, suites: list[str]) -> Recomputed:
+    co_fired = partial(recompute_co_firing, folder, record)
+    return recompute(folder, record, suites=suites, co_fired=co_fired, progress=Silent())
 
 
 def with_first_effect(record: Record, value: float) -> Record:
@@ -220,7 +226,7 @@ def test_what_other_report_code_made_is_not_judged(audit: SealedAudit) -> None:
 def test_without_the_suites_nothing_is_said(audit: SealedAudit) -> None:
     """The shipped suite of that name is not the audit's: the answer is 4, not 0, and says why."""
     with pytest.raises(DigestMismatch, match="suite finance"):
-        recompute(audit.folder, read_record(audit.folder), suites=(), progress=Silent())
+        _recompute(audit.folder, read_record(audit.folder), suites=())
     result = CliRunner().invoke(verify, [str(audit.folder), "--recompute"], standalone_mode=False)
     assert result.return_value == 4
     assert "suite finance" in result.output
@@ -232,7 +238,7 @@ def test_a_missing_table_is_named(audit: SealedAudit, bundle_copy: Path, short_s
     with duckdb.connect(str(bundle_copy / "evidence.duckdb")) as connection:
         connection.execute(f"DROP TABLE {table}")
     with pytest.raises(EvidenceError, match=table) as caught:
-        recompute(bundle_copy, read_record(audit.folder), suites=[str(short_suite)], progress=Silent())
+        _recompute(bundle_copy, read_record(audit.folder), suites=[str(short_suite)])
     assert caught.value.exit_code == 3
 
 
