@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cache
 from io import BytesIO
@@ -40,6 +42,8 @@ _WORDED = frozenset({"css/pdf.css", "css/difference_pdf.css"})
 _CSS_MESSAGE = re.compile(MESSAGE.pattern + r"\)")
 _COUNTERS = {"page": "counter(page)", "pages": "counter(pages)"}
 _CHART_TEXT = re.compile(r"<text\b[^>]*>[^<]*</text>")
+# How many more objects there are before a collection.
+_OBJECTS = 200_000
 _RELATIONSHIPS = {"findings.json": "Data", "diff.json": "Data", "manifest.json": "Supplement"}
 
 
@@ -96,8 +100,8 @@ def _render(
     moment: datetime,
     described: Mapping[str, str],
 ) -> bytes:
-    document = weasyprint.HTML(string=_drawable(page), base_url=SCHEME, url_fetcher=_fetch)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _rarely_collected():
+        document = weasyprint.HTML(string=_drawable(page), base_url=SCHEME, url_fetcher=_fetch)
         # WeasyPrint 70 leaves the ICC profile's file to the garbage collector.
         warnings.simplefilter("ignore", ResourceWarning)
         raw: bytes = document.write_pdf(
@@ -118,6 +122,17 @@ def _render(
             ],
         )
     return finish_pdf(raw)
+
+
+@contextmanager
+def _rarely_collected() -> Iterator[None]:
+    """Look for cycles seldom: millions of objects live to the end of a layout, and looking took a tenth of its time."""
+    before = gc.get_threshold()
+    gc.set_threshold(_OBJECTS, *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
 
 
 def _identifier(page: str, attachments: Mapping[str, bytes]) -> bytes:
