@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from audit.records import DifferenceResult, DiffParent, DiffRun, InstrumentPair, PartDifference, Verdict
 from reports.difference_view import Answer
-from reports.difference_words import RECORD, DifferenceNames, in_sd, shortened, verdict_cell
+from reports.difference_words import RECORD, DifferenceNames, in_sd, least_seen, shortened, verdict_cell
 from reports.language import _
 from reports.numbers import count, date_text, listed, plain, plural, short_digest, visible
 from reports.view import Cell, Column, Row, Table, whole
@@ -193,7 +193,7 @@ def _part(part: PartDifference, names: DifferenceNames, instruments: Sequence[In
             verdict_cell(part.verdict),
             Cell(_why(part, instruments)),
             Cell(in_sd(part.shift), sort=plain(part.shift)),
-            Cell(in_sd(part.detectable), sort=plain(part.detectable)),
+            Cell(least_seen(part.detectable), sort=plain(part.detectable)),
         )
     )
 

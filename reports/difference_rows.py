@@ -160,7 +160,7 @@ def _row(row: DifferenceRow, names: DifferenceNames) -> Row:
             Cell(span(row.low_90, row.high_90, places), detail=_margin(row, places), sort=plain(row.margin)),
             Cell(probability(row.q_value), detail=_effect(row), sort=plain(row.q_value)),
             Cell(decimal(row.noise_floor, places), sort=plain(row.noise_floor)),
-            Cell(decimal(row.detectable, places), sort=plain(row.detectable)),
+            Cell(_("any") if row.detectable == 0 else decimal(row.detectable, places), sort=plain(row.detectable)),
             verdict_cell(row.verdict),
         ),
         note=_("Reason given: {reason}. Row {id}.", reason=shortened(row.reason, REASON_MOST), id=visible(row.id)),

@@ -19,6 +19,8 @@ ELSEWHERE = N_("the HTML report and in diff.json, which is attached to this file
 # Longer texts are whole in the record: one without a break would take pages, and minutes to set.
 TITLE_MOST = 90
 REASON_MOST = 400
+# Two decimals are shown: what is smaller would read as nothing.
+_LEAST_SHOWN = 0.01
 _MARKS = {
     Verdict.CHANGED: "changed",
     Verdict.EQUIVALENT: "equivalent",
@@ -135,6 +137,13 @@ def span(low: float, high: float, places: int) -> str:
 def in_sd(value: float | None) -> str:
     """Return a number of standard deviations, or `not measured`."""
     return decimal(value) if value is None else _("{number} SD", number=decimal(value))
+
+
+def least_seen(value: float | None) -> str:
+    """Return the smallest change that could have been seen, in standard deviations; equal numbers hide none."""
+    if value is not None and value < _LEAST_SHOWN:
+        return _("any") if value == 0 else _("under {number} SD", number=decimal(_LEAST_SHOWN))
+    return in_sd(value)
 
 
 def by_evidence(rows: Sequence[DifferenceRow]) -> list[DifferenceRow]:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from audit.records import DifferenceResult, InstrumentPair
 
 _BUNDLE = click.Path(path_type=Path)
+# Two decimals are shown: what is smaller would read as nothing.
+_LEAST_SHOWN = 0.01
 
 
 @click.command()
@@ -92,7 +94,7 @@ def print_difference(result: DifferenceResult, folder: Path) -> None:
         click.echo(printable(f"SAE       {pair.base}: {_instrument(pair)}"))
     width = max((len(part.id) for part in (*result.concepts, *result.mixes)), default=0)
     for part in (*result.concepts, *result.mixes):
-        least = "" if part.detectable is None else f"; a change of {part.detectable:.2f} SD could be seen"
+        least = "" if part.detectable is None else f"; {_least(part.detectable)} could be seen"
         click.echo(printable(f"{part.verdict.value:<16}{part.id:<{width}}  {part.reason}{least}"))
     counts = ", ".join(f"{count:,} {verdict}" for verdict, count in result.counts.items())
     click.echo(f"rows      {counts}")
@@ -100,6 +102,12 @@ def print_difference(result: DifferenceResult, folder: Path) -> None:
         click.echo("noise     floor not measured; give --noise")
     click.echo(f"report    {folder / 'report.pdf'}")
     click.echo(f"          {folder / 'report.html'}")
+
+
+def _least(detectable: float) -> str:
+    if not detectable:
+        return "any change"
+    return f"a change of {detectable:.2f} SD" if detectable >= _LEAST_SHOWN else f"a change under {_LEAST_SHOWN} SD"
 
 
 def _instrument(pair: InstrumentPair) -> str:
