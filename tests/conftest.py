@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+import pickle
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
@@ -20,7 +24,7 @@ from audit.planning import planned
 from audit.progress import Silent
 from audit.request import AuditRequest
 from audit.signing.dsse import sign_payload
-from audit.signing.keys import Signer, certificate_path, load_signer, new_sealing_key
+from audit.signing.keys import KEY_NAME, Signer, certificate_path, load_signer, new_sealing_key
 from audit.signing.plan import Plan, plan_statement, read_plan
 from audit.signing.statement import SignerBlock
 from probes.loader import load_suites
@@ -43,11 +47,20 @@ class SealedAudit:
 
 
 @pytest.fixture(scope="session")
-def signer(tmp_path_factory: pytest.TempPathFactory) -> Signer:
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder that all processes of this test run share."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+@pytest.fixture(scope="session")
+def signer(shared: Path) -> Signer:
     """Return a real sealing key, made for this test run."""
-    folder = tmp_path_factory.mktemp("keys") / "seal"
-    made = new_sealing_key(folder, "Test seal", organisation="Tests", days=30, not_before=MOMENT - timedelta(days=1))
-    return load_signer(made.key_path, made.certificate_path, at=MOMENT)
+    with alone(shared / "seal.lock"):
+        folder, begin = shared / "seal", MOMENT - timedelta(days=1)
+        if not folder.exists():
+            new_sealing_key(folder, "Test seal", organisation="Tests", days=30, not_before=begin)
+    return load_signer(folder / KEY_NAME, certificate_path(folder), at=MOMENT)
 
 
 @pytest.fixture(scope="session")
@@ -59,13 +72,15 @@ def certificate(signer: Signer, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 @pytest.fixture(scope="session")
-def short_suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def short_suite(shared: Path) -> Path:
     """Return the shipped finance suite with its first frame only: real scenarios, a third of the prompts."""
-    folder = tmp_path_factory.mktemp("suite") / "finance"
-    shutil.copytree(Path(str(files("probes.suites"))) / "finance", folder)
-    suite = yaml.safe_load((folder / "suite.yaml").read_text())
-    suite |= {"frames": suite["frames"][:1], "concepts": ["insider_trading"], "mixes": [], "subsets": {}}
-    (folder / "suite.yaml").write_text(yaml.safe_dump(suite))
+    folder = shared / "suite" / "finance"
+    with alone(shared / "suite.lock"):
+        if not folder.exists():
+            shutil.copytree(Path(str(files("probes.suites"))) / "finance", folder)
+            suite = yaml.safe_load((folder / "suite.yaml").read_text())
+            suite |= {"frames": suite["frames"][:1], "concepts": ["insider_trading"], "mixes": [], "subsets": {}}
+            (folder / "suite.yaml").write_text(yaml.safe_dump(suite))
     return folder
 
 
@@ -82,14 +97,33 @@ def short_config(short_suite: Path) -> AuditConfig:
 
 
 @pytest.fixture(scope="session")
-def audit(
-    short_config: AuditConfig, signer: Signer, certificate: Path, tmp_path_factory: pytest.TempPathFactory
-) -> SealedAudit:
-    """Return one sealed audit of the real default model, done as planned. Tests must not change it."""
-    out = tmp_path_factory.mktemp("audits") / "bundle"
-    plan = seal_plan(short_config, signer, at=MOMENT - timedelta(hours=1))
-    request = AuditRequest(short_config, out, signer, MOMENT, "affidavit run --plan plan --out bundle", plan=plan)
-    return SealedAudit(run_audit(request, progress=Silent()), request, certificate)
+def audit(short_config: AuditConfig, signer: Signer, certificate: Path, shared: Path) -> SealedAudit:
+    """Return one sealed audit of the real default model, done as planned. Tests must not change it.
+
+    The first process that asks makes it; the others wait for it.
+    """
+    out, made = shared / "audit" / "bundle", shared / "audit" / "made.pickle"
+    with alone(shared / "audit.lock"):
+        if not made.exists():
+            plan = seal_plan(short_config, signer, at=MOMENT - timedelta(hours=1))
+            request = _planned_request(short_config, out, signer, plan)
+            made.write_bytes(pickle.dumps((run_audit(request, progress=Silent()), plan.data)))
+    result, plan_bytes = pickle.loads(made.read_bytes())  # noqa: S301 - written above
+    return SealedAudit(
+        result, _planned_request(short_config, out, signer, read_plan(plan_bytes, item="plan")), certificate
+    )
+
+
+def _planned_request(config: AuditConfig, out: Path, signer: Signer, plan: Plan) -> AuditRequest:
+    return AuditRequest(config, out, signer, MOMENT, "affidavit run --plan plan --out bundle", plan=plan)
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Hold a lock that one process of the test run has at a time."""
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 from dataclasses import replace
 from datetime import timedelta
@@ -275,23 +274,6 @@ def test_a_model_that_does_not_exist_is_refused(tmp_path: Path, monkeypatch: pyt
     (tmp_path / "empty").mkdir()
     with pytest.raises(ModelUnavailable):
         load_model(ModelConfig(source=str(tmp_path / "empty")))
-
-
-def test_a_killed_run_resumes_with_the_same_findings(audit: SealedAudit, tmp_path: Path) -> None:
-    """Half the shards are there and are used, the other half is captured again: equal inputs give an equal digest.
-
-    A shard that belongs to other inputs and a half-written file are thrown away.
-    """
-    unfinished = tmp_path / ".again.unfinished" / "activations"
-    unfinished.mkdir(parents=True)
-    for path in sorted((audit.folder / "activations").iterdir())[::2]:
-        shutil.copy(path, unfinished)
-    (unfinished / "0123456789abcdef.rows.parquet").write_bytes(b"of another run")
-    (unfinished / ".0123.rows.parquet.unfinished").write_bytes(b"half")
-    again = run_audit(replace(audit.request, out=tmp_path / "again"), progress=Silent())
-    assert again.findings_digest == audit.result.findings_digest
-    assert [p.name for p in tmp_path.iterdir()] == ["again"]
-    assert not (again.folder / "activations" / "0123456789abcdef.rows.parquet").exists()
 
 
 def test_the_manifest_has_the_digest_of_the_activations(audit: SealedAudit) -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
 from audit.config import AnalysisConfig, AuditConfig, FidelityConfig, ModelConfig, ProbeConfig, SaeConfig
@@ -15,8 +19,8 @@ from tests.planting import ALONE, SHARED_AXIS, WORDS, save_model, save_sae, save
 
 
 @pytest.fixture(scope="module")
-def result(signer: Signer, tmp_path_factory: pytest.TempPathFactory) -> AuditResult:
-    """Return a whole audit of the planted model."""
+def asked(signer: Signer, tmp_path_factory: pytest.TempPathFactory) -> AuditRequest:
+    """Return what a whole audit of the planted model asks for."""
     root = tmp_path_factory.mktemp("planted")
     config = AuditConfig(
         model=ModelConfig(source=str(save_model(root / "model"))),
@@ -26,8 +30,13 @@ def result(signer: Signer, tmp_path_factory: pytest.TempPathFactory) -> AuditRes
         # An untrained head has no loss to speak of: the fidelity of the site is what is asked here.
         fidelity=FidelityConfig(amber_delta_ce=100.0),
     )
-    request = AuditRequest(config, root / "bundle", signer, MOMENT, "affidavit run --out bundle")
-    return run_audit(request, progress=Silent())
+    return AuditRequest(config, root / "bundle", signer, MOMENT, "affidavit run --out bundle")
+
+
+@pytest.fixture(scope="module")
+def result(asked: AuditRequest) -> AuditResult:
+    """Return its audit."""
+    return run_audit(asked, progress=Silent())
 
 
 def contrast(result: AuditResult, concept: str, wanted: Contrast) -> ContrastResult:
@@ -75,3 +84,20 @@ def test_where_nothing_was_planted_nothing_is_claimed(result: AuditResult) -> No
 def test_the_reconstruction_is_exact(result: AuditResult) -> None:
     """One axis a latent: nothing is lost."""
     assert result.findings.saes[0].fidelity.fvu == pytest.approx(0.0, abs=1e-6)
+
+
+def test_a_killed_run_resumes_with_the_same_findings(asked: AuditRequest, result: AuditResult, tmp_path: Path) -> None:
+    """Half the shards are there and are used, the other half is captured again: equal inputs give an equal digest.
+
+    A shard that belongs to other inputs and a half-written file are thrown away.
+    """
+    unfinished = tmp_path / ".again.unfinished" / "activations"
+    unfinished.mkdir(parents=True)
+    for path in sorted((result.folder / "activations").iterdir())[::2]:
+        shutil.copy(path, unfinished)
+    (unfinished / "0123456789abcdef.rows.parquet").write_bytes(b"of another run")
+    (unfinished / ".0123.rows.parquet.unfinished").write_bytes(b"half")
+    again = run_audit(replace(asked, out=tmp_path / "again"), progress=Silent())
+    assert again.findings_digest == result.findings_digest
+    assert [p.name for p in tmp_path.iterdir()] == ["again"]
+    assert not (again.folder / "activations" / "0123456789abcdef.rows.parquet").exists()

@@ -15,10 +15,8 @@ from audit.records import Contrast, Estimate, Finding, Lexical, PrecisionResult,
 from probes.loader import load_suites
 from reports.provenance import precision_words
 
-SUITES = ("healthcare",)
-CONFIG = AuditConfig(
-    model=ModelConfig(dtype=Dtype.BF16), probes=ProbeConfig(suites=SUITES), sae=SaeConfig(("default",))
-)
+PROBES = ProbeConfig(suites=("healthcare",), subset="demo")
+CONFIG = AuditConfig(model=ModelConfig(dtype=Dtype.BF16), probes=PROBES, sae=SaeConfig(("default",)))
 
 
 def finding(subject: Subject, latent: int) -> Finding:
@@ -50,7 +48,7 @@ def finding(subject: Subject, latent: int) -> Finding:
 @pytest.fixture(scope="module")
 def subject() -> Subject:
     """Return the default model in bf16 with the shipped SAEs and one suite."""
-    return load_subject(read_inputs(load_suites(SUITES), CONFIG, Silent()), CONFIG)
+    return load_subject(read_inputs(load_suites(PROBES.suites, subset=PROBES.subset), CONFIG, Silent()), CONFIG)
 
 
 def test_bf16_is_compared_with_fp32_on_the_same_prompts(subject: Subject) -> None:
