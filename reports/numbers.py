@@ -149,6 +149,9 @@ def visible_token(text: str) -> str:
 
 
 def _spelt(text: str, written: Mapping[str, str]) -> str:
+    # Most texts: nothing in them hides, and `written` names line breaks and the like alone.
+    if text.isascii() and text.isprintable():
+        return text
     parts, stacked = [], 0
     for char in text:
         category = unicodedata.category(char)

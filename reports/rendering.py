@@ -66,6 +66,7 @@ DIFFERENCE = Layout(
 )
 
 
+@cache
 def environment() -> Environment:
     """Return the one template environment: undefined names are errors, and every value is escaped.
 
