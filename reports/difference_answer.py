@@ -9,7 +9,18 @@ from audit.records import DifferenceResult, DiffParent, DiffRun, InstrumentPair,
 from reports.difference_view import Answer
 from reports.difference_words import RECORD, DifferenceNames, in_sd, least_seen, shortened, verdict_cell
 from reports.language import _
-from reports.numbers import count, date_text, listed, plain, plural, short_digest, visible
+from reports.numbers import (
+    NOT_MEASURED,
+    count,
+    date_text,
+    decimal,
+    listed,
+    plain,
+    plural,
+    probability,
+    short_digest,
+    visible,
+)
 from reports.view import Cell, Column, Row, Table, whole
 
 NAMED_CHANGES = 3
@@ -78,9 +89,21 @@ def _sentences(result: DifferenceResult, names: DifferenceNames) -> list[str]:
             found.append(_("Changed, the surest first: {concepts}.", concepts=first))
         else:
             found.append(_("The surest changes: {concepts}.", concepts=first))
+        found.append(_standing(changed, names))
     if result.mixes:
         found.append(gist(result.mixes, mixes=True))
     return found
+
+
+def _standing(changed: Sequence[PartDifference], names: DifferenceNames) -> str:
+    """Return whether any change is about one concept."""
+    outlying = [names.title(part.id) for part in changed if part.outlying]
+    if outlying:
+        return _("Changed by far more than the others: {concepts}.", concepts=listed(outlying[:NAMED_CHANGES]))
+    return _(
+        "None changed by far more than the others: this may be what training on anything does, and nothing here shows"
+        " that one concept was meant."
+    )
 
 
 def _seal(run: DiffRun) -> str:
@@ -148,6 +171,7 @@ def _parts(
                 Column(_("Verdict")),
                 Column(_("Why")),
                 Column(_("Shift"), numeric=True, detail=_("beyond sampling")),
+                Column(_("Beside the others"), numeric=True, detail=_("how far")),
                 Column(_("Could be seen"), numeric=True, detail=_("smallest")),
             ),
             rows=tuple(_part(part, names, result.instruments) for part in sorted(parts, key=lambda part: part.rank)),
@@ -157,6 +181,15 @@ def _parts(
             record=RECORD,
         )
     )
+
+
+def _beside(part: PartDifference) -> Cell:
+    """Return how far a part moved beside the others, and whether that is an alarm."""
+    if part.ratio_p is None:
+        return Cell(_(NOT_MEASURED))
+    ratio = _("no other moved") if part.ratio is None else _("{number} times", number=decimal(part.ratio, 1))
+    said = _("outlying: {ratio}", ratio=ratio) if part.outlying else ratio
+    return Cell(said, detail=_("p = {p}", p=probability(part.ratio_p)), sort=plain(part.ratio))
 
 
 def _why(part: PartDifference, instruments: Sequence[InstrumentPair]) -> str:
@@ -193,6 +226,7 @@ def _part(part: PartDifference, names: DifferenceNames, instruments: Sequence[In
             verdict_cell(part.verdict),
             Cell(_why(part, instruments)),
             Cell(in_sd(part.shift), sort=plain(part.shift)),
+            _beside(part),
             Cell(least_seen(part.detectable), sort=plain(part.detectable)),
         )
     )

@@ -40,6 +40,15 @@ _WORDS = (
         ),
     ),
     (
+        N_("Beside the others"),
+        N_(
+            "How many times as far a concept moved as the other concepts did together. Training on anything moves"
+            " most concepts. “Outlying” says that a change of everything would rarely leave one so far ahead: if"
+            " effects are draws from one normal distribution around zero, the ratio of squares follows an F"
+            " distribution. The chance of any false alarm is bounded over all concepts."
+        ),
+    ),
+    (
         N_("Feature"),
         N_(
             "One direction that the instrument, a sparse autoencoder (SAE), reads in the model's inner state. Compared"
@@ -115,10 +124,10 @@ _LIMITATIONS = (
     ),
 )
 _SOURCES = N_(
-    "Benjamini and Hochberg 1995 (false discovery rate). Efron 1987 (BCa intervals). Jonker and Volgenant 1987"
-    " (assignment). Pagano and Tritchler 1983 (exact permutation distribution). Paulo and Belrose 2025, arXiv"
-    " 2501.16615 (features of another seed). Schuirmann 1987 (two one-sided tests). Winkler et al. 2014 (sign-flip"
-    " tests)."
+    "Benjamini and Hochberg 1995 (false discovery rate). Efron 1987 (BCa intervals). Holm 1979 (alarms over all"
+    " concepts). Jonker and Volgenant 1987 (assignment). Pagano and Tritchler 1983 (exact permutation distribution)."
+    " Paulo and Belrose 2025, arXiv 2501.16615 (features of another seed). Schuirmann 1987 (two one-sided tests)."
+    " Winkler et al. 2014 (sign-flip tests)."
 )
 
 
@@ -165,6 +174,7 @@ def margins_chapter(margins: DiffMargins) -> Chapter:
         (_("False discovery rate of “changed”, over all rows together"), f"{margins.fdr_q:g}"),
         (_("Level of each of the two one-sided tests of equivalence"), f"{margins.tost_alpha:g}"),
         (_("Scenarios that equivalence takes at least"), count(margins.least_scenarios)),
+        (_("Chance of any false alarm “outlying”, over all concepts together"), f"{margins.outlying_alpha:g}"),
         (_("Largest ratio of an SAE's FVU on the two models"), f"{margins.fvu_ratio:g}"),
         (_("Largest distance of its rises of cross-entropy"), _("{number} nats", number=f"{margins.delta_ce:g}")),
         (_("Least correlation of matched features"), f"{margins.match_r:g}"),

@@ -104,19 +104,35 @@ def compare_rows(
     )
 
 
-def excess_shift(rows: Sequence[PairedValues]) -> float | None:
-    """Return the root mean square effect of some rows less what sampling explains; None where no row has a scale.
+@dataclass(frozen=True, slots=True)
+class Shift:
+    """How far some rows moved together.
+
+    Args:
+        mean_square: of their effects, in squared standard deviations, sampling included.
+        excess: the root of what is left of it without the part that sampling explains.
+    """
+
+    mean_square: float
+    excess: float
+
+
+def shift_of(rows: Sequence[PairedValues]) -> Shift | None:
+    """Return how far some rows moved together; None where no row has a scale.
 
     Effects are mean differences in standard deviations; beyond 5 they count as 5, so that one row with next to no
-    spread does not speak for all. 0 is all that sampling explains.
+    spread does not speak for all. An excess of 0 is all that sampling explains.
     """
-    excess = []
+    squares, sampling = [], []
     for row in rows:
         if row.scale is not None and len(row.base) > 1:
             difference = _difference(row) / row.scale
             error = float(difference.std(ddof=1)) / sqrt(len(difference))
-            excess.append(min(abs(float(difference.mean())), _MOST_EFFECT) ** 2 - min(error, _MOST_EFFECT) ** 2)
-    return sqrt(max(float(np.mean(excess)), 0.0)) if excess else None
+            squares.append(min(abs(float(difference.mean())), _MOST_EFFECT) ** 2)
+            sampling.append(min(error, _MOST_EFFECT) ** 2)
+    if not squares:
+        return None
+    return Shift(float(np.mean(squares)), sqrt(max(float(np.mean(np.subtract(squares, sampling))), 0.0)))
 
 
 def _difference(row: PairedValues) -> FloatArray:

@@ -11,7 +11,7 @@ import click
 from audit.cli.sealing_key import signing_options
 
 if TYPE_CHECKING:
-    from audit.records import DifferenceResult, InstrumentPair
+    from audit.records import DifferenceResult, InstrumentPair, PartDifference
 
 _BUNDLE = click.Path(path_type=Path)
 # Two decimals are shown: what is smaller would read as nothing.
@@ -95,13 +95,20 @@ def print_difference(result: DifferenceResult, folder: Path) -> None:
     width = max((len(part.id) for part in (*result.concepts, *result.mixes)), default=0)
     for part in (*result.concepts, *result.mixes):
         least = "" if part.detectable is None else f"; {_least(part.detectable)} could be seen"
-        click.echo(printable(f"{part.verdict.value:<16}{part.id:<{width}}  {part.reason}{least}"))
+        click.echo(printable(f"{part.verdict.value:<16}{part.id:<{width}}  {part.reason}{least}{_beside(part)}"))
     counts = ", ".join(f"{count:,} {verdict}" for verdict, count in result.counts.items())
     click.echo(f"rows      {counts}")
     if not result.noise:
         click.echo("noise     floor not measured; give --noise")
     click.echo(f"report    {folder / 'report.pdf'}")
     click.echo(f"          {folder / 'report.html'}")
+
+
+def _beside(part: PartDifference) -> str:
+    if part.outlying:
+        moved = "no other moved" if part.ratio is None else f"{part.ratio:.1f} times as far as the others"
+        return f"; OUTLYING: {moved}, p = {part.ratio_p:.2g}"
+    return "" if part.ratio is None else f"; {part.ratio:.1f} times as far as the others"
 
 
 def _least(detectable: float) -> str:

@@ -7,10 +7,12 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import cache
+from math import isfinite
 from statistics import median
 
 from audit import __version__
-from audit.analysis.difference import Compared, PairedValues, compare_rows, excess_shift
+from audit.analysis.difference import Compared, PairedValues, compare_rows, shift_of
+from audit.analysis.outlying import outlying
 from audit.differences.asking import AskedRow, asked_latents, asked_rows
 from audit.differences.contexts import paired_contexts
 from audit.differences.instruments import Instruments, pair_instruments, read_instruments
@@ -41,6 +43,8 @@ _ALWAYS_UNMEASURED = (
     "Causal effects: they are of interventions on one model, and are not paired by scenario.",
 )
 
+_FEATURES = frozenset({RowKind.FEATURE})
+_INTERACTIONS = frozenset({RowKind.INTERACTION})
 _ANSWERS = frozenset({RowKind.OUTCOME, RowKind.ANSWER})
 
 
@@ -107,8 +111,8 @@ def compare_bundles(
         noise=tuple(opened.parent for opened in noise),
         setup=setup,
         instruments=tuple(pair.record for pair in instruments),
-        concepts=_parts(one.concepts, records, values, instruments, kind=RowKind.FEATURE, behaviour=_ANSWERS),
-        mixes=_parts(one.mixes, records, values, instruments, kind=RowKind.INTERACTION),
+        concepts=_parts(one.concepts, records, values, instruments, margins, kinds=(_FEATURES, _ANSWERS)),
+        mixes=_parts(one.mixes, records, values, instruments, margins, kinds=(_INTERACTIONS,)),
         tests=len(records),
         rows=records,
         counts={verdict.value: counts[verdict.value] for verdict in Verdict if verdict is not Verdict.NOT_COMPARABLE},
@@ -207,26 +211,28 @@ def _parts(
     rows: Sequence[DifferenceRow],
     values: Sequence[PairedValues],
     instruments: Sequence[Instruments],
+    margins: DiffMargins,
     *,
-    kind: RowKind,
-    behaviour: frozenset[RowKind] = frozenset(),
+    kinds: Sequence[frozenset[RowKind]],
 ) -> tuple[PartDifference, ...]:
     """Return the verdicts on some concepts or mixes, those with the most evidence of change first.
 
-    Rows of features (`kind`) and of behaviour are each summed up alone, and the larger speaks: few answers would not be
-    heard among many features, and where no feature can be compared the answers still are.
+    Rows of features (the first of `kinds`) and of behaviour are each summed up alone, and the larger speaks: few
+    answers would not be heard among many features, and where no feature can be compared the answers still are.
     """
     found = []
     pairs = list(zip(rows, values, strict=True))
-    for part in parts:
+    shifts = [
+        [shift_of([value for row, value in pairs if row.part == part.id and row.kind in kind]) for part in parts]
+        for kind in kinds
+    ]
+    beside = outlying([[None if shift is None else shift.mean_square for shift in own] for own in shifts])
+    for n, part in enumerate(parts):
         own = [row for row in rows if row.part == part.id]
         counts = Counter(row.verdict for row in own)
-        shifts = [
-            excess_shift([value for row, value in pairs if row.part == part.id and row.kind in kinds])
-            for kinds in (frozenset({kind}), behaviour)
-        ]
         unread = [pair.record.base for pair in instruments if not pair.comparable(part.id)]
         verdict, reason = _verdict(own, unread)
+        stands = beside[n]
         found.append(
             PartDifference(
                 id=part.id,
@@ -235,12 +241,15 @@ def _parts(
                 verdict=verdict,
                 reason=reason,
                 rank=0,
-                shift=max((found for found in shifts if found is not None), default=None),
-                detectable=_detectable([row for row in own if row.kind is kind]),
+                shift=max((shift.excess for kind in shifts if (shift := kind[n]) is not None), default=None),
+                detectable=_detectable([row for row in own if row.kind in kinds[0]]),
                 rows=len(own),
                 changed=counts[Verdict.CHANGED],
                 equivalent=counts[Verdict.EQUIVALENT],
                 inconclusive=counts[Verdict.INCONCLUSIVE],
+                ratio=stands.ratio if stands is not None and isfinite(stands.ratio) else None,
+                ratio_p=None if stands is None else stands.p,
+                outlying=verdict is Verdict.CHANGED and stands is not None and stands.p <= margins.outlying_alpha,
             )
         )
     ordered = sorted(found, key=lambda one: (one.verdict is not Verdict.CHANGED, -(one.shift or 0.0), one.id))

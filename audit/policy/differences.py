@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
 from pydantic.dataclasses import dataclass
@@ -10,7 +10,9 @@ from pydantic.dataclasses import dataclass
 from audit.policy.asks import STRICT, Count, Names, Share, listed
 from audit.policy.bounds import count_at_most
 from audit.policy.subjects import Subject, SubjectKind, failed, passed, unresolved
-from audit.records import RulePoint, Verdict
+from audit.records import PartDifference, RulePoint, Verdict
+
+_NAMED = 5
 
 
 @dataclass(frozen=True, slots=True, config=STRICT, kw_only=True)
@@ -22,13 +24,15 @@ class DifferenceAsk:
 
     concepts: Names = ()
     changed_at_most: Count | None = None
+    outlying_at_most: Count | None = None
     equivalent: Names = ()
     inconclusive_at_most: Share | None = None
 
     def problems(self) -> Iterator[str]:
         """Yield what is missing."""
-        if self.changed_at_most is None and not self.equivalent and self.inconclusive_at_most is None:
-            yield "changed_at_most, equivalent or inconclusive_at_most"
+        limits = (self.changed_at_most, self.outlying_at_most, self.inconclusive_at_most)
+        if not self.equivalent and all(limit is None for limit in limits):
+            yield "changed_at_most, outlying_at_most, equivalent or inconclusive_at_most"
 
     def asks(self) -> str:
         """Return the rule in words."""
@@ -36,6 +40,8 @@ class DifferenceAsk:
         parts = []
         if self.changed_at_most is not None:
             parts.append(f"at most {self.changed_at_most} of {where} changed")
+        if self.outlying_at_most is not None:
+            parts.append(f"at most {self.outlying_at_most} of {where} changed by far more than the others")
         if self.equivalent:
             parts.append(f"{', '.join(self.equivalent)} shown equivalent")
         if self.inconclusive_at_most is not None:
@@ -55,17 +61,28 @@ class DifferenceAsk:
                 kinds = {Verdict.EQUIVALENT: passed, Verdict.CHANGED: failed}
                 yield kinds.get(part.verdict, unresolved)(part.id, f"{part.verdict.value}: {part.reason}")
         own = [part for part in parts.values() if not self.concepts or part.id in self.concepts]
-        if not own:
-            return
-        if self.changed_at_most is not None:
+        if own:
+            yield from self._limits(own)
+
+    def _limits(self, own: Sequence[PartDifference]) -> Iterator[RulePoint]:
+        """Yield each limit on how many of some concepts and mixes changed, stand out or stay open."""
+        if self.changed_at_most is not None or self.outlying_at_most is not None:
             for part in own:
                 if part.verdict is Verdict.NOT_COMPARABLE:
                     yield unresolved(part.id, f"not comparable: {part.reason}")
+        if self.changed_at_most is not None:
             changed = [part.id for part in own if part.verdict is Verdict.CHANGED]
-            what = f"of {len(own)} changed" + (f" ({', '.join(changed[:5])})" if changed else "")
-            yield count_at_most(len(changed), self.changed_at_most, place="difference", what=what)
+            yield _at_most(self.changed_at_most, changed, f"of {len(own)} changed")
+        if self.outlying_at_most is not None:
+            outlying = [part.id for part in own if part.outlying]
+            yield _at_most(self.outlying_at_most, outlying, f"of {len(own)} changed by far more than the others")
         if self.inconclusive_at_most is not None:
             unclear = sum(part.verdict not in {Verdict.CHANGED, Verdict.EQUIVALENT} for part in own)
             make = passed if unclear / len(own) <= self.inconclusive_at_most else failed
             said = f"{unclear} of {len(own)} inconclusive or not comparable, at most {self.inconclusive_at_most:.0%}"
             yield make("difference", said, inconclusive=unclear, compared=len(own))
+
+
+def _at_most(limit: int, found: Sequence[str], what: str) -> RulePoint:
+    named = f" ({', '.join(found[:_NAMED])})" if found else ""
+    return count_at_most(len(found), limit, place="difference", what=f"{what}{named}")

@@ -46,6 +46,7 @@ class DiffMargins:
         match_prompts: how many discovery prompts latents are matched on, at most.
         match_tokens: a latent that fires on fewer of their tokens is not matched.
         match_shifts: circular shifts of the tokens for the null of the correlations.
+        outlying_alpha: the chance of any false alarm that a concept is outlying, in one comparison.
         bootstrap, seed: resamples of scenarios, and what draws them.
     """
 
@@ -60,6 +61,7 @@ class DiffMargins:
     match_prompts: int = 600
     match_tokens: int = 8
     match_shifts: int = 3
+    outlying_alpha: float = 0.05
     bootstrap: int = 2000
     seed: int = 20260101
 
@@ -193,6 +195,11 @@ class PartDifference:
     root mean square effect of their feature rows (interactions, of a mix) or of their answers, whichever is larger,
     with the part that sampling alone explains taken off; None where there is no such row. `detectable` is the median of
     the smallest changes that the rows of features would have found, in standard deviations.
+
+    `ratio` is the root mean square effect of its feature rows, or of its answers, over that of the other concepts; the
+    kind of rows that stands out more counts. None where there are no others to compare with, or no other moved.
+    `ratio_p` says how often so large a ratio comes of a change that is not about one concept, adjusted over all
+    concepts; `outlying`: it changed, and that chance is below the level.
     """
 
     id: str
@@ -207,6 +214,9 @@ class PartDifference:
     changed: int
     equivalent: int
     inconclusive: int
+    ratio: float | None = None
+    ratio_p: float | None = None
+    outlying: bool = False
 
 
 @dataclass(frozen=True, slots=True)

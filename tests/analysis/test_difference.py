@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audit.analysis.difference import PairedValues, compare_rows, excess_shift, stricter_spread
+from audit.analysis.difference import PairedValues, compare_rows, shift_of, stricter_spread
 from audit.analysis.power import detectable_shift
 from audit.records import DiffMargins, Verdict
 
@@ -121,9 +121,13 @@ def test_the_floor_holds_a_change_back() -> None:
 def test_the_excess_shift_leaves_out_what_sampling_explains() -> None:
     """Pure scatter has next to no excess; a shift of half a standard deviation has about that much."""
     rng = np.random.default_rng(6)
-    still = excess_shift([shifted(rng, shift=0.0, spread=1.0) for _ in range(400)])
-    moved = excess_shift([shifted(rng, shift=0.5, spread=1.0) for _ in range(400)])
+    still = shift_of([shifted(rng, shift=0.0, spread=1.0) for _ in range(400)])
+    moved = shift_of([shifted(rng, shift=0.5, spread=1.0) for _ in range(400)])
     assert still is not None
-    assert still < 0.1
-    assert moved == pytest.approx(0.5, abs=0.05)
-    assert excess_shift([PairedValues(np.ones(N), np.ones(N), None)]) is None
+    assert moved is not None
+    assert still.excess < 0.1
+    assert moved.excess == pytest.approx(0.5, abs=0.05)
+    # With sampling: the variance of a mean of 24 differences on top.
+    assert still.mean_square == pytest.approx(1 / N, rel=0.3)
+    assert moved.mean_square > moved.excess**2
+    assert shift_of([PairedValues(np.ones(N), np.ones(N), None)]) is None

@@ -145,7 +145,7 @@ def _changes(*changes: tuple[str, Verdict]) -> Difference:
 def _part(name: str, verdict: Verdict) -> PartDifference:
     return PartDifference(
         id=name, title=name, domain="tests", verdict=verdict, reason="d", rank=1, shift=None, detectable=None,
-        rows=1, changed=0, equivalent=0, inconclusive=0,
+        rows=1, changed=0, equivalent=0, inconclusive=0, ratio=9.0, ratio_p=0.001, outlying=name == "b",
     )  # fmt: skip
 
 
@@ -156,6 +156,9 @@ def _part(name: str, verdict: Verdict) -> PartDifference:
         ("difference = { changed_at_most = 1 }", OPEN),
         ("difference = { changed_at_most = 0 }", FAIL),
         ('difference = { changed_at_most = 0, concepts = ["a"] }', PASS),
+        ('difference = { outlying_at_most = 0, concepts = ["a", "c"] }', PASS),
+        ("difference = { outlying_at_most = 0 }", FAIL),
+        ('difference = { outlying_at_most = 0, concepts = ["a", "d"] }', OPEN),
         ('difference = { equivalent = ["a"] }', PASS),
         ('difference = { equivalent = ["b"] }', FAIL),
         ('difference = { equivalent = ["c"] }', OPEN),

@@ -86,7 +86,7 @@ def test_every_row_of_the_record_is_printed_under_its_name() -> None:
         assert moved.text == signed(row.difference.value, places)
         assert inside.text == f"[{signed(row.low_90, places)}, {signed(row.high_90, places)}]"
         assert floor.text == decimal(row.noise_floor, places)
-        assert least.text == decimal(row.detectable, places)
+        assert least.text == ("any" if row.detectable == 0 else decimal(row.detectable, places))
         assert verdict.mark == row.verdict.value
         assert row.reason in rows[row.id].note
 
@@ -108,12 +108,27 @@ def test_page_one_is_the_answer() -> None:
     ]
     page = page_of(result)
     assert all(f"Reason given: {part.reason}." in page for part in by_rank)
-    assert all(row.cells[5].text.endswith(" SD") for row in answer.concepts.rows)
+    for part, row in zip(by_rank, answer.concepts.rows, strict=True):
+        ratio = "no other moved" if part.ratio is None else f"{part.ratio:.1f} times"
+        assert row.cells[5].text.removeprefix("outlying: ") == (NOT_MEASURED if part.ratio_p is None else ratio)
+        assert row.cells[5].text.startswith("outlying") == part.outlying
+        assert row.cells[6].text == ("any" if part.detectable == 0 else f"{part.detectable:.2f} SD")
+    assert by_rank[0].outlying
+    assert answer.sentences[2] == f"Changed by far more than the others: {by_rank[0].title}."
     assert answer.concepts.printed == answer.concepts.rows
     assert by_rank[0].title in answer.sentences[1]
     assert "Acme model audit" in answer.seal
     assert "22 November 2026" in answer.seal
     assert any("no pass" in sentence for sentence in answer.unsaid)
+
+
+def test_where_no_concept_stands_out_that_is_said() -> None:
+    """Where all moved, nothing shows that one was meant: on page one, and no row is marked."""
+    result = difference(CHANGED)
+    alike = tuple(replace(part, ratio=1.2, ratio_p=0.8, outlying=False) for part in result.concepts)
+    answer = view_of(replace(result, concepts=alike)).answer
+    assert answer.sentences[2].startswith("None changed by far more than the others")
+    assert {row.cells[5].text for row in answer.concepts.rows} == {"1.2 times"}
 
 
 def test_the_page_embeds_the_record_where_every_report_has_it() -> None:
