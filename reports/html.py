@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from audit.errors import EvidenceError
 from audit.packing import pack
+from reports.directions import isolated
 from reports.language import _, speaking
 from reports.rendering import AUDIT, MESSAGE, Layout, asset, asset_text, environment
 from reports.view import Printable
@@ -51,7 +52,7 @@ def render_html(view: Printable, *, findings_json: bytes, layout: Layout = AUDIT
                 findings=_packed(findings_json, item=layout.record),
             )
         )
-    return page.encode("utf-8")
+    return isolated(page).encode("utf-8")
 
 
 def _script_words(script: str) -> Markup:

@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from audit.digests import digest_code
 from audit.packing import PACKED_TYPE, pack
+from reports.directions import isolated
 from reports.language import N_, _, ngettext
 
 PACKAGE = "templates"
@@ -81,7 +82,7 @@ def environment() -> Environment:
     )
     # The extension adds this method; the messages have placeholders of their own, so they keep the old style.
     found.install_gettext_callables(_, ngettext, newstyle=False)  # type: ignore[attr-defined]
-    found.filters["packed"] = lambda markup: pack(str(markup).encode("utf-8"))
+    found.filters["packed"] = lambda markup: pack(isolated(str(markup)).encode("utf-8"))
     found.filters["ids"] = lambda markup: " ".join(_TARGET.findall(str(markup)))
     found.globals["packed_type"] = PACKED_TYPE
     return found
