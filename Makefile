@@ -41,13 +41,16 @@ cards: install
 catalogue: install
 	$(BIN)/python -m tests.reports.catalogue
 
-# The reports of the demonstration, as they are handed out; docs/examples/README.md says what they are.
+# The reports of both demonstrations, as they are handed out; docs/examples/README.md says what they are.
 EXAMPLES := docs/examples
 examples: install pango
 	rm -rf build/examples && mkdir -p build/examples
 	cd build/examples && $(abspath $(BIN))/affidavit demo --out audit
-	cp build/examples/audit/report.pdf $(EXAMPLES)/demo-audit.pdf
-	cp build/examples/audit/report.html $(EXAMPLES)/demo-audit.html
+	cd build/examples && $(abspath $(BIN))/affidavit demo --diff --base audit --out changes
+	for kind in pdf html; do \
+		cp build/examples/audit/report.$$kind $(EXAMPLES)/demo-audit.$$kind; \
+		cp build/examples/changes/difference-dosing_error/report.$$kind $(EXAMPLES)/demo-diff.$$kind; \
+	done
 	cp build/examples/affidavit-demo-key/certificate.pem $(EXAMPLES)/demo-certificate.pem
 
 install: $(VENV)/.installed
