@@ -85,8 +85,12 @@ def canonical_json(value: Json) -> bytes:
     Raises:
         EvidenceError: a number is NaN or infinite. Evidence has no such numbers: say `null` and why.
     """
-    _refuse_non_finite(value, path="$")
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+    try:
+        return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+    except ValueError:
+        # It says that there is one, and not where.
+        _refuse_non_finite(value, path="$")
+        raise
 
 
 def digest_json(value: Json) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from typing import NoReturn
 
@@ -11,6 +12,7 @@ from audit.errors import EvidenceError
 
 MAX_DEPTH = 100
 MAX_SIZE_BYTES = 256 << 20
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 class _Refused(ValueError):  # noqa: N818 - private control flow inside one parse
@@ -37,7 +39,8 @@ def parse_json(data: bytes, *, item: str, max_size_bytes: int = MAX_SIZE_BYTES) 
         raise _malformed(item, f"nesting deeper than {MAX_DEPTH}") from error
     except ValueError as error:
         raise _malformed(item, str(error)[:200]) from error
-    _check_values(value, item)
+    # Text that was decoded holds no surrogate but one that an escape wrote.
+    _check_values(value, item, texts=_SURROGATE.search(data) is not None)
     return value
 
 
@@ -78,7 +81,7 @@ def _no_constant(word: str) -> NoReturn:
     raise _Refused(f"the number {word}")
 
 
-def _check_values(value: Json, item: str) -> None:
+def _check_values(value: Json, item: str, *, texts: bool) -> None:
     # Iterative: a recursive walk would crash on the input that it is there to refuse.
     waiting: list[tuple[Json, int]] = [(value, 1)]
     while waiting:
@@ -86,13 +89,14 @@ def _check_values(value: Json, item: str) -> None:
         if depth > MAX_DEPTH:
             raise _malformed(item, f"nesting deeper than {MAX_DEPTH}")
         if isinstance(node, str):
-            _check_text(node, item)
+            if texts:
+                _check_text(node, item)
         elif isinstance(node, float) and (node != node or node in {float("inf"), float("-inf")}):  # noqa: PLR0124 - NaN
             raise _malformed(item, "a number out of range")
         elif isinstance(node, dict):
-            for key, child in node.items():
+            for key in node if texts else ():
                 _check_text(key, item)
-                waiting.append((child, depth + 1))
+            waiting.extend((child, depth + 1) for child in node.values())
         elif isinstance(node, list):
             waiting.extend((child, depth + 1) for child in node)
 
