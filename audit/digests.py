@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -74,6 +75,12 @@ def _package_files(folder: Traversable, name: str) -> Iterator[tuple[str, bytes]
             yield from _package_files(item, f"{name}/{item.name}")
         elif item.is_file():
             yield f"{name}/{item.name}", item.read_bytes()
+
+
+@cache
+def measuring_code() -> str:
+    """Return the SHA-256 over the files that decide what is measured and how."""
+    return digest_code(("audit", "probes"))
 
 
 def canonical_json(value: Json) -> bytes:

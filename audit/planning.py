@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 
 from audit import __version__
 from audit.config import AuditConfig
-from audit.digests import Json, digest_code
+from audit.digests import Json, measuring_code
 from audit.errors import UsageError
 from audit.inputs import Inputs
 from audit.records import as_json
@@ -48,12 +47,6 @@ def require_planned(plan: Plan, inputs: Inputs, config: AuditConfig) -> None:
             found="; ".join(different[:_NAMED]) + more,
             hint="Run what was planned, or seal a new plan with `affidavit plan`. Nothing was measured.",
         )
-
-
-@cache
-def measuring_code() -> str:
-    """Return the SHA-256 over the files that decide what is measured and how."""
-    return digest_code(("audit", "probes"))
 
 
 def public_config(config: AuditConfig) -> dict[str, Json]:

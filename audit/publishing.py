@@ -12,14 +12,14 @@ from pathlib import Path
 from audit import __version__
 from audit.capture.shards import content_digest
 from audit.config import AuditConfig, ExecutorKind
-from audit.digests import Json, canonical_json, digest_bytes, digest_file
+from audit.digests import Json, canonical_json, digest_bytes, digest_file, measuring_code
 from audit.errors import OutputError
 from audit.evidence.store import ACTIVATIONS, DATABASE
 from audit.exports.formats import make_exports
 from audit.exports.source import ExportSource
 from audit.gate import judge_unsealed
 from audit.gathering import Subject
-from audit.planning import measuring_code, public_config
+from audit.planning import public_config
 from audit.printed import REPORT_CODE
 from audit.printing import Record, html_report, pdf_report
 from audit.records import SEAL_LEVEL, Findings, GateVerdict, PlanInfo, RunInfo, SealInfo, as_json, parse_record

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from functools import cache
 from math import isfinite
 from statistics import median
 
@@ -19,7 +18,7 @@ from audit.differences.instruments import Instruments, pair_instruments, read_in
 from audit.differences.parents import Opened
 from audit.differences.setup import require_comparable, setup_checks
 from audit.differences.values import CREDITS, ScenarioValues, Wanted, pair_values, read_values
-from audit.digests import digest_code
+from audit.digests import measuring_code
 from audit.errors import UsageError
 from audit.evidence.store import Store
 from audit.evidence.versions import read_prompt_shapes
@@ -104,7 +103,7 @@ def compare_bundles(
     return DifferenceResult(
         schema=DIFFERENCE_SCHEMA,
         tool_version=__version__,
-        code=_code(),
+        code=measuring_code(),
         margins=margins,
         base=base.parent,
         new=new.parent,
@@ -119,11 +118,6 @@ def compare_bundles(
         contexts=contexts,
         not_measured=(*_unmeasured(len(asked) - len(records), noise), *_ALWAYS_UNMEASURED),
     )
-
-
-@cache
-def _code() -> str:
-    return digest_code(("audit", "probes"))
 
 
 def _require_noise(base: Opened, opened: Opened) -> None:

@@ -10,9 +10,9 @@ from pathlib import Path
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from audit import __version__
+from audit.digests import measuring_code
 from audit.errors import AffidavitError, DigestMismatch, UsageError
 from audit.exports.formats import FILES
-from audit.planning import measuring_code
 from audit.printed import Reports, check_printed, made_by_this_code
 from audit.printing import Record, export_of, html_report, pdf_report, read_record
 from audit.progress import Progress
