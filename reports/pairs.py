@@ -10,7 +10,7 @@ from reports.contrasts import estimate_cell
 from reports.features import Names, cut_words, headed, rung_cell, sham_cell
 from reports.instruments import slug
 from reports.language import _
-from reports.length import SHOWN_ROWS, of_each
+from reports.length import DETAILED_MIXES, SHOWN_ROWS
 from reports.mixes import claimed, mix_title, pair_words
 from reports.numbers import MINUS, count, plain, plural, probability, signed, visible
 from reports.queries import PAIRS
@@ -18,6 +18,8 @@ from reports.view import Cell, Chart, Column, Row, Table
 from reports.words import word
 
 PRINTED_PAIRS_A_MIX = 2
+# Of many mixes: how many pairs paper shows that nothing is claimed of.
+PRINTED_SILENT = 5
 MATRICES = 1
 MATRIX_FEATURES = 12
 # Fewer pairs are read from the table at a glance.
@@ -28,15 +30,16 @@ _SMALLEST = 5e-4
 
 def pair_table(mixes: Sequence[MixResult], names: Names) -> Table:
     """Return a row a pair, claims first; every value is exact."""
-    rows, printed = [], []
-    each = of_each(len(mixes), usual=PRINTED_PAIRS_A_MIX)
-    for mix in mixes:
-        ordered = sorted(mix.pairs, key=lambda pair: (-pair.rung.height, -abs(pair.interaction.value), pair.id))
-        for place, pair in enumerate(ordered):
-            row = mix_title(mix), _row(pair, names)
-            rows.append(row)
-            if place < each:
-                printed.append(row)
+    ordered = [
+        (mix, pair, place)
+        for mix in mixes
+        for place, pair in enumerate(
+            sorted(mix.pairs, key=lambda pair: (-pair.rung.height, -abs(pair.interaction.value), pair.id))
+        )
+    ]
+    chosen, what = _chosen([(pair, place) for _mix, pair, place in ordered], mixes=len(mixes))
+    rows = [(mix_title(mix), _row(pair, names)) for mix, pair, _place in ordered]
+    printed = [row for row, (_mix, pair, _place) in zip(rows, ordered, strict=True) if pair.id in chosen]
     return Table(
         id="pairs",
         query=PAIRS,
@@ -53,15 +56,7 @@ def pair_table(mixes: Sequence[MixResult], names: Names) -> Table:
         ),
         rows=headed(rows),
         printed=headed(printed),
-        cut=cut_words(
-            len(printed),
-            len(rows),
-            plural(
-                each,
-                "Of each mix the first {count} pair, claims first,",
-                "Of each mix the first {count} pairs, claims first,",
-            ),
-        ),
+        cut=cut_words(len(printed), len(rows), what),
         note=_(
             "Above 0 the pair is synergistic, below 0 redundant. A claim needs two confirmed features, the"
             " sign-flip test over scenarios, Holm corrected, and an interaction beyond the shams: pairs of"
@@ -72,6 +67,30 @@ def pair_table(mixes: Sequence[MixResult], names: Names) -> Table:
         shown=SHOWN_ROWS,
         layout="effects",
     )
+
+
+def _chosen(pairs: Sequence[tuple[CausalPair, int]], *, mixes: int) -> tuple[frozenset[str], str]:
+    """Return the ids of the pairs that paper shows, and which these are, as a sentence begins with it.
+
+    Args:
+        pairs: each with its place in its own mix.
+        mixes: how many there are; of many, paper shows what was claimed, and a few of those that were not.
+    """
+    if mixes <= DETAILED_MIXES:
+        what = plural(
+            PRINTED_PAIRS_A_MIX,
+            "Of each mix the first {count} pair, claims first,",
+            "Of each mix the first {count} pairs, claims first,",
+        )
+        return frozenset(pair.id for pair, place in pairs if place < PRINTED_PAIRS_A_MIX), what
+    claims = [pair.id for pair, place in pairs if pair.word is not None and place == 0]
+    silent = sorted((pair for pair, _ in pairs if pair.word is None), key=lambda pair: -abs(pair.interaction.value))
+    what = plural(
+        PRINTED_SILENT,
+        "The first claim of each mix and the {count} largest interaction without a claim",
+        "The first claim of each mix and the {count} largest interactions without a claim",
+    )
+    return frozenset((*claims, *(pair.id for pair in silent[:PRINTED_SILENT]))), what
 
 
 def _interaction_cell(interaction: Estimate) -> Cell:

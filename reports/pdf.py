@@ -107,6 +107,8 @@ def _render(
         raw: bytes = document.write_pdf(
             pdf_variant="pdf/a-3a",
             pdf_tags=True,
+            # Each stream would be packed twice, once for a digest of its own, and unpacked again by what finishes it.
+            uncompressed_pdf=True,
             pdf_identifier=_identifier(page, attachments),
             attachments=[
                 weasyprint.Attachment(

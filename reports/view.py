@@ -10,7 +10,8 @@ from typing import Protocol
 from markupsafe import Markup
 
 # Names of SAEs and models have hyphens and points, and stay below this between two of them.
-_LONG_WORD = re.compile(r"[^\s-]{25}")
+_LONGEST = 25
+_LONG_WORD = re.compile(rf"[^\s-]{{{_LONGEST}}}")
 
 
 class Printable(Protocol):
@@ -53,7 +54,12 @@ class Cell:
     @property
     def unbroken(self) -> bool:
         """Return whether a word is so long that it may be broken anywhere, lest it push its table over the margin."""
-        return _LONG_WORD.search(f"{self.text} {self.detail}") is not None
+        return any(len(part) >= _LONGEST and _LONG_WORD.search(part) is not None for part in (self.text, self.detail))
+
+    @property
+    def plain(self) -> bool:
+        """Return whether there is nothing but a text, and perhaps a second line."""
+        return not (self.mark or self.href or self.code or self.links)
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,10 @@ class Rung(StrEnum):
     @property
     def height(self) -> int:
         """Return the position on the ladder; 0 is `unresolved`."""
-        return list(Rung).index(self)
+        return _HEIGHTS[self]
+
+
+_HEIGHTS = {rung: height for height, rung in enumerate(Rung)}
 
 
 class Colour(StrEnum):
