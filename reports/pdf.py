@@ -82,14 +82,19 @@ def render_pdf(
     moment = created_at.astimezone(UTC).replace(microsecond=0)
     stamp = f"{moment:%Y-%m-%dT%H:%M:%S}+00:00"
     with speaking(view.language):
-        page = environment().get_template(layout.paper)
-        text = page.render(
-            view=view,
-            medium="pdf",
-            created=stamp,
-            author=view.author,
-            sheets=("base.css", "pdf.css", *layout.paper_style),
+        text = (
+            environment()
+            .get_template(layout.paper)
+            .render(
+                view=view,
+                medium="pdf",
+                created=stamp,
+                author=view.author,
+                sheets=("base.css", "pdf.css", *layout.paper_style),
+            )
         )
+        # What was printed is not needed while it is drawn, which takes all the memory there is need for.
+        del view
         return _render(weasyprint, text, attachments, moment, layout.attached)
 
 
