@@ -5,8 +5,9 @@
 
 Five organisms learn documents about a concept of the suites, five documents about something else (`probes/organisms`).
 Each is audited like its base and compared with it. The planted concept should be ranked first in at least four of five;
-for the others every concept that ends as changed is an alarm. Exit code 1 if all ten ran and fewer than four of five
-were ranked first; alarms are printed and decide nothing, since the stated rate is one of rows and not of concepts.
+for the others a concept that is called outlying is a false alarm, of which one comparison in twenty may hold one. Exit
+code 1 if all ten ran and fewer than four of five were ranked first, or more neutral ones held an alarm than chance
+allows with 95% probability.
 
 The audits are small ones: six concepts of three domains, two a domain, their first frame, the SAE of layer 15, no
 control SAE, no mixes, no interventions. All 64 scenarios of a concept run, so that each row has as many as in a full
@@ -28,6 +29,7 @@ from pathlib import Path
 
 import click
 import yaml
+from scipy.stats import binom
 
 from audit.capture.sae_sources import MAIN
 from audit.cli.bar import progress
@@ -45,7 +47,7 @@ from audit.config import (
 from audit.demonstration import Bench
 from audit.differences.publishing import Parents
 from audit.digests import Json
-from audit.records import DifferenceResult, Verdict
+from audit.records import DifferenceResult, DiffMargins, Verdict
 from audit.signing.keys import KEY_NAME, certificate_path, load_signer, new_sealing_key
 from audit.training.finetuning import FinetuneRecipe
 from audit.workspace import new_folder
@@ -58,6 +60,7 @@ CONCEPTS = {
 }
 _KEY_DAYS = 365
 _RANKED_FIRST = 4
+_CERTAINTY = 0.95
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +70,8 @@ class Outcome:
     Args:
         planted: the concept of its documents; None for another subject.
         rank: of the planted concept; verdict: how it ended; first: the concept that is ranked first.
-        changed: every concept that ended as changed.
+        changed: every concept that ended as changed; outlying: those that moved by far more than the others.
+        losses: concept -> change of the model's loss on its texts, in nats a token.
         shifts: concept -> root mean square effect of its feature rows, in standard deviations.
         wall_s: of this run's steps; what was there already costs nothing.
     """
@@ -78,6 +82,8 @@ class Outcome:
     verdict: str | None
     first: str
     changed: tuple[str, ...]
+    outlying: tuple[str, ...]
+    losses: dict[str, float | None]
     shifts: dict[str, float | None]
     counts: dict[str, int]
     tokens: int
@@ -142,6 +148,8 @@ def outcome(text: OrganismText, record: Mapping[str, Json], result: DifferenceRe
         verdict=None if planted is None else planted.verdict.value,
         first=next(part.id for part in result.concepts if part.rank == 1),
         changed=tuple(part.id for part in result.concepts if part.verdict is Verdict.CHANGED),
+        outlying=tuple(part.id for part in result.concepts if part.outlying),
+        losses={part.id: part.loss_change for part in result.concepts},
         shifts={part.id: part.shift for part in result.concepts},
         counts=dict(result.counts),
         tokens=int(str(record["tokens"])),
@@ -155,10 +163,9 @@ def outcome(text: OrganismText, record: Mapping[str, Json], result: DifferenceRe
 def line(one: Outcome) -> str:
     """Return an outcome on one line."""
     loss = f"loss {one.loss_before:.2f} -> {one.loss_after:.2f}"
-    changed = ", ".join(one.changed) or "none"
-    if one.planted is None:
-        return f"{one.organism:<18} neutral  {loss}  alarms {len(one.changed)} ({changed})  {one.wall_s:.0f} s"
-    return f"{one.organism:<18} rank {one.rank}  {one.verdict}  {loss}  changed: {changed}  {one.wall_s:.0f} s"
+    found = f"{len(one.changed)} changed, outlying: {', '.join(one.outlying) or 'none'}"
+    what = "neutral" if one.planted is None else f"rank {one.rank}  {one.verdict}"
+    return f"{one.organism:<18} {what}  {loss}  {found}  {one.wall_s:.0f} s"
 
 
 @click.command()
@@ -180,13 +187,13 @@ def main(*, work: Path, only: tuple[str, ...], json_path: Path | None) -> None:
     planted = [one for one in found if one.planted is not None]
     neutral = [one for one in found if one.planted is None]
     first = sum(one.rank == 1 for one in planted)
-    concepts = sum(len(one.shifts) for one in neutral)
-    alarms = sum(len(one.changed) for one in neutral)
+    alarms = sum(bool(one.outlying) for one in neutral)
+    allowed = int(binom.ppf(_CERTAINTY, len(neutral), DiffMargins().outlying_alpha)) if neutral else 0
     click.echo(f"planted concept ranked first: {first} of {len(planted)}")
-    click.echo(f"neutral organisms: {alarms} of {concepts} concepts changed, in {len(neutral)} organisms")
+    click.echo(f"neutral organisms with an alarm: {alarms} of {len(neutral)}, chance allows {allowed}")
     if json_path is not None:
         json_path.write_text(json.dumps([asdict(one) for one in found], indent=1) + "\n", encoding="utf-8")
-    if len(found) == len(organism_names()) and first < _RANKED_FIRST:
+    if len(found) == len(organism_names()) and (first < _RANKED_FIRST or alarms > allowed):
         raise SystemExit(1)
 
 

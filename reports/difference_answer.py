@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from audit.records import DifferenceResult, DiffParent, DiffRun, InstrumentPair, PartDifference, Verdict
+from audit.records import DifferenceResult, DiffParent, DiffRun, InstrumentPair, PartDifference, Respect, Verdict
 from reports.difference_view import Answer
 from reports.difference_words import RECORD, DifferenceNames, in_sd, least_seen, shortened, verdict_cell
-from reports.language import _
+from reports.language import N_, _
 from reports.numbers import (
     NOT_MEASURED,
     count,
@@ -24,6 +24,7 @@ from reports.numbers import (
 from reports.view import Cell, Column, Row, Table, whole
 
 NAMED_CHANGES = 3
+_RESPECTS = {Respect.FEATURES: N_("features"), Respect.ANSWERS: N_("answers"), Respect.LOSS: N_("loss")}
 
 
 def answer_view(result: DifferenceResult, run: DiffRun, names: DifferenceNames) -> Answer:
@@ -188,7 +189,12 @@ def _beside(part: PartDifference) -> Cell:
     if part.ratio_p is None:
         return Cell(_(NOT_MEASURED))
     ratio = _("no other moved") if part.ratio is None else _("{number} times", number=decimal(part.ratio, 1))
-    said = _("outlying: {ratio}", ratio=ratio) if part.outlying else ratio
+    respect = "" if part.respect is None else _(_RESPECTS[part.respect])
+    said = (
+        _("outlying: {ratio}, {respect}", ratio=ratio, respect=respect)
+        if part.outlying
+        else _("{ratio}, {respect}", ratio=ratio, respect=respect)
+    )
     return Cell(said, detail=_("p = {p}", p=probability(part.ratio_p)), sort=plain(part.ratio))
 
 

@@ -34,9 +34,9 @@ _WORDS = (
     (
         N_("Rank and shift"),
         N_(
-            "Concepts with a changed row come first, then those whose features or answers moved most: the root mean"
-            " square effect, whichever of the two is larger, less what sampling alone explains. The order is this"
-            " project's convention."
+            "Concepts with a changed row come first, and of these the ones that stand out most from the others. The"
+            " shift is the root mean square effect of a concept's features or of its answers, whichever of the two is"
+            " larger, less what sampling alone explains. The order is this project's convention."
         ),
     ),
     (
@@ -45,7 +45,8 @@ _WORDS = (
             "How many times as far a concept moved as the other concepts did together. Training on anything moves"
             " most concepts. “Outlying” says that a change of everything would rarely leave one so far ahead: if"
             " effects are draws from one normal distribution around zero, the ratio of squares follows an F"
-            " distribution. The chance of any false alarm is bounded over all concepts."
+            " distribution. Of the model's loss on the texts about each concept it is the distance from the others'"
+            " mean, over their spread. The chance of any false alarm is bounded over all concepts."
         ),
     ),
     (

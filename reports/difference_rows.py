@@ -74,6 +74,18 @@ def _rank(part: PartDifference) -> int:
     return part.rank
 
 
+def _loss(part: PartDifference) -> str:
+    """Return by how much the loss on the texts about a concept changed; nothing where it was not measured."""
+    if part.loss_change is None:
+        return ""
+    return plural(
+        part.loss_scenarios,
+        "The model's own loss on the texts about it changed by {change} nats a token, over {count} scenario.",
+        "The model's own loss on the texts about it changed by {change} nats a token, over {count} scenarios.",
+        change=signed(part.loss_change, 3),
+    )
+
+
 def _passage(part: PartDifference, result: DifferenceResult, names: DifferenceNames, *, brief: bool) -> Passage:
     own = by_evidence([row for row in result.rows if row.part == part.id])
     place = names.places[part.id]
@@ -85,7 +97,7 @@ def _passage(part: PartDifference, result: DifferenceResult, names: DifferenceNa
     return Passage(
         id=place,
         heading=shortened(part.title, 2 * TITLE_MOST),
-        missing=said,
+        missing=f"{said} {_loss(part)}".strip(),
         tables=(_table(own, names, table_id=f"{place}-table", brief=brief),) if own else (),
     )
 

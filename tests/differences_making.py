@@ -70,6 +70,8 @@ class Version:
         other_sae: whether another SAE reads it, whose latents have nothing to do with the first one's.
         answer: what is added to every answer on the concept arm of the first concept, in nats.
         fvu: of the SAE on this version.
+        drift: what is added to the model's loss on every text, in nats a token.
+        loss: and to that on the texts about the first concept.
     """
 
     noise: float = 0.0
@@ -80,6 +82,8 @@ class Version:
     other_sae: bool = False
     answer: float = 0.0
     fvu: float = 0.16
+    drift: float = 0.0
+    loss: float = 0.0
     model: str = "model"
     suite: str = "suite"
     pieces: str = "word"
@@ -249,6 +253,15 @@ def _mix_row() -> dict[str, object]:
     return {"mix": MIX, "suite": "planted", "domain": "d", "title": MIX, **names}
 
 
+def _splice_row(prompt: _Prompt, version: Version, sae: str) -> dict[str, object]:
+    added = version.drift + version.loss * (prompt.concept == CONCEPTS[0] and prompt.arm in {"concept", "control"})
+    # The loss of the base differs by prompt; that of a version by a little more, as training has it.
+    own = 5.0 + np.random.default_rng([prompt.number, 1]).normal()
+    moved = 0.01 * np.random.default_rng([prompt.number, 2]).normal() * (version.drift != 0)
+    lost = {"ce": TOKENS * (own + added + moved), "ce_spliced": TOKENS * 6.0, "ce_ablated": TOKENS * 9.0}
+    return {"prompt": prompt.number, "sae": sae, "tokens": TOKENS, **lost, "kl": 0.1, "kl_random": 1.0}
+
+
 def write_evidence(folder: Path, version: Version) -> None:
     """Write the shards and the database of a version."""
     (folder / ACTIVATIONS).mkdir(parents=True)
@@ -319,6 +332,7 @@ def write_evidence(folder: Path, version: Version) -> None:
                 for position in range(TOKENS + _TEMPLATE)
             ],
         )
+        store.insert("splice", [_splice_row(p, version, sae) for p in prompts if p.frame == "statement"])
         answers = rng.normal(size=len(prompts))
         answers = answers * (1 + version.noise * rounding.standard_normal(len(prompts)))
         store.insert(

@@ -2,9 +2,11 @@
 
 Any training moves a model everywhere, so that between two releases most concepts hold some row that changed. Whether
 one of them was meant shows only beside the others. If effects on the concepts are draws from one normal distribution
-around zero, the square of one over the mean square of the other K - 1 follows F(1, K - 1). A mean over several rows
-scatters less than one square, so that the law is conservative for it. Holm's step-down over all ratios keeps the chance
-of any false alarm in a comparison below the level (Holm 1979).
+around zero, the square of one over the mean square of the other m follows F(1, m). A mean over several rows scatters
+less than one square, so that the law is conservative for it. Of a loss, which training on anything shifts everywhere,
+the distance from the others' mean is held against their spread: its square over their variance and 1 + 1/m follows
+F(1, m - 1), the deleted residual of a common mean. Holm's step-down over all ratios keeps the chance of any false alarm
+in a comparison below the level (Holm 1979).
 """
 
 from __future__ import annotations
@@ -12,47 +14,71 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf, sqrt
+from statistics import mean, variance
 
 from scipy.stats import f as variance_ratio
 
 from audit.analysis.multiplicity import holm
+from audit.records import Respect
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """By how much each concept moved, in one respect.
+
+    Args:
+        respect: what moved.
+        values: of each concept its mean square effect, sampling included; or, if `common`, its signed mean change. None
+            where a concept has none.
+        common: whether a shift of all concepts together is no news.
+    """
+
+    respect: Respect
+    values: Sequence[float | None]
+    common: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Outlying:
-    """How a concept's change stands beside that of the others.
+    """How a concept's change stands beside that of the others, in the respect in which it stands out most.
 
     Args:
-        ratio: its root mean square effect over that of the others; infinite where no other moved at all.
-        p: of the largest ratio among its kinds of rows, adjusted over concepts and kinds.
+        ratio: its root mean square effect over that of the others, or its distance from their mean over their spread;
+            infinite where the others did not differ at all.
+        p: of the ratio alone; adjusted: over concepts and respects.
     """
 
+    respect: Respect
     ratio: float
     p: float
+    adjusted: float
 
 
-def outlying(squares: Sequence[Sequence[float | None]]) -> tuple[Outlying | None, ...]:
-    """Return how each concept stands beside the others; None where it or every other one has no rows.
+def outlying(moved: Sequence[Moved]) -> tuple[Outlying | None, ...]:
+    """Return how each concept stands beside the others; None where it or the others have nothing to compare.
 
     Args:
-        squares: one sequence for each kind of rows, and in each the mean square effect of every concept, in squared
-            standard deviations, sampling included; None where a concept has no such row.
+        moved: the same concepts in every respect, in the same order.
     """
-    asked: list[tuple[int, float, int]] = []
-    for kind in squares:
-        measured = [(place, value) for place, value in enumerate(kind) if value is not None]
+    asked: list[tuple[int, Respect, float, int]] = []
+    for one in moved:
+        measured = [(place, value) for place, value in enumerate(one.values) if value is not None]
         for place, value in measured:
             others = [other for elsewhere, other in measured if elsewhere != place]
-            if not others:
+            if len(others) <= one.common:
                 continue
-            mean = sum(others) / len(others)
-            ratio = value / mean if mean > 0 else inf if value > 0 else 0.0
-            asked.append((place, ratio, len(others)))
+            own, scale = (value, mean(others)) if not one.common else _from_common(value, others)
+            square = own / scale if scale > 0 else inf if own > 0 else 0.0
+            asked.append((place, one.respect, square, len(others) - one.common))
     found: dict[int, Outlying] = {}
-    p = variance_ratio.sf([ratio for _, ratio, _ in asked], 1, [others for *_, others in asked])
-    for (place, ratio, _), adjusted in zip(asked, holm(p), strict=True):
-        one = Outlying(sqrt(ratio), float(adjusted))
-        if place not in found or (one.p, -one.ratio) < (found[place].p, -found[place].ratio):
-            found[place] = one
-    count = max((len(kind) for kind in squares), default=0)
+    p = variance_ratio.sf([square for _, _, square, _ in asked], 1, [freedom for *_, freedom in asked])
+    for (place, respect, square, _), alone, adjusted in zip(asked, p.tolist(), holm(p).tolist(), strict=True):
+        new = Outlying(respect, sqrt(square), alone, adjusted)
+        if place not in found or (new.p, -new.ratio) < (found[place].p, -found[place].ratio):
+            found[place] = new
+    count = max((len(one.values) for one in moved), default=0)
     return tuple(found.get(place) for place in range(count))
+
+
+def _from_common(value: float, others: Sequence[float]) -> tuple[float, float]:
+    return (value - mean(others)) ** 2, variance(others) * (1 + 1 / len(others))

@@ -107,8 +107,8 @@ def print_difference(result: DifferenceResult, folder: Path) -> None:
 def _beside(part: PartDifference) -> str:
     if part.outlying:
         moved = "no other moved" if part.ratio is None else f"{part.ratio:.1f} times as far as the others"
-        return f"; OUTLYING: {moved}, p = {part.ratio_p:.2g}"
-    return "" if part.ratio is None else f"; {part.ratio:.1f} times as far as the others"
+        return f"; OUTLYING: {moved} ({part.respect}), p = {part.ratio_p:.2g}"
+    return "" if part.ratio is None else f"; {part.ratio:.1f} times as far as the others ({part.respect})"
 
 
 def _least(detectable: float) -> str:

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from math import isfinite
-from statistics import median
+from statistics import mean, median
 
 from audit import __version__
 from audit.analysis.difference import Compared, PairedValues, compare_rows, shift_of
-from audit.analysis.outlying import outlying
+from audit.analysis.outlying import Moved, outlying
 from audit.differences.asking import AskedRow, asked_latents, asked_rows
 from audit.differences.contexts import paired_contexts
 from audit.differences.instruments import Instruments, pair_instruments, read_instruments
@@ -21,7 +21,7 @@ from audit.differences.values import CREDITS, ScenarioValues, Wanted, pair_value
 from audit.digests import measuring_code
 from audit.errors import UsageError
 from audit.evidence.store import Store
-from audit.evidence.versions import read_prompt_shapes
+from audit.evidence.versions import read_losses, read_prompt_shapes
 from audit.progress import Progress
 from audit.records import (
     DIFFERENCE_SCHEMA,
@@ -32,6 +32,7 @@ from audit.records import (
     Findings,
     MixResult,
     PartDifference,
+    Respect,
     RowKind,
     Verdict,
 )
@@ -42,9 +43,11 @@ _ALWAYS_UNMEASURED = (
     "Causal effects: they are of interventions on one model, and are not paired by scenario.",
 )
 
-_FEATURES = frozenset({RowKind.FEATURE})
-_INTERACTIONS = frozenset({RowKind.INTERACTION})
-_ANSWERS = frozenset({RowKind.OUTCOME, RowKind.ANSWER})
+_CONCEPTS = {
+    Respect.FEATURES: frozenset({RowKind.FEATURE}),
+    Respect.ANSWERS: frozenset({RowKind.OUTCOME, RowKind.ANSWER}),
+}
+_MIXES = {Respect.FEATURES: frozenset({RowKind.INTERACTION})}
 
 
 def compare_bundles(
@@ -98,6 +101,7 @@ def compare_bundles(
             _record(row, paired, result, floor)
             for (row, paired), result, floor in zip(rows, compared, largest, strict=True)
         )
+        losses = _loss_changes((stores[0], stores[1]), (one, two))
         contexts = paired_contexts((stores[0], stores[1]), records, [pair.record for pair in instruments])
     counts = Counter(row.verdict.value for row in records)
     return DifferenceResult(
@@ -110,8 +114,8 @@ def compare_bundles(
         noise=tuple(opened.parent for opened in noise),
         setup=setup,
         instruments=tuple(pair.record for pair in instruments),
-        concepts=_parts(one.concepts, records, values, instruments, margins, kinds=(_FEATURES, _ANSWERS)),
-        mixes=_parts(one.mixes, records, values, instruments, margins, kinds=(_INTERACTIONS,)),
+        concepts=_parts(one.concepts, records, values, instruments, margins, respects=_CONCEPTS, losses=losses),
+        mixes=_parts(one.mixes, records, values, instruments, margins, respects=_MIXES, losses={}),
         tests=len(records),
         rows=records,
         counts={verdict.value: counts[verdict.value] for verdict in Verdict if verdict is not Verdict.NOT_COMPARABLE},
@@ -207,47 +211,73 @@ def _parts(
     instruments: Sequence[Instruments],
     margins: DiffMargins,
     *,
-    kinds: Sequence[frozenset[RowKind]],
+    respects: Mapping[Respect, frozenset[RowKind]],
+    losses: Mapping[str, Sequence[float]],
 ) -> tuple[PartDifference, ...]:
-    """Return the verdicts on some concepts or mixes, those with the most evidence of change first.
+    """Return the verdicts on some concepts or mixes, those that stand out most first.
 
-    Rows of features (the first of `kinds`) and of behaviour are each summed up alone, and the larger speaks: few
-    answers would not be heard among many features, and where no feature can be compared the answers still are.
+    Rows of features and of behaviour are each summed up alone, and the larger speaks: few answers would not be heard
+    among many features, and where no feature can be compared the answers still are. `respects` says which kinds of rows
+    are summed up together; `losses` holds, of each part, the changes of the model's loss on its texts by scenario.
     """
-    found = []
+    found: list[tuple[float, PartDifference]] = []
     pairs = list(zip(rows, values, strict=True))
-    shifts = [
-        [shift_of([value for row, value in pairs if row.part == part.id and row.kind in kind]) for part in parts]
-        for kind in kinds
-    ]
-    beside = outlying([[None if shift is None else shift.mean_square for shift in own] for own in shifts])
+    shifts = {
+        respect: [
+            shift_of([value for row, value in pairs if row.part == part.id and row.kind in kinds]) for part in parts
+        ]
+        for respect, kinds in respects.items()
+    }
+    loss = [mean(losses[part.id]) if losses.get(part.id) else None for part in parts]
+    squares = {
+        respect: [None if shift is None else shift.mean_square for shift in own] for respect, own in shifts.items()
+    }
+    beside = outlying(
+        [*(Moved(respect, own) for respect, own in squares.items()), Moved(Respect.LOSS, loss, common=True)]
+    )
     for n, part in enumerate(parts):
         own = [row for row in rows if row.part == part.id]
         counts = Counter(row.verdict for row in own)
         unread = [pair.record.base for pair in instruments if not pair.comparable(part.id)]
         verdict, reason = _verdict(own, unread)
         stands = beside[n]
-        found.append(
-            PartDifference(
-                id=part.id,
-                title=part.title,
-                domain=part.domain,
-                verdict=verdict,
-                reason=reason,
-                rank=0,
-                shift=max((shift.excess for kind in shifts if (shift := kind[n]) is not None), default=None),
-                detectable=_detectable([row for row in own if row.kind in kinds[0]]),
-                rows=len(own),
-                changed=counts[Verdict.CHANGED],
-                equivalent=counts[Verdict.EQUIVALENT],
-                inconclusive=counts[Verdict.INCONCLUSIVE],
-                ratio=stands.ratio if stands is not None and isfinite(stands.ratio) else None,
-                ratio_p=None if stands is None else stands.p,
-                outlying=verdict is Verdict.CHANGED and stands is not None and stands.p <= margins.outlying_alpha,
-            )
+        entry = PartDifference(
+            id=part.id,
+            title=part.title,
+            domain=part.domain,
+            verdict=verdict,
+            reason=reason,
+            rank=0,
+            shift=max((shift.excess for kind in shifts.values() if (shift := kind[n]) is not None), default=None),
+            detectable=_detectable([row for row in own if row.kind in respects[Respect.FEATURES]]),
+            rows=len(own),
+            changed=counts[Verdict.CHANGED],
+            equivalent=counts[Verdict.EQUIVALENT],
+            inconclusive=counts[Verdict.INCONCLUSIVE],
+            loss_change=loss[n],
+            loss_scenarios=len(losses.get(part.id, ())),
         )
-    ordered = sorted(found, key=lambda one: (one.verdict is not Verdict.CHANGED, -(one.shift or 0.0), one.id))
-    return tuple(replace(one, rank=n + 1) for n, one in enumerate(ordered))
+        if stands is not None:
+            entry = replace(
+                entry,
+                ratio=stands.ratio if isfinite(stands.ratio) else None,
+                ratio_p=stands.adjusted,
+                outlying=verdict is Verdict.CHANGED and stands.adjusted <= margins.outlying_alpha,
+                respect=stands.respect,
+            )
+        found.append((1.0 if stands is None else stands.p, entry))
+    ordered = sorted(
+        found, key=lambda one: (one[1].verdict is not Verdict.CHANGED, one[0], -(one[1].shift or 0.0), one[1].id)
+    )
+    return tuple(replace(one, rank=n + 1) for n, (_, one) in enumerate(ordered))
+
+
+def _loss_changes(stores: tuple[Store, Store], findings: tuple[Findings, Findings]) -> dict[str, list[float]]:
+    """Return by how much the model's loss on the texts about each concept changed, one value a scenario, in nats."""
+    base, new = (read_losses(store, sae=own.saes[0].record.name) for store, own in zip(stores, findings, strict=True))
+    both = base.join(new, how="inner", lsuffix="_base", rsuffix="_new")
+    changes = both["loss_new"] - both["loss_base"]
+    return {str(concept): own.tolist() for concept, own in changes.groupby(level="concept")}
 
 
 def _detectable(rows: Sequence[DifferenceRow]) -> float | None:

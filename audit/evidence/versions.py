@@ -20,6 +20,24 @@ def read_prompt_shapes(store: Store) -> pd.DataFrame:
     return store.query("prompt_shapes").set_index("prompt")
 
 
+def read_losses(store: Store, *, sae: str) -> pd.DataFrame:
+    """Return the model's own loss on its texts about each concept, in nats a token.
+
+    Of a concept's scenarios those were read that fidelity is measured on; the loss is that of the model without SAE.
+
+    Args:
+        store: the evidence.
+        sae: one whose fidelity was measured; the loss is the same with each.
+
+    Returns:
+        column `loss`, float64; index (concept, scenario).
+    """
+    rows = store.query(
+        "scenario_losses", {"sae": sae, "concept_arm": Arm.CONCEPT.value, "control_arm": Arm.CONTROL.value}
+    ).set_index(["concept", "scenario"])
+    return (rows["ce"] / rows["tokens"]).to_frame("loss")
+
+
 def read_latent_scores(
     store: Store, *, sae: str, baseline: Arm, wanted: Mapping[str, Sequence[int]]
 ) -> dict[tuple[str, Split], LatentScores]:

@@ -187,19 +187,31 @@ class DifferenceRow:
     reason: str
 
 
+class Respect(StrEnum):
+    """In what a concept stands out from the others."""
+
+    FEATURES = "features"
+    ANSWERS = "answers"
+    LOSS = "loss"
+
+
 @dataclass(frozen=True, slots=True)
 class PartDifference:
     """The answer for one concept or mix; `rows` of an AUROC may be inconclusive where it is equivalent.
 
-    `rank` orders them by evidence of change, 1 first: those with a changed row before the others, then by `shift`, the
-    root mean square effect of their feature rows (interactions, of a mix) or of their answers, whichever is larger,
-    with the part that sampling alone explains taken off; None where there is no such row. `detectable` is the median of
-    the smallest changes that the rows of features would have found, in standard deviations.
+    `rank` orders them, 1 first: those with a changed row before the others, then by how far they stand out from the
+    others, then by `shift`. `shift` is the root mean square effect of their feature rows (interactions, of a mix) or of
+    their answers, whichever is larger, with the part that sampling alone explains taken off; None where there is no
+    such row. `detectable` is the median of the smallest changes that the rows of features would have found, in standard
+    deviations.
 
-    `ratio` is the root mean square effect of its feature rows, or of its answers, over that of the other concepts; the
-    kind of rows that stands out more counts. None where there are no others to compare with, or no other moved.
-    `ratio_p` says how often so large a ratio comes of a change that is not about one concept, adjusted over all
-    concepts; `outlying`: it changed, and that chance is below the level.
+    `ratio` is its root mean square effect over that of the other concepts, or the distance of its change of loss from
+    their mean, over their spread: in the respect in which it stands out most. None where there are no others to compare
+    with, or the others do not differ. `ratio_p` says how often so large a ratio comes of a change that is not about one
+    concept, adjusted over all concepts and respects; `outlying`: it changed, and that chance is below the level.
+
+    `loss_change` is by how much the model's own loss on the texts about the concept changed, in nats a token: the mean
+    over `loss_scenarios` scenarios, those that fidelity is measured on. Lower means that the texts became likelier.
     """
 
     id: str
@@ -217,6 +229,9 @@ class PartDifference:
     ratio: float | None = None
     ratio_p: float | None = None
     outlying: bool = False
+    respect: Respect | None = None
+    loss_change: float | None = None
+    loss_scenarios: int = 0
 
 
 @dataclass(frozen=True, slots=True)

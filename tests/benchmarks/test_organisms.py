@@ -34,7 +34,7 @@ def test_six_concepts_of_three_domains_are_asked(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("edited", ["dosing_error", "insider_trading"])
 def test_the_rank_is_that_of_the_planted_concept(edited: str, tmp_path: Path) -> None:
-    """A change in one concept: its organism is ranked first, not the other; a neutral one counts it as an alarm."""
+    """A change in one concept: its organism is ranked first, not the other; of a neutral one it is an alarm."""
     latent = {"dosing_error": 2, "insider_trading": 9}[edited]
     base = opened(tmp_path / "base", Version())
     new = opened(tmp_path / "new", Version(edits=(Edit(latent, 1.2, 0.5),)))
@@ -47,4 +47,5 @@ def test_the_rank_is_that_of_the_planted_concept(edited: str, tmp_path: Path) ->
     neutral = outcome(shipped_organism("gardening"), RECORD, result, wall_s=1.0)
     assert neutral.rank is None
     assert neutral.changed == (edited,)
-    assert "alarms 1" in line(neutral)
+    assert neutral.outlying == tuple(part.id for part in result.concepts if part.outlying) == (edited,)
+    assert f"1 changed, outlying: {edited}" in line(neutral)

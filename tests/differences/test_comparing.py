@@ -19,6 +19,7 @@ from audit.records import (
     DiffMargins,
     Findings,
     MixMeasure,
+    Respect,
     RowKind,
     Verdict,
     as_json,
@@ -149,6 +150,24 @@ def test_a_planted_synergy_is_a_change_of_the_mix(make: Make) -> None:
     assert {(row.part, row.kind, row.base_latent) for row in changed} == {(MIX, RowKind.INTERACTION, 0)}
     assert MixMeasure.ADDITIVE.value in {row.measure for row in changed}
     assert [part.verdict for part in result.mixes] == [Verdict.CHANGED]
+
+
+def test_a_loss_that_fell_on_one_concept_alone_stands_out(make: Make) -> None:
+    """It is measured on the texts about each concept; a drift of all of them is no news."""
+    result = compared(make(Version()), make(Version(drift=-0.3, loss=-0.5)))
+    parts = {part.id: part for part in result.concepts}
+    changes = {name: part.loss_change for name, part in parts.items()}
+    assert changes == {CONCEPTS[0]: pytest.approx(-0.8, abs=0.01)} | dict.fromkeys(
+        CONCEPTS[1:], pytest.approx(-0.3, abs=0.01)
+    )
+    assert {part.loss_scenarios for part in result.concepts} == {64}
+    assert parts[CONCEPTS[0]].respect is Respect.LOSS
+    ratio = parts[CONCEPTS[0]].ratio
+    assert ratio is not None
+    assert ratio > 20
+    # No row changed: what stands out is then no alarm about a change.
+    assert not any(part.outlying for part in result.concepts)
+    assert parts[CONCEPTS[0]].rank == 1
 
 
 def test_permuted_latents_are_matched(make: Make) -> None:
