@@ -58,8 +58,16 @@ def recheck(folder: Path, result: VerifyResult, *, suites: Sequence[str], progre
         ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=threadpool_limits, initargs=(1,)) as pool,
         threadpool_limits(1),
     ):
-        printing, counting = pool.submit(_printed, folder, record), pool.submit(recompute_co_firing, folder, record)
-        recomputed = _recomputed(folder, record, suites, counting.result, progress)
+        printing = pool.submit(_printed, folder, record)
+        names = [part.sae for part in record.findings.cofiring]
+        half = (len(names) + 1) // 2
+        counting = pool.submit(recompute_co_firing, folder, record, names[:half])
+
+        def co_fired() -> tuple[CoFiring, ...]:
+            own = recompute_co_firing(folder, record, names[half:]) if names[half:] else ()
+            return (*counting.result(), *own)
+
+        recomputed = _recomputed(folder, record, suites, co_fired, progress)
         return result.with_made(printing.result(), _exported(folder, record, result), recomputed)
 
 

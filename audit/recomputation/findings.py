@@ -76,7 +76,7 @@ def recompute(
         folder: the bundle.
         record: its findings and its run.
         suites: where the suites of the audit lie, of those that are not shipped; empty: all are.
-        co_fired: gives what `recompute_co_firing` returns, which may run elsewhere meanwhile.
+        co_fired: gives what `recompute_co_firing` returns of every SAE; some of it may run elsewhere meanwhile.
         progress: listener.
 
     Raises:
@@ -89,25 +89,27 @@ def recompute(
     with Store(folder) as store:
         tables = tuple(_table_differences(store, record.findings))
         again = _again(store, loaded, record.findings, config, progress)
-        cofiring = co_fired()
+    # It may open the file itself, which one process does once at a time.
+    cofiring = co_fired()
     pairs = list(_compared(record.findings, again, cofiring))
     found = [d for where, one, other in pairs for d in differences(one, other, where=where)]
     return Recomputed((*found, *tables), sum(_figures(one) for _, one, _ in pairs))
 
 
-def recompute_co_firing(folder: Path, record: Record) -> tuple[CoFiring, ...]:
+def recompute_co_firing(folder: Path, record: Record, saes: Sequence[str]) -> tuple[CoFiring, ...]:
     """Count again which features fire together; nothing else of the findings is needed.
 
     Args:
         folder: the bundle.
         record: its findings and its run.
+        saes: of which SAEs, by name.
 
     Raises:
         EvidenceError: a table, a query or a field that is needed is missing.
     """
     cosines = {part.sae: _recorded_cosines(part.top) for part in record.findings.cofiring}
     with Store(folder) as store:
-        readers = _readers(store, record.findings)
+        readers = [reader for reader in _readers(store, record.findings) if reader.sae.name in saes]
         return assess_co_firing(store, _config(record), readers, cosines=cosines, progress=Silent())
 
 

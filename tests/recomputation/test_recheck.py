@@ -48,7 +48,7 @@ def made(result: VerifyResult) -> dict[CheckName, Check]:
 
 
 def _recompute(folder: Path, record: Record, *, suites: list[str]) -> Recomputed:
-    co_fired = partial(recompute_co_firing, folder, record)
+    co_fired = partial(recompute_co_firing, folder, record, [part.sae for part in record.findings.cofiring])
     return recompute(folder, record, suites=suites, co_fired=co_fired, progress=Silent())
 
 
