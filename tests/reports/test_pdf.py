@@ -97,13 +97,14 @@ def test_each_certificate_fills_one_page_of_its_own(page_texts: list[str], findi
         assert result.record.digest.partition(":")[2][:30] in pressed
 
 
-def test_a_certificate_fits_one_page_of_letter_paper(
+def test_cover_and_certificates_fit_one_page_of_letter_paper(
     findings: Findings, run_info: RunInfo, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """Which is 18 mm shorter than A4."""
     run = replace(run_info, config={**run_info.config, "report": {"page_size": "Letter"}})
     raw = render_pdf(build_view(findings, run), attachments={}, created_at=CREATED)
     texts = pages_of(raw, tmp_path_factory.mktemp("letter"))
+    assert "Summary in plain language" in texts[1]
     starts = [page for page, text in enumerate(texts) if "A sheet of measurements" in text]
     ends = [page for page, text in enumerate(texts) if re.search(r"rests? on this one training", text)]
     assert len(starts) == len(findings.saes)
