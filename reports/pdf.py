@@ -93,47 +93,47 @@ def render_pdf(
                 sheets=("base.css", "pdf.css", *layout.paper_style),
             )
         )
-        # What was printed is not needed while it is drawn, which takes all the memory there is need for.
+        # Neither what was printed nor its markup is needed while it is drawn, which takes the most memory.
         del view
-        return _render(weasyprint, text, attachments, moment, layout.attached)
+        identifier = _identifier(text, attachments)
+        with warnings.catch_warnings(), _rarely_collected():
+            # WeasyPrint 70 leaves the ICC profile's file to the garbage collector.
+            warnings.simplefilter("ignore", ResourceWarning)
+            document = weasyprint.HTML(string=_drawable(text), base_url=SCHEME, url_fetcher=_fetch)
+            del text
+            raw: bytes = document.write_pdf(
+                pdf_variant="pdf/a-3a",
+                pdf_tags=True,
+                pdf_identifier=identifier,
+                attachments=_attached(weasyprint, attachments, moment, layout.attached),
+            )
+        return finish_pdf(raw)
 
 
-def _render(
+def _attached(
     weasyprint: Any,  # noqa: ANN401 - see `_weasyprint`
-    page: str,
     attachments: Mapping[str, bytes],
     moment: datetime,
     described: Mapping[str, str],
-) -> bytes:
-    with warnings.catch_warnings(), _rarely_collected():
-        document = weasyprint.HTML(string=_drawable(page), base_url=SCHEME, url_fetcher=_fetch)
-        # WeasyPrint 70 leaves the ICC profile's file to the garbage collector.
-        warnings.simplefilter("ignore", ResourceWarning)
-        raw: bytes = document.write_pdf(
-            pdf_variant="pdf/a-3a",
-            pdf_tags=True,
-            # Each stream would be packed twice, once for a digest of its own, and unpacked again by what finishes it.
-            uncompressed_pdf=True,
-            pdf_identifier=_identifier(page, attachments),
-            attachments=[
-                weasyprint.Attachment(
-                    string=attachments[name],
-                    name=name,
-                    description=_(described[name]) if name in described else name,
-                    created=moment,
-                    modified=moment,
-                    relationship=_RELATIONSHIPS.get(name, "Data"),
-                    url_fetcher=_fetch,
-                )
-                for name in sorted(attachments)
-            ],
+) -> list[Any]:
+    return [
+        weasyprint.Attachment(
+            string=attachments[name],
+            name=name,
+            description=_(described[name]) if name in described else name,
+            created=moment,
+            modified=moment,
+            relationship=_RELATIONSHIPS.get(name, "Data"),
+            url_fetcher=_fetch,
         )
-    return finish_pdf(raw)
+        for name in sorted(attachments)
+    ]
 
 
 @contextmanager
 def _rarely_collected() -> Iterator[None]:
     """Look for cycles seldom: millions of objects live to the end of a layout, and looking took a tenth of its time."""
+    gc.collect()
     before = gc.get_threshold()
     gc.set_threshold(_OBJECTS, *before[1:])
     try:
