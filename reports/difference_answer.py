@@ -189,13 +189,11 @@ def _beside(part: PartDifference) -> Cell:
     if part.ratio_p is None:
         return Cell(_(NOT_MEASURED))
     ratio = _("no other moved") if part.ratio is None else _("{number} times", number=decimal(part.ratio, 1))
-    respect = "" if part.respect is None else _(_RESPECTS[part.respect])
-    said = (
-        _("outlying: {ratio}, {respect}", ratio=ratio, respect=respect)
-        if part.outlying
-        else _("{ratio}, {respect}", ratio=ratio, respect=respect)
-    )
-    return Cell(said, detail=_("p = {p}", p=probability(part.ratio_p)), sort=plain(part.ratio))
+    said = _("outlying: {ratio}", ratio=ratio) if part.outlying else ratio
+    detail = _("p = {p}", p=probability(part.ratio_p))
+    if part.respect is not None:
+        detail = f"{_(_RESPECTS[part.respect])}, {detail}"
+    return Cell(said, detail=detail, sort=plain(part.ratio))
 
 
 def _why(part: PartDifference, instruments: Sequence[InstrumentPair]) -> str:

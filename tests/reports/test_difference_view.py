@@ -110,8 +110,8 @@ def test_page_one_is_the_answer() -> None:
     assert all(f"Reason given: {part.reason}." in page for part in by_rank)
     for part, row in zip(by_rank, answer.concepts.rows, strict=True):
         ratio = "no other moved" if part.ratio is None else f"{part.ratio:.1f} times"
-        said = NOT_MEASURED if part.ratio_p is None else f"{ratio}, {part.respect}"
-        assert row.cells[5].text.removeprefix("outlying: ") == said
+        assert row.cells[5].text.removeprefix("outlying: ") == (NOT_MEASURED if part.ratio_p is None else ratio)
+        assert row.cells[5].detail.startswith(f"{part.respect}, p = ") == (part.ratio_p is not None)
         assert row.cells[5].text.startswith("outlying") == part.outlying
         assert row.cells[6].text == ("any" if part.detectable == 0 else f"{part.detectable:.2f} SD")
     assert by_rank[0].outlying
@@ -129,7 +129,7 @@ def test_where_no_concept_stands_out_that_is_said() -> None:
     alike = tuple(replace(part, ratio=1.2, ratio_p=0.8, outlying=False) for part in result.concepts)
     answer = view_of(replace(result, concepts=alike)).answer
     assert answer.sentences[2].startswith("None changed by far more than the others")
-    assert {row.cells[5].text.partition(",")[0] for row in answer.concepts.rows} == {"1.2 times"}
+    assert {row.cells[5].text for row in answer.concepts.rows} == {"1.2 times"}
 
 
 def test_the_page_embeds_the_record_where_every_report_has_it() -> None:
