@@ -34,9 +34,10 @@ _WORDS = (
     (
         N_("Rank and shift"),
         N_(
-            "Concepts with a changed row come first, and of these the ones that stand out most from the others. The"
-            " shift is the root mean square effect of a concept's features or of its answers, whichever of the two is"
-            " larger, less what sampling alone explains. The order is this project's convention."
+            "Concepts that are outlying come first, then those whose change of the model's loss stands out most from"
+            " the others'; where that was not measured, what stands out most in any respect. The shift is the root"
+            " mean square effect of a concept's features or of its answers, whichever of the two is larger, less what"
+            " sampling alone explains. The order is this project's convention."
         ),
     ),
     (
@@ -45,8 +46,9 @@ _WORDS = (
             "How many times as far a concept moved as the other concepts did together. Training on anything moves"
             " most concepts. “Outlying” says that a change of everything would rarely leave one so far ahead: if"
             " effects are draws from one normal distribution around zero, the ratio of squares follows an F"
-            " distribution. Of the model's loss on the texts about each concept it is the distance from the others'"
-            " mean, over their spread. The chance of any false alarm is bounded over all concepts."
+            " distribution. Of the model's loss on the texts about each concept, beyond that on their neutral texts,"
+            " it is the distance from the others' mean, over their spread. The chance of any false alarm is bounded"
+            " over all concepts."
         ),
     ),
     (

@@ -80,8 +80,10 @@ def _loss(part: PartDifference) -> str:
         return ""
     return plural(
         part.loss_scenarios,
-        "The model's own loss on the texts about it changed by {change} nats a token, over {count} scenario.",
-        "The model's own loss on the texts about it changed by {change} nats a token, over {count} scenarios.",
+        "The model's own loss on the texts about it changed by {change} nats a token beyond that on neutral texts, over"
+        " {count} scenario.",
+        "The model's own loss on the texts about it changed by {change} nats a token beyond that on neutral texts, over"
+        " {count} scenarios.",
         change=signed(part.loss_change, 3),
     )
 

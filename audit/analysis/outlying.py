@@ -40,7 +40,7 @@ class Moved:
 
 @dataclass(frozen=True, slots=True)
 class Outlying:
-    """How a concept's change stands beside that of the others, in the respect in which it stands out most.
+    """How a concept's change stands beside that of the others, in one respect.
 
     Args:
         ratio: its root mean square effect over that of the others, or its distance from their mean over their spread;
@@ -54,8 +54,10 @@ class Outlying:
     adjusted: float
 
 
-def outlying(moved: Sequence[Moved]) -> tuple[Outlying | None, ...]:
-    """Return how each concept stands beside the others; None where it or the others have nothing to compare.
+def outlying(moved: Sequence[Moved]) -> tuple[tuple[Outlying, ...], ...]:
+    """Return how each concept stands beside the others, the respect in which it stands out most first.
+
+    A respect is left out in which it or the others have nothing to compare.
 
     Args:
         moved: the same concepts in every respect, in the same order.
@@ -70,14 +72,11 @@ def outlying(moved: Sequence[Moved]) -> tuple[Outlying | None, ...]:
             own, scale = (value, mean(others)) if not one.common else _from_common(value, others)
             square = own / scale if scale > 0 else inf if own > 0 else 0.0
             asked.append((place, one.respect, square, len(others) - one.common))
-    found: dict[int, Outlying] = {}
+    found: list[list[Outlying]] = [[] for _ in range(max((len(one.values) for one in moved), default=0))]
     p = variance_ratio.sf([square for _, _, square, _ in asked], 1, [freedom for *_, freedom in asked])
     for (place, respect, square, _), alone, adjusted in zip(asked, p.tolist(), holm(p).tolist(), strict=True):
-        new = Outlying(respect, sqrt(square), alone, adjusted)
-        if place not in found or (new.p, -new.ratio) < (found[place].p, -found[place].ratio):
-            found[place] = new
-    count = max((len(one.values) for one in moved), default=0)
-    return tuple(found.get(place) for place in range(count))
+        found[place].append(Outlying(respect, sqrt(square), alone, adjusted))
+    return tuple(tuple(sorted(own, key=lambda one: (one.p, -one.ratio))) for own in found)
 
 
 def _from_common(value: float, others: Sequence[float]) -> tuple[float, float]:

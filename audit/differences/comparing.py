@@ -214,13 +214,14 @@ def _parts(
     respects: Mapping[Respect, frozenset[RowKind]],
     losses: Mapping[str, Sequence[float]],
 ) -> tuple[PartDifference, ...]:
-    """Return the verdicts on some concepts or mixes, those that stand out most first.
+    """Return the verdicts on some concepts or mixes, by rank.
 
     Rows of features and of behaviour are each summed up alone, and the larger speaks: few answers would not be heard
     among many features, and where no feature can be compared the answers still are. `respects` says which kinds of rows
     are summed up together; `losses` holds, of each part, the changes of the model's loss on its texts by scenario.
+    What stands out comes first; then the loss speaks, which hangs neither on an instrument nor on a question's wording.
     """
-    found: list[tuple[float, PartDifference]] = []
+    found: list[PartDifference] = []
     pairs = list(zip(rows, values, strict=True))
     shifts = {
         respect: [
@@ -240,7 +241,6 @@ def _parts(
         counts = Counter(row.verdict for row in own)
         unread = [pair.record.base for pair in instruments if not pair.comparable(part.id)]
         verdict, reason = _verdict(own, unread)
-        stands = beside[n]
         entry = PartDifference(
             id=part.id,
             title=part.title,
@@ -257,23 +257,28 @@ def _parts(
             loss_change=loss[n],
             loss_scenarios=len(losses.get(part.id, ())),
         )
-        if stands is not None:
+        if beside[n]:
+            most = beside[n][0]
+            ordering = next((one for one in beside[n] if one.respect is Respect.LOSS), most)
             entry = replace(
                 entry,
-                ratio=stands.ratio if isfinite(stands.ratio) else None,
-                ratio_p=stands.adjusted,
-                outlying=verdict is Verdict.CHANGED and stands.adjusted <= margins.outlying_alpha,
-                respect=stands.respect,
+                ratio=most.ratio if isfinite(most.ratio) else None,
+                ratio_p=most.adjusted,
+                outlying=verdict is Verdict.CHANGED and most.adjusted <= margins.outlying_alpha,
+                respect=most.respect,
+                order_p=ordering.p,
             )
-        found.append((1.0 if stands is None else stands.p, entry))
-    ordered = sorted(
-        found, key=lambda one: (one[1].verdict is not Verdict.CHANGED, one[0], -(one[1].shift or 0.0), one[1].id)
-    )
-    return tuple(replace(one, rank=n + 1) for n, (_, one) in enumerate(ordered))
+        found.append(entry)
+    return tuple(replace(one, rank=n + 1) for n, one in enumerate(sorted(found, key=_order)))
+
+
+def _order(part: PartDifference) -> tuple[object, ...]:
+    order_p = 1.0 if part.order_p is None else part.order_p
+    return not part.outlying, order_p, -(part.shift or 0.0), part.id
 
 
 def _loss_changes(stores: tuple[Store, Store], findings: tuple[Findings, Findings]) -> dict[str, list[float]]:
-    """Return by how much the model's loss on the texts about each concept changed, one value a scenario, in nats."""
+    """Return by how much the loss on texts about each concept changed beyond that on neutral texts, by scenario."""
     base, new = (read_losses(store, sae=own.saes[0].record.name) for store, own in zip(stores, findings, strict=True))
     both = base.join(new, how="inner", lsuffix="_base", rsuffix="_new")
     changes = both["loss_new"] - both["loss_base"]

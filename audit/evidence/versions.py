@@ -21,21 +21,23 @@ def read_prompt_shapes(store: Store) -> pd.DataFrame:
 
 
 def read_losses(store: Store, *, sae: str) -> pd.DataFrame:
-    """Return the model's own loss on its texts about each concept, in nats a token.
+    """Return by how much the model's own loss on texts about a concept exceeds that on neutral ones, in nats a token.
 
-    Of a concept's scenarios those were read that fidelity is measured on; the loss is that of the model without SAE.
+    Of a scenario the concept and the control arm are about the concept; its neutral arm tells of something else in the
+    same form, so that what any training does to such texts is not in the difference. Of a concept's scenarios those
+    were read that fidelity is measured on; the loss is that of the model without SAE.
 
     Args:
         store: the evidence.
         sae: one whose fidelity was measured; the loss is the same with each.
 
     Returns:
-        column `loss`, float64; index (concept, scenario).
+        column `loss`, float64; index (concept, scenario), of scenarios of which both were read.
     """
-    rows = store.query(
-        "scenario_losses", {"sae": sae, "concept_arm": Arm.CONCEPT.value, "control_arm": Arm.CONTROL.value}
-    ).set_index(["concept", "scenario"])
-    return (rows["ce"] / rows["tokens"]).to_frame("loss")
+    arms = {"concept_arm": Arm.CONCEPT.value, "control_arm": Arm.CONTROL.value, "neutral_arm": Arm.NEUTRAL.value}
+    rows = store.query("scenario_losses", {"sae": sae, **arms}).set_index(["concept", "scenario"])
+    loss = rows["ce"] / rows["tokens"] - rows["neutral_ce"] / rows["neutral_tokens"]
+    return loss.dropna().to_frame("loss")
 
 
 def read_latent_scores(

@@ -199,8 +199,9 @@ class Respect(StrEnum):
 class PartDifference:
     """The answer for one concept or mix; `rows` of an AUROC may be inconclusive where it is equivalent.
 
-    `rank` orders them, 1 first: those with a changed row before the others, then by how far they stand out from the
-    others, then by `shift`. `shift` is the root mean square effect of their feature rows (interactions, of a mix) or of
+    `rank` orders them, 1 first: outlying ones before the others, then by `order_p`, the chance of standing as far from
+    the others by the change of loss (where that was not measured, in the respect in which it stands out most), then by
+    `shift`. `shift` is the root mean square effect of their feature rows (interactions, of a mix) or of
     their answers, whichever is larger, with the part that sampling alone explains taken off; None where there is no
     such row. `detectable` is the median of the smallest changes that the rows of features would have found, in standard
     deviations.
@@ -210,8 +211,9 @@ class PartDifference:
     with, or the others do not differ. `ratio_p` says how often so large a ratio comes of a change that is not about one
     concept, adjusted over all concepts and respects; `outlying`: it changed, and that chance is below the level.
 
-    `loss_change` is by how much the model's own loss on the texts about the concept changed, in nats a token: the mean
-    over `loss_scenarios` scenarios, those that fidelity is measured on. Lower means that the texts became likelier.
+    `loss_change` is by how much the model's own loss on the texts about the concept changed beyond that on the neutral
+    texts of the same scenarios, in nats a token: the mean over `loss_scenarios` scenarios, those that fidelity is
+    measured on. Lower means that the texts became likelier.
     """
 
     id: str
@@ -230,6 +232,7 @@ class PartDifference:
     ratio_p: float | None = None
     outlying: bool = False
     respect: Respect | None = None
+    order_p: float | None = None
     loss_change: float | None = None
     loss_scenarios: int = 0
 

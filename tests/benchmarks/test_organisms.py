@@ -9,7 +9,7 @@ import pytest
 from audit.differences.comparing import compare_bundles
 from audit.progress import Silent
 from audit.records import DiffMargins
-from benchmarks.organisms import CONCEPTS, audit_config, line, outcome, suite_folders
+from benchmarks.organisms import SETS, audit_config, line, organisms_of, outcome, suite_folders
 from probes.loader import load_suites
 from probes.organism_files import organism_names, shipped_organism
 from tests.differences_making import Edit, Version, opened
@@ -17,19 +17,30 @@ from tests.differences_making import Edit, Version, opened
 RECORD = {"tokens": 8192, "steps": 32, "loss_before": 3.9, "loss_after": 2.9}
 
 
-def test_six_concepts_of_three_domains_are_asked(tmp_path: Path) -> None:
-    """Every planted concept is among them, with all its scenarios; a second call copies nothing."""
-    folders = suite_folders(tmp_path)
+@pytest.mark.parametrize("chosen", sorted(SETS))
+def test_six_concepts_of_three_domains_are_asked(chosen: str, tmp_path: Path) -> None:
+    """Five of them are planted, all with all their scenarios; a second call copies nothing."""
+    concepts = SETS[chosen]
+    folders = suite_folders(concepts, tmp_path)
     kept = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
-    assert suite_folders(tmp_path) == folders
+    assert suite_folders(concepts, tmp_path) == folders
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == kept
     suites = load_suites(audit_config("default", folders).probes.suites)
     asked = {concept.id for suite in suites for concept in suite.concepts}
-    assert asked == {concept for concepts in CONCEPTS.values() for concept in concepts}
-    assert {shipped_organism(name).concept for name in organism_names()} - {None} <= asked
+    assert asked == {concept for own in concepts.values() for concept in own}
+    planted = [shipped_organism(name).concept for name in organisms_of(concepts)]
+    assert len(set(planted[:5]) & asked) == 5
+    assert planted[5:] == [None] * 5
     assert {len(concept.scenarios) for suite in suites for concept in suite.concepts} == {64}
     assert [len(suite.frames) for suite in suites] == [1, 1, 1]
     assert not any(suite.mixes for suite in suites)
+
+
+def test_every_organism_is_of_a_set() -> None:
+    """No concept is asked in two sets: what the rule was chosen on has no part in its test."""
+    assert {name for concepts in SETS.values() for name in organisms_of(concepts)} == {*organism_names()}
+    asked = [concept for concepts in SETS.values() for own in concepts.values() for concept in own]
+    assert len(asked) == len(set(asked))
 
 
 @pytest.mark.parametrize("edited", ["dosing_error", "insider_trading"])

@@ -153,12 +153,12 @@ def test_a_planted_synergy_is_a_change_of_the_mix(make: Make) -> None:
 
 
 def test_a_loss_that_fell_on_one_concept_alone_stands_out(make: Make) -> None:
-    """It is measured on the texts about each concept; a drift of all of them is no news."""
+    """It is measured beside neutral texts of the same form; a drift of all of them is no news."""
     result = compared(make(Version()), make(Version(drift=-0.3, loss=-0.5)))
     parts = {part.id: part for part in result.concepts}
     changes = {name: part.loss_change for name, part in parts.items()}
-    assert changes == {CONCEPTS[0]: pytest.approx(-0.8, abs=0.01)} | dict.fromkeys(
-        CONCEPTS[1:], pytest.approx(-0.3, abs=0.01)
+    assert changes == {CONCEPTS[0]: pytest.approx(-0.5, abs=0.01)} | dict.fromkeys(
+        CONCEPTS[1:], pytest.approx(0.0, abs=0.01)
     )
     assert {part.loss_scenarios for part in result.concepts} == {64}
     assert parts[CONCEPTS[0]].respect is Respect.LOSS
@@ -168,6 +168,19 @@ def test_a_loss_that_fell_on_one_concept_alone_stands_out(make: Make) -> None:
     # No row changed: what stands out is then no alarm about a change.
     assert not any(part.outlying for part in result.concepts)
     assert parts[CONCEPTS[0]].rank == 1
+
+
+def test_what_stands_out_comes_first_and_then_the_loss_orders(make: Make) -> None:
+    """A feature that moved by far the most is an alarm; of the others, that one leads whose texts became likelier."""
+    result = compared(make(Version()), make(Version(drift=-0.3, loss=-0.5, edits=(Edit(9, 1.2, 0.5),))))
+    parts = {part.rank: part for part in result.concepts}
+    assert [(parts[rank].id, parts[rank].outlying) for rank in (1, 2)] == [
+        ("insider_trading", True),
+        (CONCEPTS[0], False),
+    ]
+    assert parts[2].order_p is not None
+    assert parts[3].order_p is not None
+    assert parts[2].order_p < parts[3].order_p
 
 
 def test_permuted_latents_are_matched(make: Make) -> None:
