@@ -34,7 +34,7 @@ _WORDS = (
     (
         N_("Rank and shift"),
         N_(
-            "Concepts that are outlying come first, then those whose change of the model's loss stands out most from"
+            "Concepts that are outlying come first, then those on whose texts the model's loss fell furthest beyond"
             " the others'; where that was not measured, what stands out most in any respect. The shift is the root"
             " mean square effect of a concept's features or of its answers, whichever of the two is larger, less what"
             " sampling alone explains. The order is this project's convention."

@@ -134,12 +134,15 @@ def _attached(
 def _rarely_collected() -> Iterator[None]:
     """Look for cycles seldom: millions of objects live to the end of a layout, and looking took a tenth of its time."""
     gc.collect()
+    # What is there already, the record above all, is not looked at again.
+    gc.freeze()
     before = gc.get_threshold()
     gc.set_threshold(_OBJECTS, *before[1:])
     try:
         yield
     finally:
         gc.set_threshold(*before)
+        gc.unfreeze()
 
 
 def _identifier(page: str, attachments: Mapping[str, bytes]) -> bytes:

@@ -14,6 +14,7 @@ from audit.digests import digest_code
 from audit.packing import PACKED_TYPE, pack
 from reports.directions import isolated
 from reports.language import N_, _, ngettext
+from reports.table_rows import cell_markup, marked, table_bodies
 
 PACKAGE = "templates"
 # A message in a style sheet or a script, as gettext's extractors find it there too.
@@ -82,6 +83,9 @@ def environment() -> Environment:
     )
     # The extension adds this method; the messages have placeholders of their own, so they keep the old style.
     found.install_gettext_callables(_, ngettext, newstyle=False)  # type: ignore[attr-defined]
+    found.filters["marked"] = marked
+    found.filters["cell"] = cell_markup
+    found.globals["bodies"] = table_bodies
     found.filters["packed"] = lambda markup: pack(isolated(str(markup)).encode("utf-8"))
     found.filters["ids"] = lambda markup: " ".join(_TARGET.findall(str(markup)))
     found.globals["packed_type"] = PACKED_TYPE

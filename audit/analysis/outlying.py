@@ -46,12 +46,14 @@ class Outlying:
         ratio: its root mean square effect over that of the others, or its distance from their mean over their spread;
             infinite where the others did not differ at all.
         p: of the ratio alone; adjusted: over concepts and respects.
+        fall: the chance of lying so far below the others' mean; `p` where no sign is known.
     """
 
     respect: Respect
     ratio: float
     p: float
     adjusted: float
+    fall: float
 
 
 def outlying(moved: Sequence[Moved]) -> tuple[tuple[Outlying, ...], ...]:
@@ -62,7 +64,8 @@ def outlying(moved: Sequence[Moved]) -> tuple[tuple[Outlying, ...], ...]:
     Args:
         moved: the same concepts in every respect, in the same order.
     """
-    asked: list[tuple[int, Respect, float, int]] = []
+    asked: list[tuple[int, Moved, float, int]] = []
+    below: list[bool] = []
     for one in moved:
         measured = [(place, value) for place, value in enumerate(one.values) if value is not None]
         for place, value in measured:
@@ -71,11 +74,13 @@ def outlying(moved: Sequence[Moved]) -> tuple[tuple[Outlying, ...], ...]:
                 continue
             own, scale = (value, mean(others)) if not one.common else _from_common(value, others)
             square = own / scale if scale > 0 else inf if own > 0 else 0.0
-            asked.append((place, one.respect, square, len(others) - one.common))
+            asked.append((place, one, square, len(others) - one.common))
+            below.append(value < mean(others))
     found: list[list[Outlying]] = [[] for _ in range(max((len(one.values) for one in moved), default=0))]
     p = variance_ratio.sf([square for _, _, square, _ in asked], 1, [freedom for *_, freedom in asked])
-    for (place, respect, square, _), alone, adjusted in zip(asked, p.tolist(), holm(p).tolist(), strict=True):
-        found[place].append(Outlying(respect, sqrt(square), alone, adjusted))
+    for (place, one, square, _), low, alone, adjusted in zip(asked, below, p.tolist(), holm(p).tolist(), strict=True):
+        fall = alone if not one.common else alone / 2 if low else 1 - alone / 2
+        found[place].append(Outlying(one.respect, sqrt(square), alone, adjusted, fall))
     return tuple(tuple(sorted(own, key=lambda one: (one.p, -one.ratio))) for own in found)
 
 

@@ -219,7 +219,8 @@ def _parts(
     Rows of features and of behaviour are each summed up alone, and the larger speaks: few answers would not be heard
     among many features, and where no feature can be compared the answers still are. `respects` says which kinds of rows
     are summed up together; `losses` holds, of each part, the changes of the model's loss on its texts by scenario.
-    What stands out comes first; then the loss speaks, which hangs neither on an instrument nor on a question's wording.
+    What stands out comes first; then the fall of the loss speaks, which hangs neither on an instrument nor on a
+    question's wording: what a model was taught it predicts better.
     """
     found: list[PartDifference] = []
     pairs = list(zip(rows, values, strict=True))
@@ -266,7 +267,7 @@ def _parts(
                 ratio_p=most.adjusted,
                 outlying=verdict is Verdict.CHANGED and most.adjusted <= margins.outlying_alpha,
                 respect=most.respect,
-                order_p=ordering.p,
+                order_p=ordering.fall,
             )
         found.append(entry)
     return tuple(replace(one, rank=n + 1) for n, one in enumerate(sorted(found, key=_order)))

@@ -199,8 +199,8 @@ class Respect(StrEnum):
 class PartDifference:
     """The answer for one concept or mix; `rows` of an AUROC may be inconclusive where it is equivalent.
 
-    `rank` orders them, 1 first: outlying ones before the others, then by `order_p`, the chance of standing as far from
-    the others by the change of loss (where that was not measured, in the respect in which it stands out most), then by
+    `rank` orders them, 1 first: outlying ones before the others, then by `order_p`, the chance that the loss fell
+    as far beyond the others' (where that was not measured, in the respect in which it stands out most), then by
     `shift`. `shift` is the root mean square effect of their feature rows (interactions, of a mix) or of
     their answers, whichever is larger, with the part that sampling alone explains taken off; None where there is no
     such row. `detectable` is the median of the smallest changes that the rows of features would have found, in standard

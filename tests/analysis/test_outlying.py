@@ -64,6 +64,7 @@ def test_one_concept_that_moved_alone_is_found() -> None:
     found = outlying(by_squares(still, (effects**2).tolist()))
     assert alarmed(found) == [5]
     most, other = found[5]
+    assert most.fall == most.p
     assert (most.respect, other.respect) == (Respect.ANSWERS, Respect.FEATURES)
     assert most.ratio == pytest.approx(1.0 / np.sqrt(np.mean(np.delete(effects, 5) ** 2)))
     assert most.p < most.adjusted
@@ -79,6 +80,7 @@ def test_a_loss_is_held_against_the_spread_of_the_others() -> None:
     (one,) = found[5]
     assert one.ratio == pytest.approx(abs(t))
     assert one.p == pytest.approx(2 * student.sf(abs(t), len(others) - 1))
+    assert one.fall == pytest.approx(student.cdf(t, len(others) - 1))
     assert alarmed(found) == [5]
     (moved,) = outlying([by_loss([loss - 1.0 for loss in losses])])[5]
     assert moved.ratio == pytest.approx(one.ratio)
