@@ -38,7 +38,7 @@ def answer_view(result: DifferenceResult, run: DiffRun, names: DifferenceNames) 
             result,
             names,
             table_id="answer-concepts",
-            caption=_("Concepts: those that changed first, and of these the ones that stand out most"),
+            caption=_("Concepts by rank: outlying ones first, then by how far the loss on their texts fell"),
             empty=_("No concept was compared. An empty comparison is no pass."),
         ),
         mixes=_parts(
@@ -87,9 +87,9 @@ def _sentences(result: DifferenceResult, names: DifferenceNames) -> list[str]:
     if changed:
         first = listed([names.title(part.id) for part in changed[:NAMED_CHANGES]])
         if len(changed) <= NAMED_CHANGES:
-            found.append(_("Changed, the one that stands out most first: {concepts}.", concepts=first))
+            found.append(_("Changed, by rank: {concepts}.", concepts=first))
         else:
-            found.append(_("The changes that stand out most: {concepts}.", concepts=first))
+            found.append(_("The first of those that changed, by rank: {concepts}.", concepts=first))
         found.append(_standing(changed, names))
     if result.mixes:
         found.append(gist(result.mixes, mixes=True))
