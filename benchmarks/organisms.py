@@ -9,8 +9,8 @@ for the others a concept that is called outlying is a false alarm, of which one 
 code 1 if all ten ran and fewer than four of five were ranked first, or more neutral ones held an alarm than chance
 allows with 95% probability.
 
-There are two sets of concepts. The rule of ranking was chosen on the first; the second is its test. Both have the same
-neutral organisms.
+There are two sets of concepts, with the same neutral organisms. The measure that ranks was chosen on the first, and its
+side when four organisms of the second were known: neither is a clean test of it (docs/organisms.md).
 
 The audits are small ones: six concepts of three domains, two a domain, their first frame, the SAE of layer 15, no
 control SAE, no mixes, no interventions. All 64 scenarios of a concept run, so that each row has as many as in a full

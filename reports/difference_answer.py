@@ -38,7 +38,7 @@ def answer_view(result: DifferenceResult, run: DiffRun, names: DifferenceNames) 
             result,
             names,
             table_id="answer-concepts",
-            caption=_("Concepts by rank: outlying ones first, then by how far the loss on their texts fell"),
+            caption=_("Concepts by rank, outlying ones first"),
             empty=_("No concept was compared. An empty comparison is no pass."),
         ),
         mixes=_parts(

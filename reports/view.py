@@ -56,11 +56,6 @@ class Cell:
         """Return whether a word is so long that it may be broken anywhere, lest it push its table over the margin."""
         return any(len(part) >= _LONGEST and _LONG_WORD.search(part) is not None for part in (self.text, self.detail))
 
-    @property
-    def plain(self) -> bool:
-        """Return whether there is nothing but a text, and perhaps a second line."""
-        return not (self.mark or self.href or self.code or self.links)
-
 
 @dataclass(frozen=True, slots=True)
 class Column:

@@ -64,8 +64,7 @@ def outlying(moved: Sequence[Moved]) -> tuple[tuple[Outlying, ...], ...]:
     Args:
         moved: the same concepts in every respect, in the same order.
     """
-    asked: list[tuple[int, Moved, float, int]] = []
-    below: list[bool] = []
+    asked: list[tuple[int, Moved, float, int, bool]] = []
     for one in moved:
         measured = [(place, value) for place, value in enumerate(one.values) if value is not None]
         for place, value in measured:
@@ -74,12 +73,12 @@ def outlying(moved: Sequence[Moved]) -> tuple[tuple[Outlying, ...], ...]:
                 continue
             own, scale = (value, mean(others)) if not one.common else _from_common(value, others)
             square = own / scale if scale > 0 else inf if own > 0 else 0.0
-            asked.append((place, one, square, len(others) - one.common))
-            below.append(value < mean(others))
+            asked.append((place, one, square, len(others) - one.common, value < mean(others)))
     found: list[list[Outlying]] = [[] for _ in range(max((len(one.values) for one in moved), default=0))]
-    p = variance_ratio.sf([square for _, _, square, _ in asked], 1, [freedom for *_, freedom in asked])
-    for (place, one, square, _), low, alone, adjusted in zip(asked, below, p.tolist(), holm(p).tolist(), strict=True):
-        fall = alone if not one.common else alone / 2 if low else 1 - alone / 2
+    p = variance_ratio.sf([square for _, _, square, *_ in asked], 1, [freedom for *_, freedom, _ in asked])
+    for (place, one, square, _, below), alone, adjusted in zip(asked, p.tolist(), holm(p).tolist(), strict=True):
+        half = alone / 2 if below else 1 - alone / 2
+        fall = half if one.common else alone
         found[place].append(Outlying(one.respect, sqrt(square), alone, adjusted, fall))
     return tuple(tuple(sorted(own, key=lambda one: (one.p, -one.ratio))) for own in found)
 

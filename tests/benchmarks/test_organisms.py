@@ -37,7 +37,7 @@ def test_six_concepts_of_three_domains_are_asked(chosen: str, tmp_path: Path) ->
 
 
 def test_every_organism_is_of_a_set() -> None:
-    """No concept is asked in two sets: what the rule was chosen on has no part in its test."""
+    """No concept is asked in two sets."""
     assert {name for concepts in SETS.values() for name in organisms_of(concepts)} == {*organism_names()}
     asked = [concept for concepts in SETS.values() for own in concepts.values() for concept in own]
     assert len(asked) == len(set(asked))
