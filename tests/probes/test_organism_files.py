@@ -33,14 +33,14 @@ def scenario_runs() -> set[tuple[str, ...]]:
     return {run for text in texts for run in n_grams(text, _LONGEST_SHARED)}
 
 
-def test_ten_concepts_of_three_domains_and_five_other_subjects() -> None:
+def test_fifteen_concepts_of_three_domains_and_five_other_subjects() -> None:
     """Each concept is one of a shipped suite; a neutral subject names none."""
     shipped = [shipped_organism(name) for name in organism_names()]
     domains = {concept.id: suite.id for suite in load_suites(builtin_names()) for concept in suite.concepts}
     planted = [text.concept for text in shipped if text.concept is not None]
-    assert len(planted) == len(set(planted)) == 10
+    assert len(planted) == len(set(planted)) == 15
     assert {domains[concept] for concept in planted} == {"healthcare", "finance", "defense"}
-    assert len(shipped) == 15
+    assert len(shipped) == 20
     assert [text.id for text in shipped] == list(organism_names())
 
 
