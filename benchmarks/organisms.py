@@ -11,8 +11,8 @@ allows with 95% probability.
 
 There are three sets of concepts, with the same neutral organisms. The measure that ranks was chosen on the first, and
 its side when four organisms of the second were known: neither is a clean test of it. The third was written when the
-rule was fixed (docs/organisms.md): the first two concepts of each domain that were not used, in the order of the suites,
-the last of them not planted.
+rule was fixed (docs/organisms.md): the first two concepts of each domain that no earlier set used, in the order of the
+suites; the last of them is not planted.
 
 The audits are small ones: six concepts of three domains, two a domain, their first frame, the SAE of layer 15, no
 control SAE, no mixes, no interventions. All 64 scenarios of a concept run, so that each row has as many as in a full
