@@ -20,10 +20,11 @@ from audit.policy.judging import judge
 from audit.policy.subjects import Answers, Difference, Subject, SubjectKind, difference_of
 from audit.records import DifferenceResult, Findings, GateVerdict, RunInfo, parse_record
 from audit.signing.attested import VerifyResult
-from audit.signing.bundle_files import DIFFERENCE, FINDINGS, MANIFEST, read_content
+from audit.signing.bundle_files import DIFFERENCE, FINDINGS, MANIFEST
 from audit.signing.checks import CheckStatus
 from audit.signing.difference import read_difference
-from audit.signing.strict_json import expect_object, parse_json
+from audit.signing.documents import Documents
+from audit.signing.strict_json import expect_object
 
 
 def kind_of(place: Path) -> SubjectKind:
@@ -110,9 +111,9 @@ def gate(
         result = _read(place, seal)
         return judge(policy, Subject(seal, difference=difference_of(result)), today=today, base=_base(result))
     # The bytes that are read are those that were checked, by digest; DuckDB opens its file itself.
-    findings_json = read_content(place, FINDINGS, digest=None if seal.redacted else _sealed(seal, FINDINGS))
-    manifest = expect_object(parse_json(read_content(place, MANIFEST), item=MANIFEST), item=MANIFEST)
-    findings = parse_record(Findings, parse_json(findings_json, item=FINDINGS), where=FINDINGS)
+    files = _files(place, seal)
+    manifest = expect_object(files.parsed(MANIFEST), item=MANIFEST)
+    findings = parse_record(Findings, files.parsed(FINDINGS), where=FINDINGS)
     run = parse_record(RunInfo, manifest.get("run"), where=f"{MANIFEST}, run")
     with _answers(place, policy, withheld=seal.redacted) as answers:
         difference = compared.difference if compared is not None else None
@@ -121,7 +122,7 @@ def gate(
 
 
 def _read(place: Path, seal: VerifyResult) -> DifferenceResult:
-    return read_difference(read_content(place, DIFFERENCE, digest=_sealed(seal, DIFFERENCE)))
+    return read_difference(_files(place, seal).read(DIFFERENCE))
 
 
 def _base(result: DifferenceResult) -> str:
@@ -165,8 +166,15 @@ def require_intact(place: Path, seal: VerifyResult) -> None:
         )
 
 
-def _sealed(seal: VerifyResult, name: str) -> str | None:
-    return seal.statement.subjects.get(name) if seal.statement is not None else None
+def _files(place: Path, seal: VerifyResult) -> Documents:
+    if seal.files is None:
+        raise EvidenceError(
+            item=str(place),
+            expected="the folder of a sealed bundle or difference",
+            found="a seal without one",
+            hint="Give a bundle, or a redacted copy of one. A report alone holds too little to judge.",
+        )
+    return seal.files
 
 
 @contextmanager

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from cryptography import x509
@@ -36,8 +37,9 @@ from audit.signing.checks import (
     printable,
 )
 from audit.signing.claims import SealTerms
+from audit.signing.documents import Documents
 from audit.signing.dsse import Attestation, read_attestation, verify_attestation
-from audit.signing.pdf_check import PdfVerification
+from audit.signing.pdf_check import PdfVerification, import_pdf_checker
 from audit.signing.statement import SignerBlock, Statement, StatementKind, read_statement
 
 # What two clocks that are set may differ by.
@@ -58,6 +60,7 @@ class VerifyResult:
         fingerprint: of the embedded certificate, or None when it could not be read.
         redacted: whether it is a redacted copy that was checked.
         alone: whether it is a report.pdf without its bundle.
+        files: what was checked, for those who go on with it; None where there is no folder that could be read.
     """
 
     checks: tuple[Check, ...]
@@ -65,6 +68,7 @@ class VerifyResult:
     fingerprint: str | None
     redacted: bool = False
     alone: bool = False
+    files: Documents | None = field(default=None, repr=False, compare=False)
 
     @property
     def ok(self) -> bool:
@@ -140,6 +144,7 @@ class Attested:
     contents: FolderContents
     attestation: Attestation
     statement: Statement
+    files: Documents
 
     @property
     def certificate(self) -> Certificate:
@@ -160,14 +165,7 @@ class Attested:
         Raises:
             EvidenceError: missing, refused by the scan, or changed since.
         """
-        if name not in self.contents.digests:
-            raise EvidenceError(
-                item=name,
-                expected="a regular file in the bundle",
-                found=self.contents.refused.get(name, "no such file"),
-                hint="Get an intact copy of the bundle.",
-            )
-        return read_content(self.folder, name, digest=self.contents.digests[name])
+        return self.files.read(name)
 
     def result(self, checks: Sequence[Check], *, redacted: bool = False) -> VerifyResult:
         """Return the result with the first two checks in front; nothing passes where the signature does not hold."""
@@ -175,7 +173,8 @@ class Attested:
         signature = check_signature(self.attestation)
         if signature.status is not CheckStatus.PASS:
             checks = [_without_signature(check) for check in checks]
-        return VerifyResult((readable, signature, *checks), self.statement, self.certificate.fingerprint, redacted)
+        made = (readable, signature, *checks)
+        return VerifyResult(made, self.statement, self.certificate.fingerprint, redacted, files=self.files)
 
 
 def read_attested(folder: Path, *, kind: StatementKind = StatementKind.AUDIT) -> Attested | Check:
@@ -196,14 +195,27 @@ def read_attested(folder: Path, *, kind: StatementKind = StatementKind.AUDIT) ->
             found="a file" if os.path.lexists(folder) else "no such folder",
             hint="Give the path of a sealed bundle's folder.",
         )
-    contents = scan_folder(folder)
+    # What takes long and needs no file's digest is done while the files are hashed.
+    contents = scan_folder(folder, meanwhile=import_pdf_checker)
     try:
         attestation = read_attestation(read_content(folder, ATTESTATION))
-        return Attested(folder, contents, attestation, read_statement(attestation.payload, kind=kind))
+        statement = read_statement(attestation.payload, kind=kind)
+        return Attested(folder, contents, attestation, statement, Documents(partial(_read_hashed, folder, contents)))
     except AffidavitError as error:
         line = one_line(error)
         detail = line if line.startswith(ATTESTATION) else f"{ATTESTATION}: {line}"
         return failed(CheckName.ATTESTATION_READABLE, detail, files=[ATTESTATION])
+
+
+def _read_hashed(folder: Path, contents: FolderContents, name: str) -> bytes:
+    if name not in contents.digests:
+        raise EvidenceError(
+            item=name,
+            expected="a regular file in the bundle",
+            found=contents.refused.get(name, "no such file"),
+            hint="Get an intact copy of the bundle.",
+        )
+    return read_content(folder, name, digest=contents.digests[name])
 
 
 def unreadable(check: Check, names: Sequence[CheckName | CopyCheckName], *, redacted: bool = False) -> VerifyResult:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from audit.digests import digest_bytes, digest_file
+from audit.digests import digest_bytes, digest_each
 from audit.errors import DigestMismatch, EvidenceError
 from audit.signing.checks import printable
 
@@ -53,18 +54,40 @@ class FolderContents:
     refused: dict[str, str]
 
 
-def scan_folder(folder: Path) -> FolderContents:
+def scan_folder(folder: Path, *, meanwhile: Callable[[], object] | None = None) -> FolderContents:
     """Return every file below the folder with its digest, following no link and opening no device.
+
+    Args:
+        folder: of a bundle.
+        meanwhile: what the calling thread does while the files are hashed.
 
     Raises:
         EvidenceError: the folder is missing or cannot be listed.
     """
+    regular, refused, folders = _listed(folder)
     digests: dict[str, str] = {}
+    for name, found in zip(regular, digest_each(list(regular.values()), meanwhile=meanwhile), strict=True):
+        if isinstance(found, OSError):
+            refused[name] = found.strerror or type(found).__name__
+        else:
+            digests[name] = found
+    # Deepest first: the innermost empty folder is named, not those around it.
+    used = {parent for name in (*digests, *refused) for parent in _parents(name)}
+    for name in sorted(folders, key=lambda name: name.count("/"), reverse=True):
+        if name not in used:
+            refused[name] = "a folder without files"
+            used |= _parents(name)
+    return FolderContents(dict(sorted(digests.items())), dict(sorted(refused.items())))
+
+
+def _listed(folder: Path) -> tuple[dict[str, Path], dict[str, str], list[str]]:
+    """Return regular files by name, why others are refused, and the names of folders."""
+    regular: dict[str, Path] = {}
     refused: dict[str, str] = {}
     folders: list[str] = []
-    waiting = [folder]
+    waiting = [(folder, "")]
     while waiting:
-        here = waiting.pop()
+        here, prefix = waiting.pop()
         try:
             entries = sorted(os.scandir(here), key=lambda entry: entry.name)
         except OSError as error:
@@ -75,28 +98,18 @@ def scan_folder(folder: Path) -> FolderContents:
                 hint="Give the path of a sealed bundle's folder.",
             ) from error
         for entry in entries:
-            path = here / entry.name
-            name = path.relative_to(folder).as_posix()
+            name = f"{prefix}{entry.name}"
             if name == ATTESTATION and not entry.is_symlink():
                 continue
             problem = _entry_problem(entry, name)
             if problem is not None:
                 refused[name] = problem
             elif entry.is_dir(follow_symlinks=False):
-                waiting.append(path)
+                waiting.append((here / entry.name, f"{name}/"))
                 folders.append(name)
             else:
-                try:
-                    digests[name] = digest_file(path)
-                except OSError as error:
-                    refused[name] = error.strerror or type(error).__name__
-    # Deepest first: the innermost empty folder is named, not those around it.
-    used = {parent for name in (*digests, *refused) for parent in _parents(name)}
-    for name in sorted(folders, key=lambda name: name.count("/"), reverse=True):
-        if name not in used:
-            refused[name] = "a folder without files"
-            used |= _parents(name)
-    return FolderContents(dict(sorted(digests.items())), dict(sorted(refused.items())))
+                regular[name] = here / entry.name
+    return regular, refused, folders
 
 
 def _parents(name: str) -> set[str]:

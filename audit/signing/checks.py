@@ -80,6 +80,8 @@ def printable(text: str) -> str:
 
     Names come from the bundle. A newline or an escape sequence in one could print a line that reads like a pass.
     """
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
 
 

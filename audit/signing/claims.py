@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -13,10 +13,9 @@ from audit.records import SEAL_LEVEL
 from audit.signing.bundle_files import FINDINGS, MANIFEST
 from audit.signing.certificates import Certificate
 from audit.signing.checks import one_line
+from audit.signing.documents import Documents
 from audit.signing.statement import SignerBlock, Statement
-from audit.signing.strict_json import expect_array, expect_object, expect_text, parse_json
-
-ReadFile = Callable[[str], bytes]
+from audit.signing.strict_json import expect_array, expect_object, expect_text
 
 _STATEMENT = "signed statement"
 _MANIFEST_SCHEMA = "affidavit/manifest/1"
@@ -25,27 +24,23 @@ _FINDINGS_KEYS = frozenset({"model", "saes", "suites", "concepts", "ladder"})
 
 
 def claim_problems(
-    manifest: Mapping[str, Json], read: ReadFile, statement: Statement, certificate: Certificate
+    manifest: Mapping[str, Json], files: Documents, statement: Statement, certificate: Certificate
 ) -> dict[str, str]:
     """Return what is claimed differently in two places: the file at fault -> why. Empty when all agree.
 
     Args:
         manifest: manifest.json, parsed.
-        read: returns a file's bytes by its name.
+        files: of the bundle.
         statement: the signed statement.
         certificate: the signer's.
     """
-    try:
-        data = read(FINDINGS)
-    except EvidenceError as error:
-        return {FINDINGS: one_line(error)}
-    problems = record_problems(manifest, data, signed_at=statement.signed_at, certificate=certificate)
+    problems = record_problems(manifest, files, signed_at=statement.signed_at, certificate=certificate)
     if problems:
         return problems
     try:
         # The manifest claims what the findings claim, by now.
         different = _differences(_claims(statement.predicate, item=_STATEMENT), _claims(manifest, item=MANIFEST))
-        if statement.predicate.get("findings") != digest_bytes(data):
+        if statement.predicate.get("findings") != digest_bytes(files.read(FINDINGS)):
             different.append("findings")
         unlike = _unlike_the_statement(expect_object(manifest.get("run"), item=f"{MANIFEST}, run"), statement)
     except EvidenceError as error:
@@ -84,18 +79,18 @@ def copy_problems(manifest: Mapping[str, Json], statement: Statement, certificat
 
 
 def record_problems(
-    manifest: Mapping[str, Json], findings_data: bytes, *, signed_at: datetime, certificate: Certificate
+    manifest: Mapping[str, Json], files: Documents, *, signed_at: datetime, certificate: Certificate
 ) -> dict[str, str]:
     """Return what the manifest claims otherwise than the findings, the seal's owner or its second: file -> why.
 
     Args:
         manifest: manifest.json, parsed.
-        findings_data: the bytes of findings.json.
+        files: with findings.json.
         signed_at: when the seal says that it was made.
         certificate: the signer's.
     """
     try:
-        findings = expect_object(parse_json(findings_data, item=FINDINGS), item=FINDINGS)
+        findings = expect_object(files.parsed(FINDINGS), item=FINDINGS)
         claimed = _claims(findings, item=FINDINGS)
     except EvidenceError as error:
         return {FINDINGS: one_line(error)}
@@ -105,7 +100,7 @@ def record_problems(
             FINDINGS: f"{FINDINGS} is not of the schema {_FINDINGS_SCHEMA} (missing: {', '.join(missing) or 'none'})"
         }
     try:
-        different = _manifest_differences(manifest, claimed, digest_bytes(findings_data), signed_at, certificate)
+        different = _manifest_differences(manifest, claimed, digest_bytes(files.read(FINDINGS)), signed_at, certificate)
         different += _differences(_records(manifest, item=MANIFEST), _records(findings, item=FINDINGS))
     except EvidenceError as error:
         return {MANIFEST: one_line(error)}
@@ -132,10 +127,10 @@ class SealTerms:
         return not self.stamped and self.asked != SealLevel.B_B.value
 
 
-def seal_terms(manifest_data: bytes) -> SealTerms:
+def seal_terms(files: Documents) -> SealTerms:
     """Return the levels that a manifest names; B-B where it names none, or cannot be read, which other checks tell."""
     try:
-        run = expect_object(expect_object(parse_json(manifest_data, item=MANIFEST), item=MANIFEST).get("run"), item="")
+        run = expect_object(expect_object(files.parsed(MANIFEST), item=MANIFEST).get("run"), item="")
         config = expect_object(run.get("config", {}), item="config")
         asked = expect_object(config.get("seal", {}), item="seal").get("level", SealLevel.B_B.value)
         made = expect_object(run.get("environment", {}), item="environment").get(SEAL_LEVEL, SealLevel.B_B.value)

@@ -6,12 +6,13 @@ import functools
 import zlib
 from io import BytesIO
 
-from audit.digests import digest_json
+from audit.digests import digest_bytes, digest_json
 from audit.errors import EvidenceError
 from audit.signing.bundle_files import CERTIFICATE, EVIDENCE, FINDINGS, MANIFEST, REPORT_HTML, REPORT_PDF
 from audit.signing.certificates import Certificate
 from audit.signing.checks import Check, CheckName, failed, one_line, passed, printable
-from audit.signing.claims import ReadFile, claim_problems
+from audit.signing.claims import claim_problems
+from audit.signing.documents import Documents
 from audit.signing.html_findings import findings_in_html
 from audit.signing.pdf_check import silence_parsers
 from audit.signing.statement import Statement
@@ -34,7 +35,7 @@ _NOT_EVIDENCE = frozenset({MANIFEST, REPORT_PDF, REPORT_HTML, CERTIFICATE})
 _ALWAYS_EVIDENCE = frozenset({EVIDENCE, FINDINGS})
 
 
-def check_manifest(read: ReadFile, statement: Statement, certificate: Certificate) -> Check:
+def check_manifest(files: Documents, statement: Statement, certificate: Certificate) -> Check:
     """Return whether manifest.json, findings.json and the signed statement claim the same.
 
     That is: the manifest lists exactly the evidence, with the signed digests; it names the certificate's owner, the
@@ -43,10 +44,9 @@ def check_manifest(read: ReadFile, statement: Statement, certificate: Certificat
     """
     name = CheckName.MANIFEST_AGREES
     try:
-        data = read(MANIFEST)
-        manifest = expect_object(parse_json(data, item=MANIFEST), item=MANIFEST)
-        files = expect_object(manifest.get("files"), item=f"{MANIFEST}, files")
-        listed = {key: expect_text(value, item=f"{MANIFEST}, files") for key, value in files.items()}
+        manifest = expect_object(files.parsed(MANIFEST), item=MANIFEST)
+        digests = expect_object(manifest.get("files"), item=f"{MANIFEST}, files")
+        listed = {key: expect_text(value, item=f"{MANIFEST}, files") for key, value in digests.items()}
     except EvidenceError as error:
         return failed(name, one_line(error), files=[MANIFEST])
     subjects = statement.subjects
@@ -64,9 +64,9 @@ def check_manifest(read: ReadFile, statement: Statement, certificate: Certificat
         return failed(
             name, printable(detail), files=sorted({printable(key) for names in groups.values() for key in names})
         )
-    problems = claim_problems(manifest, read, statement, certificate)
+    problems = claim_problems(manifest, files, statement, certificate)
     try:
-        if attachment_in_pdf(read(REPORT_PDF), MANIFEST) != data:
+        if attachment_in_pdf(files.read(REPORT_PDF), MANIFEST) != files.read(MANIFEST):
             problems[REPORT_PDF] = f"the attachment {MANIFEST} of {REPORT_PDF} is not the bundle's {MANIFEST}"
     except EvidenceError as error:
         problems[REPORT_PDF] = one_line(error)
@@ -77,29 +77,34 @@ def check_manifest(read: ReadFile, statement: Statement, certificate: Certificat
     )
 
 
-def check_findings(read: ReadFile, *, record: str = FINDINGS) -> Check:
-    """Return whether the record, report.html and report.pdf hold the same one, by canonical digest.
+def check_findings(files: Documents, *, record: str = FINDINGS) -> Check:
+    """Return whether the record, report.html and report.pdf hold the same one, by canonical digest where bytes differ.
 
     Args:
-        read: returns a file's bytes by its name.
+        files: of the folder.
         record: findings.json, or the record of another kind of folder.
     """
     name = CheckName.FINDINGS_AGREE
     what = "findings" if record == FINDINGS else "record"
     digests: dict[str, str] = {}
     problems: dict[str, str] = {}
-    # The three are mostly the same bytes, and parsing them is most of this check's time.
-    known: dict[bytes, str] = {}
+    contents: dict[str, bytes] = {}
     for source, extract in (
         (record, lambda data: data),
         (REPORT_HTML, functools.partial(findings_in_html, item=REPORT_HTML)),
         (REPORT_PDF, functools.partial(attachment_in_pdf, name=record)),
     ):
         try:
-            data = extract(read(source))
-            if data not in known:
-                known[data] = digest_json(parse_json(data, item=f"{what} in {source}"))
-            digests[source] = known[data]
+            contents[source] = extract(files.read(source))
+        except EvidenceError as error:
+            problems[source] = one_line(error)
+    # The three are mostly the same bytes: what they say is then the same, and is read once.
+    same = len(set(contents.values())) == 1
+    for source, data in contents.items():
+        try:
+            own = data == contents.get(record)
+            value = files.parsed(record) if own else parse_json(data, item=f"{what} in {source}")
+            digests[source] = digest_bytes(data) if same else digest_json(value)
         except EvidenceError as error:
             problems[source] = one_line(error)
     if not problems and len(set(digests.values())) == 1:

@@ -11,8 +11,9 @@ from audit.records import DIFFERENCE_SCHEMA, DifferenceResult, DiffParent, DiffR
 from audit.signing.bundle_files import DIFFERENCE, MANIFEST, REPORT_PDF
 from audit.signing.certificates import Certificate
 from audit.signing.checks import Check, CheckName, failed, one_line, passed, printable
-from audit.signing.claims import ReadFile, seal_differences
+from audit.signing.claims import seal_differences
 from audit.signing.contents import attachment_in_pdf, check_findings
+from audit.signing.documents import Documents
 from audit.signing.statement import ROOM_KEYS, Statement
 from audit.signing.strict_json import expect_object, parse_json
 
@@ -80,12 +81,12 @@ def difference_predicate(result: DifferenceResult, digest: str) -> dict[str, Jso
     }
 
 
-def check_difference_record(read: ReadFile) -> Check:
+def check_difference_record(files: Documents) -> Check:
     """Return whether diff.json, report.html and report.pdf hold the same record."""
-    return check_findings(read, record=DIFFERENCE)
+    return check_findings(files, record=DIFFERENCE)
 
 
-def check_difference(read: ReadFile, statement: Statement, certificate: Certificate) -> Check:
+def check_difference(files: Documents, statement: Statement, certificate: Certificate) -> Check:
     """Return whether manifest.json, diff.json and the signed statement of a difference claim the same.
 
     That is: the manifest lists the record and names the certificate's owner and the statement's moment; it is the one
@@ -93,12 +94,12 @@ def check_difference(read: ReadFile, statement: Statement, certificate: Certific
     """
     name = CheckName.MANIFEST_AGREES
     try:
-        manifest, record = read(MANIFEST), read(DIFFERENCE)
+        manifest, record = files.read(MANIFEST), files.read(DIFFERENCE)
         problem = difference_problem(manifest, record, signed_at=statement.signed_at, certificate=certificate)
         if problem:
             return failed(name, problem, files=[MANIFEST])
         expected = difference_predicate(read_difference(record), digest_bytes(record))
-        attached = attachment_in_pdf(read(REPORT_PDF), MANIFEST)
+        attached = attachment_in_pdf(files.read(REPORT_PDF), MANIFEST)
     except EvidenceError as error:
         return failed(name, one_line(error), files=[MANIFEST])
     stated = {key: value for key, value in statement.predicate.items() if key not in ROOM_KEYS}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from audit.digests import digest_bytes
@@ -14,8 +15,9 @@ from audit.signing.checks import Check, CheckName, failed, not_checked, one_line
 from audit.signing.claims import SealTerms, record_problems, seal_terms
 from audit.signing.contents import attachment_in_pdf
 from audit.signing.difference import DIFFERENCE_MANIFEST_SCHEMA, difference_problem
+from audit.signing.documents import Documents
 from audit.signing.pdf_check import PdfVerification, verify_pdf
-from audit.signing.strict_json import expect_object, parse_json
+from audit.signing.strict_json import expect_object
 
 _MAGIC = b"%PDF-"
 _NEEDS_BUNDLE = "needs the bundle that the report comes from"
@@ -53,14 +55,15 @@ def verify_report(
     """
     pinned, tsa = pinned_signer(trusted), pinned_tsa(trusted_tsa)
     data = _read(path)
+    attached = Documents(partial(attachment_in_pdf, data))
     pdf = verify_pdf(data, None, trusted_tsa=tsa)
-    made = {check.name: check for check in _sealed_checks(pdf, _terms(data), now)}
+    made = {check.name: check for check in _sealed_checks(pdf, seal_terms(attached), now)}
     chain, claimed = pdf.chain, pdf.claimed_at
     if chain is not None and claimed is not None and pdf.ok:
         made[CheckName.SIGNER_TRUSTED] = check_trust(
             chain.certificate, chain.issuers, pinned, moment=claimed, revocation=pdf.revocation, file=REPORT_PDF
         )
-        for check in _content_checks(data, chain.certificate, claimed):
+        for check in _content_checks(attached, chain.certificate, claimed):
             made[check.name] = check
     rest = "the seal of the PDF does not hold" if not pdf.ok else _NEEDS_BUNDLE
     checks = tuple(
@@ -79,25 +82,23 @@ def _sealed_checks(pdf: PdfVerification, terms: SealTerms, now: datetime | None)
     ]
 
 
-def _content_checks(data: bytes, certificate: Certificate, claimed: datetime) -> list[Check]:
+def _content_checks(attached: Documents, certificate: Certificate, claimed: datetime) -> list[Check]:
     """Return whether the record and the manifest inside the PDF belong together and to its seal."""
     try:
-        manifest = attachment_in_pdf(data, MANIFEST)
-        record = expect_object(parse_json(manifest, item=MANIFEST), item=MANIFEST)
+        record = expect_object(attached.parsed(MANIFEST), item=MANIFEST)
         if record.get("schema") == DIFFERENCE_MANIFEST_SCHEMA:
-            return [_difference_check(manifest, attachment_in_pdf(data, DIFFERENCE), certificate, claimed)]
-        findings = attachment_in_pdf(data, FINDINGS)
+            return [_difference_check(attached, certificate, claimed)]
+        digest = digest_bytes(attached.read(FINDINGS))
         files = expect_object(record.get("files"), item=f"{MANIFEST}, files")
     except EvidenceError as error:
         return [failed(CheckName.FINDINGS_AGREE, one_line(error), files=[REPORT_PDF])]
-    digest = digest_bytes(findings)
     if files.get(FINDINGS) != digest:
         detail = f"the attached {FINDINGS} has {digest}, the attached {MANIFEST} lists {files.get(FINDINGS)}"
         return [failed(CheckName.FINDINGS_AGREE, printable(detail), files=[REPORT_PDF])]
     agree = passed(
         CheckName.FINDINGS_AGREE, f"the attached {FINDINGS} is the one that the attached {MANIFEST} lists, {digest}"
     )
-    problems = record_problems(record, findings, signed_at=claimed, certificate=certificate)
+    problems = record_problems(record, attached, signed_at=claimed, certificate=certificate)
     if problems:
         detail = printable("; ".join(problems.values()))
         return [agree, failed(CheckName.MANIFEST_AGREES, detail, files=[REPORT_PDF])]
@@ -108,9 +109,10 @@ def _content_checks(data: bytes, certificate: Certificate, claimed: datetime) ->
     return [agree, passed(CheckName.MANIFEST_AGREES, detail)]
 
 
-def _difference_check(manifest: bytes, record: bytes, certificate: Certificate, claimed: datetime) -> Check:
+def _difference_check(attached: Documents, certificate: Certificate, claimed: datetime) -> Check:
     """Return whether the attached record of a difference is the one that its manifest lists, by the seal's owner."""
-    problem = difference_problem(manifest, record, signed_at=claimed, certificate=certificate)
+    record = attached.read(DIFFERENCE)
+    problem = difference_problem(attached.read(MANIFEST), record, signed_at=claimed, certificate=certificate)
     if problem:
         return failed(CheckName.FINDINGS_AGREE, problem, files=[REPORT_PDF])
     return passed(
@@ -118,13 +120,6 @@ def _difference_check(manifest: bytes, record: bytes, certificate: Certificate, 
         f"the attached {DIFFERENCE} is the one that the attached {MANIFEST} lists, {digest_bytes(record)};"
         " the seal's owner and second are those of the manifest",
     )
-
-
-def _terms(data: bytes) -> SealTerms:
-    try:
-        return seal_terms(attachment_in_pdf(data, MANIFEST))
-    except EvidenceError:
-        return SealTerms()
 
 
 def _read(path: Path) -> bytes:

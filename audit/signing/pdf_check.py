@@ -291,6 +291,12 @@ def _context(root: Any, moment: datetime | None, *, others: list[Any] | None = N
     return ValidationContext(trust_roots=[root], other_certs=others or [], moment=moment, allow_fetching=False)
 
 
+def import_pdf_checker() -> None:
+    """Import what `verify_pdf` needs: half a second that can be spent while something else is waited for."""
+    import pikepdf  # noqa: F401, PLC0415
+    import pyhanko.sign.validation.pdf_embedded  # noqa: F401, PLC0415
+
+
 def silence_parsers() -> None:
     """Keep the PDF libraries from printing; a program that configures logging still gets their records."""
     # They log warnings and tracebacks for hostile PDFs, and logging prints them when nobody configured it.

@@ -18,10 +18,10 @@ from audit.errors import EvidenceError
 from audit.signing.attested import check_trust
 from audit.signing.bundle_files import MANIFEST, PLAN
 from audit.signing.checks import Check, CheckName, CheckStatus, failed, not_checked, one_line, passed, printable
-from audit.signing.claims import ReadFile
 from audit.signing.detached import Detached, read_detached
+from audit.signing.documents import Documents
 from audit.signing.statement import SignerBlock, Statement, StatementKind, build_statement
-from audit.signing.strict_json import expect_object, expect_text, parse_json
+from audit.signing.strict_json import expect_object, expect_text
 
 PLAN_SCHEMA = "affidavit/plan/1"
 # In the environment of a run: the digest of the code that measures.
@@ -120,14 +120,14 @@ def plan_differences(plan: Plan, found: Mapping[str, Json]) -> list[str]:
     return list(_compare("", planned, found))
 
 
-def check_plan(read: ReadFile, statement: Statement, pinned: x509.Certificate | None) -> Check:
+def check_plan(files: Documents, statement: Statement, pinned: x509.Certificate | None) -> Check:
     """Return whether the bundle's audit is the one that its plan announced, and the plan came first."""
     name = CheckName.PLAN
     if PLAN not in statement.subjects and statement.predicate.get("plan") is None:
         return not_checked(name, "no plan was sealed before this audit: its questions may have been chosen afterwards")
     try:
-        plan = read_plan(read(PLAN), item=PLAN)
-        manifest = expect_object(parse_json(read(MANIFEST), item=MANIFEST), item=MANIFEST)
+        plan = read_plan(files.read(PLAN), item=PLAN)
+        manifest = expect_object(files.parsed(MANIFEST), item=MANIFEST)
         problem = _problem(plan, manifest, statement)
     except EvidenceError as error:
         return failed(name, one_line(error), files=[PLAN])

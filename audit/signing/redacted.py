@@ -47,7 +47,7 @@ from audit.signing.contents import attachment_in_pdf, check_findings
 from audit.signing.plan import check_plan
 from audit.signing.redaction_record import RedactionRecord, read_record
 from audit.signing.statement import Statement
-from audit.signing.strict_json import expect_object, parse_json
+from audit.signing.strict_json import expect_object
 from audit.signing.texts import (
     TEXTS_KEY,
     Leaf,
@@ -139,7 +139,7 @@ def verify_copy(
         not_checked(CheckName.TIMESTAMP, f"a timestamp lies in the original {REPORT_PDF}, which a copy has not"),
         not_checked(CheckName.PDF_SIGNATURE, f"the copy's {REPORT_PDF} was made again and has no seal"),
     ]
-    own = [check_findings(found.read), _check_manifest(found), check_plan(found.read, statement, pinned)]
+    own = [check_findings(found.files), _check_manifest(found), check_plan(found.files, statement, pinned)]
     try:
         claim = TextsClaim.read(statement.predicate.get(TEXTS_KEY), item="signed statement, texts")
         record = read_record(found.read(REDACTION), item=REDACTION)
@@ -214,9 +214,8 @@ def _check_contents(
     findings: Json = None
     content: EvidenceContent | None = None
     try:
-        data = found.read(FINDINGS)
-        findings = parse_json(data, item=FINDINGS)
-        second = _check_findings(findings, data, claim)
+        findings = found.files.parsed(FINDINGS)
+        second = _check_findings(findings, found.read(FINDINGS), claim)
     except EvidenceError as error:
         second = failed(CopyCheckName.FINDINGS, one_line(error), files=[FINDINGS])
     try:
@@ -332,7 +331,7 @@ def _check_manifest(found: Attested) -> Check:
             return failed(name, f"{MANIFEST} is not the signed one", files=[MANIFEST])
         if attachment_in_pdf(found.read(REPORT_PDF), MANIFEST) != manifest:
             return failed(name, f"the attachment {MANIFEST} of {REPORT_PDF} is another one", files=[REPORT_PDF])
-        claims = expect_object(parse_json(manifest, item=MANIFEST), item=MANIFEST)
+        claims = expect_object(found.files.parsed(MANIFEST), item=MANIFEST)
         different = copy_problems(claims, found.statement, found.certificate)
     except EvidenceError as error:
         return failed(name, one_line(error), files=[MANIFEST, REPORT_PDF])

@@ -22,6 +22,7 @@ from audit.signing.bundle_files import (
 from audit.signing.checks import CheckStatus, printable
 from audit.signing.contents import check_findings, check_manifest
 from audit.signing.difference import check_difference, check_difference_record
+from audit.signing.documents import Documents
 from audit.signing.dsse import sign_payload
 from audit.signing.pdf_check import verify_pdf
 from audit.signing.signer import Signer
@@ -114,15 +115,15 @@ def _digests(folder: Path, signer: Signer) -> dict[str, str]:
 
 def _check_contents(folder: Path, signer: Signer, statement: Statement) -> None:
     """Raise if the bundle, once sealed with this statement, would not verify."""
-    read = functools.partial(read_content, folder)
-    result = verify_pdf(read(REPORT_PDF), signer.certificate.x509, moment=statement.signed_at)
+    files = Documents(functools.partial(read_content, folder))
+    result = verify_pdf(files.read(REPORT_PDF), signer.certificate.x509, moment=statement.signed_at)
     problems = result.problems_at(statement.signed_at)
     if problems:
         raise _refused(REPORT_PDF, "one seal by the same signer over the entire file", "; ".join(problems))
     if statement.kind is StatementKind.DIFFERENCE:
-        checks = (check_difference(read, statement, signer.certificate), check_difference_record(read))
+        checks = (check_difference(files, statement, signer.certificate), check_difference_record(files))
     else:
-        checks = (check_manifest(read, statement, signer.certificate), check_findings(read))
+        checks = (check_manifest(files, statement, signer.certificate), check_findings(files))
     for check in checks:
         if check.status is not CheckStatus.PASS:
             raise _refused(str(folder), f"a bundle in which {check.name}", check.detail)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from math import isfinite
 from typing import NoReturn
 
 from audit.digests import Json
@@ -13,6 +14,10 @@ from audit.errors import EvidenceError
 MAX_DEPTH = 100
 MAX_SIZE_BYTES = 256 << 20
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+_ESCAPE = re.compile(rb"\\.", re.DOTALL)
+_STRING = re.compile(rb'"[^"]*"')
+_BRACES_AS_BRACKETS = bytes.maketrans(b"{}", b"[]")
+_NO_STRUCTURE = bytes({*range(256)} - {*b'[]{}"'})
 
 
 class _Refused(ValueError):  # noqa: N818 - private control flow inside one parse
@@ -34,13 +39,18 @@ def parse_json(data: bytes, *, item: str, max_size_bytes: int = MAX_SIZE_BYTES) 
     if len(data) > max_size_bytes:
         raise _malformed(item, f"{len(data)} bytes, more than {max_size_bytes}")
     try:
-        value: Json = json.loads(data.decode("utf-8"), object_pairs_hook=_unique_keys, parse_constant=_no_constant)
+        value: Json = json.loads(
+            data.decode("utf-8"), object_pairs_hook=_unique_keys, parse_constant=_no_constant, parse_float=_finite
+        )
     except RecursionError as error:
         raise _malformed(item, f"nesting deeper than {MAX_DEPTH}") from error
     except ValueError as error:
         raise _malformed(item, str(error)[:200]) from error
+    if _deeper_than(MAX_DEPTH, data):
+        raise _malformed(item, f"nesting deeper than {MAX_DEPTH}")
     # Text that was decoded holds no surrogate but one that an escape wrote.
-    _check_values(value, item, texts=_SURROGATE.search(data) is not None)
+    if _SURROGATE.search(data) is not None:
+        _check_texts(value, item)
     return value
 
 
@@ -81,24 +91,36 @@ def _no_constant(word: str) -> NoReturn:
     raise _Refused(f"the number {word}")
 
 
-def _check_values(value: Json, item: str, *, texts: bool) -> None:
-    # Iterative: a recursive walk would crash on the input that it is there to refuse.
-    waiting: list[tuple[Json, int]] = [(value, 1)]
+def _finite(text: str) -> float:
+    number = float(text)
+    if not isfinite(number):
+        raise _Refused("a number out of range")
+    return number
+
+
+def _deeper_than(limit: int, data: bytes) -> bool:
+    """Return whether arrays and objects of a valid document nest deeper, faster than a walk over values."""
+    brackets = _ESCAPE.sub(b"", data).translate(_BRACES_AS_BRACKETS, _NO_STRUCTURE)
+    brackets = _STRING.sub(b"", brackets)
+    # Each round takes away the innermost pairs.
+    for _ in range(limit):
+        if not brackets:
+            return False
+        brackets = brackets.replace(b"[]", b"")
+    return bool(brackets)
+
+
+def _check_texts(value: Json, item: str) -> None:
+    waiting: list[Json] = [value]
     while waiting:
-        node, depth = waiting.pop()
-        if depth > MAX_DEPTH:
-            raise _malformed(item, f"nesting deeper than {MAX_DEPTH}")
+        node = waiting.pop()
         if isinstance(node, str):
-            if texts:
-                _check_text(node, item)
-        elif isinstance(node, float) and (node != node or node in {float("inf"), float("-inf")}):  # noqa: PLR0124 - NaN
-            raise _malformed(item, "a number out of range")
+            _check_text(node, item)
         elif isinstance(node, dict):
-            for key in node if texts else ():
-                _check_text(key, item)
-            waiting.extend((child, depth + 1) for child in node.values())
+            waiting += node.keys()
+            waiting += node.values()
         elif isinstance(node, list):
-            waiting.extend((child, depth + 1) for child in node)
+            waiting += node
 
 
 def _check_text(text: str, item: str) -> None:

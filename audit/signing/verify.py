@@ -23,9 +23,9 @@ from audit.signing.attested import (
     read_attested,
     unreadable,
 )
-from audit.signing.bundle_files import CERTIFICATE, DIFFERENCE, FINDINGS, MANIFEST, REPORT_PDF, FolderContents
+from audit.signing.bundle_files import CERTIFICATE, DIFFERENCE, FINDINGS, REPORT_PDF, FolderContents
 from audit.signing.checks import Check, CheckName, failed, not_checked, one_line, passed, printable
-from audit.signing.claims import SealTerms, seal_terms
+from audit.signing.claims import seal_terms
 from audit.signing.contents import check_findings, check_manifest
 from audit.signing.difference import check_difference, check_difference_record
 from audit.signing.pdf_check import PdfVerification, verify_pdf
@@ -66,9 +66,9 @@ def verify_bundle(
     return found.result(
         [
             *_seal_checks(found, pinned, tsa, now),
-            check_findings(found.read),
-            check_manifest(found.read, statement, certificate),
-            check_plan(found.read, statement, pinned),
+            check_findings(found.files),
+            check_manifest(found.files, statement, certificate),
+            check_plan(found.files, statement, pinned),
             not_checked(CheckName.PRINTED_TEXT, _PRINTED_TEXT),
             not_checked(CheckName.EXPORTS_AGREE, _EXPORTS),
             not_checked(CheckName.RECOMPUTED, _RECOMPUTED),
@@ -88,8 +88,8 @@ def verify_difference(
     return found.result(
         [
             *_seal_checks(found, pinned, tsa, now),
-            check_difference_record(found.read),
-            check_difference(found.read, found.statement, found.certificate),
+            check_difference_record(found.files),
+            check_difference(found.files, found.statement, found.certificate),
             not_checked(CheckName.PRINTED_TEXT, _PRINTED_TEXT.replace(FINDINGS, DIFFERENCE)),
             not_checked(CheckName.RECOMPUTED, _PARENTS),
         ]
@@ -106,7 +106,7 @@ def _seal_checks(
         check_trust(certificate, found.issuers, pinned, moment=statement.signed_at, revocation=pdf.revocation),
         check_identity(certificate, statement, found.read),
         check_validity(certificate, statement.signed_at, now),
-        check_timestamp(pdf, statement.signed_at, _terms(found)),
+        check_timestamp(pdf, statement.signed_at, seal_terms(found.files)),
         _check_pdf(pdf, statement),
     ]
 
@@ -135,13 +135,6 @@ def _check_pdf(pdf: PdfVerification, statement: Statement) -> Check:
     if problems:
         return failed(CheckName.PDF_SIGNATURE, "; ".join(problems), files=[REPORT_PDF])
     return passed(CheckName.PDF_SIGNATURE, f"one seal by the statement's signer covers all of {REPORT_PDF}")
-
-
-def _terms(found: Attested) -> SealTerms:
-    try:
-        return seal_terms(found.read(MANIFEST))
-    except EvidenceError:
-        return SealTerms()
 
 
 def _read_pdf(found: Attested, tsa: x509.Certificate | None) -> PdfVerification:
