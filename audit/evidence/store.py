@@ -13,8 +13,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 import duckdb
-import pyarrow as pa
-import pyarrow.parquet
 
 from audit.errors import EvidenceError, UsageError
 
@@ -26,15 +24,8 @@ ACTIVATIONS = "activations"
 ACTIVATION_VIEW = "activation"
 _ROWS = "*.rows.parquet"
 _PROMPTS = "*.prompts.parquet"
-_ROW_SCHEMA = pa.schema(
-    [
-        ("sae", pa.string()),
-        ("prompt", pa.int32()),
-        ("position", pa.int32()),
-        ("latent", pa.int32()),
-        ("activation", pa.float32()),
-    ]
-)
+# Of the view over the sparse rows, with DuckDB's types.
+ROW_COLUMNS = {"sae": "VARCHAR", "prompt": "INTEGER", "position": "INTEGER", "latent": "INTEGER", "activation": "FLOAT"}
 _LOADS = (
     "load_residual",
     "load_reconstruction",
@@ -84,13 +75,13 @@ class Store:
                 item=str(path), expected="an evidence database", found="no file", hint="Give the folder of a bundle."
             )
         if not writable and path.is_symlink():
-            raise _damaged(path, "a link that leads out of the bundle")
+            raise damaged(path, "a link that leads out of the bundle")
         try:
             self._connection = duckdb.connect(
                 str(path), read_only=not writable, config={"memory_limit": _FILLING_MEMORY} if writable else {}
             )
         except duckdb.Error as error:
-            raise _damaged(path, _first_line(error)) from error
+            raise damaged(path, first_line(error)) from error
         self._folder = folder
         if not writable:
             try:
@@ -113,9 +104,9 @@ class Store:
             [(name,)] = self._connection.execute("SELECT current_database()").fetchall()
             foreign = self._connection.execute(_sql("queries/foreign_objects.sql"), {"database": name}).fetchall()
         except duckdb.Error as error:
-            raise _damaged(path, _first_line(error)) from error
+            raise damaged(path, first_line(error)) from error
         if foreign:
-            raise _damaged(path, f"what evidence has not: {', '.join(str(found) for (found,) in foreign[:_NAMED])}")
+            raise damaged(path, f"what evidence has not: {', '.join(str(found) for (found,) in foreign[:_NAMED])}")
 
     def __enter__(self) -> Self:
         """Return the store itself."""
@@ -178,7 +169,7 @@ class Store:
             found = self._connection.table(f'"{table}"').order("rowid")
             return [dict(zip(found.columns, row, strict=True)) for row in found.fetchall()]
         except duckdb.Error as error:
-            raise _damaged(self._folder / DATABASE, f"table {table}: {_first_line(error)}") from error
+            raise damaged(self._folder / DATABASE, f"table {table}: {first_line(error)}") from error
 
     def rest(self) -> None:
         """Drop what was read before: nothing is asked for a while, and others need the memory."""
@@ -258,14 +249,16 @@ class EvidenceCopy:
             return QueryResult(tuple(column[0] for column in columns), tuple(cursor.fetchall()))
         except duckdb.InterruptException as error:
             raise _refused(f"no answer within {limit_s:g} s", "Ask for less, or end the recursion.") from error
-        except (duckdb.Error, pa.ArrowException, OSError) as error:
+        except _reading_errors(self.shards) as error:
             # The reader does not say in which file it stumbled.
-            if not isinstance(error, _MISTAKES):
+            if self.shards and not isinstance(error, _MISTAKES):
+                from audit.evidence.rows import check_rows  # noqa: PLC0415 - Arrow, as below
+
                 for shard in self.shards:
-                    _check_rows(shard)
+                    check_rows(shard)
             if isinstance(error, duckdb.CatalogException) and _missing_table(error) in _schema_tables():
                 raise _lacking(self.folder / DATABASE, error) from error
-            raise _refused(_first_line(error), _TABLES) from error
+            raise _refused(first_line(error), _TABLES) from error
         finally:
             if watch is not None:
                 watch.cancel()
@@ -287,15 +280,16 @@ def open_copy(folder: Path, *, tables: Collection[str] | None = None) -> Iterato
     with Store(folder) as store:
         asked = tables is None or ACTIVATION_VIEW in tables
         shards = tuple(Path(shard) for shard in store.row_shards) if asked else ()
-    for shard in shards:
-        _check_schema(shard)
+    rows = None
+    if shards:
+        from audit.evidence.rows import open_rows  # noqa: PLC0415 - Arrow: most questions need not wait for it
+
+        rows = open_rows(shards)
     with contextlib.closing(duckdb.connect()) as connection:
         _load_copy(connection, folder / DATABASE, tables)
-        if shards:
-            import pyarrow.dataset  # noqa: PLC0415 - it imports pandas, which most questions need not wait for
-
+        if rows is not None:
             # Read by Arrow: a path that DuckDB itself may read is one that it may also write.
-            connection.register(ACTIVATION_VIEW, pyarrow.dataset.dataset(shards, schema=_ROW_SCHEMA, format="parquet"))
+            connection.register(ACTIVATION_VIEW, rows)
         connection.execute("SET lock_configuration = true")
         yield EvidenceCopy(folder, shards, connection)
 
@@ -309,9 +303,8 @@ def check_statement(sql: str, *, limit_s: float) -> frozenset[str]:
     with contextlib.closing(duckdb.connect()) as connection:
         connection.execute(_sql("schema.sql"))
         # A table, since the binder names no view that Python registered.
-        connection.register("rows", _ROW_SCHEMA.empty_table())
-        connection.execute(f"CREATE TABLE {ACTIVATION_VIEW} AS SELECT * FROM rows")  # noqa: S608
-        connection.unregister("rows")
+        columns = ", ".join(f"{name} {kind}" for name, kind in ROW_COLUMNS.items())
+        connection.execute(f"CREATE TABLE {ACTIVATION_VIEW} ({columns})")
         for setting in (*_LOCKS, "SET lock_configuration = true"):
             connection.execute(setting)
         EvidenceCopy(Path(), (), connection).ask(sql, limit_s=limit_s)
@@ -324,7 +317,7 @@ def _only_select(connection: duckdb.DuckDBPyConnection, sql: str) -> duckdb.Stat
         sql.encode()  # A command line may hold bytes that are no text; DuckDB has no error of its own for them.
         statements = connection.extract_statements(sql)
     except (duckdb.Error, UnicodeEncodeError) as error:
-        raise _refused(_first_line(error), _TABLES) from error
+        raise _refused(first_line(error), _TABLES) from error
     if len(statements) != 1:
         raise _refused(f"{len(statements)} statements", _TABLES)
     # EXPLAIN is refused too: EXPLAIN ANALYZE runs what it explains, a COPY for one.
@@ -358,29 +351,19 @@ def _load_copy(connection: duckdb.DuckDBPyConnection, database: Path, wanted: Co
             connection.execute(setting)
         connection.execute("SET search_path = 'memory.main,evidence.main'")
     except duckdb.Error as error:
-        raise _damaged(database, _first_line(error)) from error
+        raise damaged(database, first_line(error)) from error
 
 
-def _check_schema(shard: Path) -> None:
-    if shard.is_symlink() or shard.parent.is_symlink():
-        raise _damaged(shard, "a link that leads out of the bundle")
-    try:
-        found = pa.parquet.read_schema(shard)
-    except (OSError, pa.ArrowException) as error:
-        raise _damaged(shard, _first_line(error)) from error
-    if not found.equals(_ROW_SCHEMA):
-        raise _damaged(shard, "columns " + ", ".join(f"{item.name} {item.type}" for item in found))
+def _reading_errors(shards: Sequence[Path]) -> tuple[type[Exception], ...]:
+    if not shards:
+        return (duckdb.Error, OSError)
+    from pyarrow import ArrowException  # noqa: PLC0415 - already imported, as there are shards
+
+    return (duckdb.Error, OSError, ArrowException)
 
 
-def _check_rows(shard: Path) -> None:
-    try:
-        for _ in pa.parquet.ParquetFile(shard).iter_batches():
-            pass
-    except (OSError, pa.ArrowException) as error:
-        raise _damaged(shard, _first_line(error)) from error
-
-
-def _damaged(path: Path, found: str) -> EvidenceError:
+def damaged(path: Path, found: str) -> EvidenceError:
+    """Return the error of a file that is not as it was sealed."""
     return EvidenceError(
         item=str(path), expected="evidence as it was sealed", found=found, hint="Run `affidavit verify` on the bundle."
     )
@@ -398,14 +381,15 @@ def _schema_tables() -> frozenset[str]:
 
 def _lacking(path: Path, error: duckdb.CatalogException) -> EvidenceError:
     table = _missing_table(error)
-    return _damaged(path, f"no table {table}" if table else _first_line(error))
+    return damaged(path, f"no table {table}" if table else first_line(error))
 
 
 def _refused(found: str, hint: str) -> UsageError:
     return UsageError(item="SQL", expected="one SELECT that reads the evidence", found=found, hint=hint)
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Return what an error of DuckDB or Arrow says, without its call stack."""
     return next(iter(str(error).splitlines()), type(error).__name__)
 
 
