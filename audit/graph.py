@@ -47,6 +47,9 @@ _DECISIVE = {
     MixWord.FACILITATION: (MixMeasure.ALIGNED_A, MixMeasure.ALIGNED_B),
     MixWord.EMERGENT: (MixMeasure.EMERGENT,),
 }
+_NODE_KINDS, _EDGE_KINDS, _LAYERS = (
+    {member: place for place, member in enumerate(kind)} for kind in (NodeKind, EdgeKind, Layer)
+)
 _LAYER = re.compile(r"\.(\d+)(?:\.|$)")
 
 
@@ -356,7 +359,7 @@ def _labels(findings: Findings) -> dict[tuple[str, int], str]:
 
 def _node_order(node: Node) -> tuple[int, int, str, int, str]:
     return (
-        list(NodeKind).index(node.kind),
+        _NODE_KINDS[node.kind],
         -1 if node.layer is None else node.layer,
         node.sae or "",
         -1 if node.latent is None else node.latent,
@@ -366,9 +369,9 @@ def _node_order(node: Node) -> tuple[int, int, str, int, str]:
 
 def _edge_order(edge: Edge) -> tuple[int, int, int, str, str, str, str]:
     return (
-        -list(Layer).index(edge.layer),
+        -_LAYERS[edge.layer],
         -edge.rung.height,
-        list(EdgeKind).index(edge.kind),
+        _EDGE_KINDS[edge.kind],
         edge.within,
         edge.source,
         edge.target,

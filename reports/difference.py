@@ -32,7 +32,6 @@ def render_difference_html(result: DifferenceResult, run: DiffRun, *, difference
         difference_json: the bytes of diff.json, embedded packed where every report of this tool has its record.
 
     Raises:
-        EvidenceError: the bytes are not UTF-8 JSON.
         UsageError: the run chose a language that is not there.
     """
     return render_html(build_difference_view(result, run), findings_json=difference_json, layout=DIFFERENCE)

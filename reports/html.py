@@ -8,7 +8,6 @@ import json
 
 from markupsafe import Markup
 
-from audit.errors import EvidenceError
 from audit.packing import pack
 from reports.directions import isolated
 from reports.language import _, speaking
@@ -30,10 +29,8 @@ def render_html(view: Printable, *, findings_json: bytes, layout: Layout = AUDIT
         view: what to print.
         findings_json: the bytes of findings.json, or of the layout's other record. They are embedded packed
             (`audit.packing`), in the one element that a reader of any report looks for.
+            They are those that `view` was read from or written to: the seal and `affidavit verify` compare them.
         layout: which kind of record is printed.
-
-    Raises:
-        EvidenceError: the bytes are not UTF-8 JSON.
     """
     sheets = "".join(asset_text("css", name) for name in ("base.css", "screen.css", *layout.style))
     style = Markup(f"{_font_faces()}{sheets}")  # noqa: S704 - package data
@@ -49,7 +46,7 @@ def render_html(view: Printable, *, findings_json: bytes, layout: Layout = AUDIT
                 style=style,
                 script=script,
                 words=_script_words(script),
-                findings=_packed(findings_json, item=layout.record),
+                findings=pack(findings_json),
             )
         )
     return isolated(page).encode("utf-8")
@@ -81,16 +78,3 @@ def _font_faces() -> str:
         f"src:url(data:font/woff2;base64,{base64.b64encode(asset('fonts', name)).decode('ascii')})}}\n"
         for family, weight, style, name in _FONTS
     )
-
-
-def _packed(findings_json: bytes, *, item: str) -> str:
-    try:
-        json.loads(findings_json.decode("utf-8"))
-    except ValueError as error:
-        raise EvidenceError(
-            item=item,
-            expected="UTF-8 JSON",
-            found=str(error),
-            hint="Pass the bytes that the pipeline wrote.",
-        ) from error
-    return pack(findings_json)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 
 from markupsafe import Markup, escape
 
 from reports.view import Cell, Column, Row, Table
 
-_SPECIAL = re.compile("[&<>\"']")
 # Layouts in which, on paper, a cell's detail runs on in its line: a box of its own costs as much as the figure.
 _RUNNING = frozenset({"digest", "standing"})
 
@@ -111,4 +109,6 @@ def _marked(cell: Cell) -> str:
 
 def _escaped(text: str) -> str:
     # Most are numbers and words, for which looking is cheaper than escaping.
-    return str(escape(text)) if _SPECIAL.search(text) else text
+    if "&" in text or "<" in text or ">" in text or "'" in text or '"' in text:
+        return str(escape(text))
+    return text

@@ -14,7 +14,6 @@ from itertools import pairwise
 import pytest
 
 from audit.digests import digest_json
-from audit.errors import EvidenceError
 from audit.packing import PACKED_TYPE, unpack
 from audit.records import Findings, as_json
 from reports.html import render_html
@@ -104,12 +103,6 @@ def test_embedded_findings_are_the_findings(page: Page, findings: Findings) -> N
     text = next(text for _, attributes, text in page.inline if attributes.get("id") == "affidavit-findings")
     assert "<" not in text
     assert digest_json(json.loads(unpack(text))) == digest_json(as_json(findings))
-
-
-def test_not_json_is_refused(view: ReportView) -> None:
-    """Bytes that are no findings do not enter the report."""
-    with pytest.raises(EvidenceError):
-        render_html(view, findings_json=b"{")
 
 
 def test_hostile_text_is_inert(findings: Findings, view_of: Callable[[Findings], ReportView]) -> None:
