@@ -14,6 +14,7 @@ from pathlib import Path
 
 from audit.errors import EvidenceError, UsageError
 from audit.evidence.store import EvidenceCopy, QueryResult, check_statement, open_copy
+from audit.memory import rarely_collected
 from audit.policy.evidence_query import SqlAsk
 from audit.policy.files import Policy
 from audit.policy.judging import judge
@@ -113,7 +114,8 @@ def gate(
     # The bytes that are read are those that were checked, by digest; DuckDB opens its file itself.
     files = _files(place, seal)
     manifest = expect_object(files.parsed(MANIFEST), item=MANIFEST)
-    findings = parse_record(Findings, files.parsed(FINDINGS), where=FINDINGS)
+    with rarely_collected():
+        findings = parse_record(Findings, files.parsed(FINDINGS), where=FINDINGS)
     run = parse_record(RunInfo, manifest.get("run"), where=f"{MANIFEST}, run")
     with _answers(place, policy, withheld=seal.redacted) as answers:
         difference = compared.difference if compared is not None else None

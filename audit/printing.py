@@ -11,6 +11,7 @@ from audit.digests import digest_bytes
 from audit.errors import EvidenceError
 from audit.exports.formats import ExportFormat, make_export
 from audit.exports.source import ExportSource
+from audit.memory import rarely_collected
 from audit.records import Findings, RunInfo, Withheld, parse_record
 from audit.signing.bundle_files import EVIDENCE, FINDINGS, MANIFEST, read_content
 from audit.signing.strict_json import expect_object, expect_text, parse_json
@@ -81,7 +82,8 @@ def copied_record(findings_json: bytes, manifest_json: bytes, *, withheld: Withh
 
 
 def _parsed(findings_json: bytes, manifest_json: bytes) -> Record:
-    findings = parse_record(Findings, parse_json(findings_json, item=FINDINGS), where=FINDINGS)
+    with rarely_collected():
+        findings = parse_record(Findings, parse_json(findings_json, item=FINDINGS), where=FINDINGS)
     manifest = expect_object(parse_json(manifest_json, item=MANIFEST), item=MANIFEST)
     run = parse_record(RunInfo, manifest.get("run"), where=f"{MANIFEST}, run")
     return Record(findings, run, findings_json, manifest_json)

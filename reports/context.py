@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from audit.config import PageSize, SealLevel
 from audit.digests import Json
 from audit.frameworks.files import shipped_frameworks
+from audit.memory import rarely_collected
 from audit.records import (
     SEAL_LEVEL,
     Contrast,
@@ -82,7 +83,7 @@ def build_view(findings: Findings, run: RunInfo, *, withheld: Withheld | None = 
         UsageError: the run chose a language that is not there.
         EnvironmentProblem: its file is damaged.
     """
-    with speaking(report_language(run)):
+    with speaking(report_language(run)), rarely_collected():
         return _view(findings, run, withheld=withheld)
 
 

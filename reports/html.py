@@ -8,6 +8,7 @@ import json
 
 from markupsafe import Markup
 
+from audit.memory import rarely_collected
 from audit.packing import pack
 from reports.directions import isolated
 from reports.language import _, speaking
@@ -35,7 +36,7 @@ def render_html(view: Printable, *, findings_json: bytes, layout: Layout = AUDIT
     sheets = "".join(asset_text("css", name) for name in ("base.css", "screen.css", *layout.style))
     style = Markup(f"{_font_faces()}{sheets}")  # noqa: S704 - package data
     script = Markup(asset_text("report", "screen.js"))  # noqa: S704 - package data
-    with speaking(view.language):
+    with speaking(view.language), rarely_collected():
         page = (
             environment()
             .get_template(layout.screen)

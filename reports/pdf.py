@@ -6,8 +6,7 @@ import gc
 import hashlib
 import re
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cache
 from io import BytesIO
@@ -17,6 +16,7 @@ from typing import Any
 from fontTools.ttLib import TTFont  # type: ignore[import-untyped] # it comes with WeasyPrint
 
 from audit.errors import AffidavitError, EnvironmentProblem
+from audit.memory import rarely_collected
 from reports.finish import finish_pdf
 from reports.language import _, speaking
 from reports.numbers import CLOSE, OPEN, spelt_out
@@ -42,8 +42,6 @@ _WORDED = frozenset({"css/pdf.css", "css/difference_pdf.css"})
 _CSS_MESSAGE = re.compile(MESSAGE.pattern + r"\)")
 _COUNTERS = {"page": "counter(page)", "pages": "counter(pages)"}
 _CHART_TEXT = re.compile(r"<text\b[^>]*>[^<]*</text>")
-# How many more objects there are before a collection.
-_OBJECTS = 200_000
 _RELATIONSHIPS = {"findings.json": "Data", "diff.json": "Data", "manifest.json": "Supplement"}
 
 
@@ -96,7 +94,8 @@ def render_pdf(
         # Neither what was printed nor its markup is needed while it is drawn, which takes the most memory.
         del view
         identifier = _identifier(text, attachments)
-        with warnings.catch_warnings(), _rarely_collected():
+        gc.collect()
+        with warnings.catch_warnings(), rarely_collected():
             # WeasyPrint 70 leaves the ICC profile's file to the garbage collector.
             warnings.simplefilter("ignore", ResourceWarning)
             document = weasyprint.HTML(string=_drawable(text), base_url=SCHEME, url_fetcher=_fetch)
@@ -128,21 +127,6 @@ def _attached(
         )
         for name in sorted(attachments)
     ]
-
-
-@contextmanager
-def _rarely_collected() -> Iterator[None]:
-    """Look for cycles seldom: millions of objects live to the end of a layout, and looking took a tenth of its time."""
-    gc.collect()
-    # What is there already, the record above all, is not looked at again.
-    gc.freeze()
-    before = gc.get_threshold()
-    gc.set_threshold(_OBJECTS, *before[1:])
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)
-        gc.unfreeze()
 
 
 def _identifier(page: str, attachments: Mapping[str, bytes]) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from audit.digests import Json
+from audit.memory import rarely_collected
 from audit.signing.strict_json import parse_json
 
 ReadFile = Callable[[str], bytes]
@@ -28,5 +29,7 @@ class Documents:
             EvidenceError: there is no such file, or it is no strict JSON.
         """
         if name not in self._parsed:
-            self._parsed[name] = parse_json(self.read(name), item=name)
+            data = self.read(name)
+            with rarely_collected():
+                self._parsed[name] = parse_json(data, item=name)
         return self._parsed[name]
