@@ -8,6 +8,7 @@ import re
 import subprocess
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -160,6 +161,16 @@ def test_many_rows_stay_readable_on_paper(result: DifferenceResult, copies: int,
     assert "more rows (" in " ".join(pages)
     with pikepdf.open(io.BytesIO(raw)) as pdf:
         assert alone(pdf) == []
+
+
+def test_a_page_one_of_few_concepts_is_one_page(result: DifferenceResult, tmp_path: Path) -> None:
+    """Five concepts and a mix, the most that are printed with more space, fit on the shorter sheet too."""
+    several = many(result, 2)
+    few = replace(several, concepts=several.concepts[:5], mixes=several.mixes[:1])
+    first, second, *_ = pages_of(rendered(few, page_size="Letter"), tmp_path)
+    assert all(" ".join(part.title.split()) in first for part in few.concepts)
+    assert "A wrong dose and" in first
+    assert "Contents The answer" in second
 
 
 @pytest.mark.parametrize("new", [PERMUTED, LESS_FAITHFUL, Version()], ids=["permuted", "less faithful", "same"])
