@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from audit.digests import canonical_json
 from audit.errors import EvidenceError
 from audit.signing.statement import SignerBlock, Statement, build_statement, read_statement
-from audit.signing.strict_json import parse_json
+from audit.signing.strict_json import MAX_DEPTH, parse_json
 from tests.signing.bundle_making import SIGNED_AT, Keyed
 
 DIGEST = "sha256:" + "ab" * 32
@@ -180,6 +181,26 @@ def test_json_with_two_readings_is_refused(text: bytes) -> None:
     """Duplicate keys, NaN, overflow, unpaired surrogates, nesting: an EvidenceError, never a crash."""
     with pytest.raises(EvidenceError):
         parse_json(text, item="test")
+
+
+@pytest.mark.parametrize(
+    ("opening", "closing"),
+    [("[", "]"), ('{"a":', "}"), ('[{"]":', "}]"), ('["[[[", {"\\"}": ', "}]"), ('{"\\\\":[', "]}")],
+)
+def test_nesting_is_counted_outside_of_strings(opening: str, closing: str) -> None:
+    """A hundred levels are read and one more is refused, whatever brackets, quotes and escapes the strings hold."""
+    levels = sum(c in "[{" for c in re.sub(r'"(\\.|[^"\\])*"', "", opening))
+    times = MAX_DEPTH // levels
+    deepest = f"{opening * times}0{closing * times}"
+    assert parse_json(deepest.encode(), item="test") == json.loads(deepest)
+    with pytest.raises(EvidenceError, match="nesting deeper than 100"):
+        parse_json(f"[{deepest}]".encode(), item="test")
+
+
+def test_brackets_and_long_numbers_in_strings_are_text() -> None:
+    """Neither counts as nesting or as a number."""
+    texts = ["[" * 500, "}" * 500, '"' + "[" * 200, "\\" * 3 + "{" * 200, "1e999"]
+    assert parse_json(json.dumps(texts).encode(), item="test") == texts
 
 
 def test_long_documents_are_refused_before_they_are_parsed() -> None:
