@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from audit.errors import EvidenceError, UsageError
-from audit.evidence.store import EvidenceCopy, QueryResult, check_statement, open_copy
 from audit.memory import rarely_collected
 from audit.policy.evidence_query import SqlAsk
 from audit.policy.files import Policy
@@ -26,6 +26,9 @@ from audit.signing.checks import CheckStatus
 from audit.signing.difference import read_difference
 from audit.signing.documents import Documents
 from audit.signing.strict_json import expect_object
+
+if TYPE_CHECKING:
+    from audit.evidence.store import EvidenceCopy, QueryResult
 
 
 def kind_of(place: Path) -> SubjectKind:
@@ -184,10 +187,12 @@ def _answers(place: Path, policy: Policy, *, withheld: bool) -> Iterator[Answers
     """Yield how the policy's SQL is answered; every statement is tried on evidence without rows first."""
     limit = policy.content.sql_limit_s
     statements = [rule.sql.select for rule in policy.rules if isinstance(rule.sql, SqlAsk)]
-    tables = {statement: check_statement(statement, limit_s=limit) for statement in statements}
     if not statements:
         yield Answers(_nothing, lambda _: (), withheld)
         return
+    from audit.evidence.store import check_statement, open_copy  # noqa: PLC0415 - most policies hold no SQL
+
+    tables = {statement: check_statement(statement, limit_s=limit) for statement in statements}
     # Only what the statements name is copied: a full audit's evidence is large.
     with open_copy(place, tables=frozenset[str]().union(*tables.values())) as copy:
         yield Answers(

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from audit.errors import UsageError
-from audit.evidence.store import QueryResult
 from audit.records import (
     ConceptResult,
     Contrast,
@@ -19,6 +19,9 @@ from audit.records import (
     RunInfo,
 )
 from audit.signing.attested import VerifyResult
+
+if TYPE_CHECKING:
+    from audit.evidence.store import QueryResult
 
 
 class SubjectKind(StrEnum):
